@@ -1,0 +1,1 @@
+"""The node side of Shipway: slots, containers, logs and metrics of one machine."""

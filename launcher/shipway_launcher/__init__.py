@@ -1,0 +1,1 @@
+"""The Slurm side of Shipway: manifests become batch jobs, and their signals reach the master."""

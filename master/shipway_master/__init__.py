@@ -1,0 +1,1 @@
+"""The embedded master of Shipway: Determined's public API for one machine or a small cluster."""
