@@ -1,0 +1,34 @@
+"""What a runtime must know about the agent it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+RuntimeName = Literal["auto", "docker", "podman", "apptainer", "enroot", "sandbox"]
+SandboxMode = Literal["auto", "bubblewrap", "process"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeOptions:
+    """Settings of all runtimes; each takes what concerns it."""
+
+    state_dir: Path
+    """Folder of our own on a local disk, for what runtimes without a service must remember."""
+    environ: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """The agent's own environment: finds programs, sockets and configuration; not for tasks."""
+    tethered: bool = False
+    """End the containers when this process ends, however it ends; right inside a Slurm job."""
+    docker_host: str | None = None
+    """URL of the engine; None: DOCKER_HOST of *environ*, else unix:///var/run/docker.sock."""
+    podman_socket: str | None = None
+    """URL of Podman's API; None: CONTAINER_HOST of *environ*, else the usual places."""
+    image_root: Path | None = None
+    """Where Apptainer images lie as <root>/<image reference>."""
+    sandbox_mode: SandboxMode = "auto"
+    sandbox_expose: tuple[Path, ...] = ()
+    """Host paths that the sandbox shows read-only even where it hides their parent."""
+    sandbox_hide: tuple[Path, ...] = ()
+    """Host folders that the sandbox shows empty, such as those with credentials."""
