@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ _standard = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "ta
 
 
 @contextmanager
-def log_context(**ids: str) -> Iterator[None]:
+def log_context(**ids: str) -> Generator[None]:
     """Add *ids* (`allocation_id`, `container_id`, `dispatch_id`, …) to each line logged inside."""
     token = _context.set({**(_context.get() or {}), **ids})
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,7 +50,8 @@ def parse_settings(
             raise SettingsError(f"{file_name} is not YAML: {error}") from error
         if loaded is not None and not isinstance(loaded, dict):
             raise SettingsError(f"{file_name} must be a mapping of keys to values")
-        merged = _merge(merged, loaded or {})
+        from_file = cast(dict[str, Any], loaded or {})
+        merged = _merge(merged, from_file)
     merged = _merge(merged, environment or {})
     merged = _merge(merged, flags or {})
     try:
@@ -68,7 +69,7 @@ def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in high.items():
         below = result.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            result[key] = _merge(below, value)
+            result[key] = _merge(cast(Mapping[str, Any], below), cast(Mapping[str, Any], value))
         elif value is not None or key not in result:
             result[key] = value
     return {key: value for key, value in result.items() if value is not None}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 
 @asynccontextmanager
 async def stop_on_signals(
     *signals: signal.Signals,
-) -> AsyncIterator[asyncio.Event]:
+) -> AsyncGenerator[asyncio.Event]:
     """Yield an event that any of *signals* (TERM and INT by default) sets.
 
     A second signal changes nothing; the handlers are removed on the way out.

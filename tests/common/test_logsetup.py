@@ -1,0 +1,41 @@
+"""A log line carries the ids of its work, in both formats."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from shipway_common.logsetup import log_context, setup_logging
+
+
+@pytest.fixture(autouse=True)
+def restored_root() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def test_a_json_line_has_message_fields_and_context(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging("info", "json")
+    with log_context(dispatch_id="d.1"):
+        logging.getLogger("x").info("job %s", "submitted", extra={"job_id": "7"})
+    line = json.loads(capsys.readouterr().err)
+    assert line["message"] == "job submitted"
+    assert (line["dispatch_id"], line["job_id"], line["level"]) == ("d.1", "7", "info")
+
+
+def test_the_context_ends_with_its_block(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging("info", "text")
+    with log_context(container_id="c"):
+        pass
+    logging.getLogger("x").warning("quiet")
+    assert "container_id" not in capsys.readouterr().err
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="loud"):
+        setup_logging("loud")
