@@ -1,0 +1,1 @@
+"""From the bytes a task writes to lines that a master can store."""
