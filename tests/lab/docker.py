@@ -1,0 +1,135 @@
+"""A Docker engine of the tests' own: its socket, data and bridge are nobody else's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.lab.folders import remove_folder
+from tests.lab.images import has_static_busybox, image_tar
+from tests.lab.networks import Bridge
+from tests.lab.processes import LabError, end, is_alive, pid_in, run, tails, wait_until
+
+IMAGE = "lab:bb"
+PROGRAMS = ("dockerd", "docker", "runc", "ip")
+
+
+def missing_programs() -> list[str]:
+    """Return what an engine needs and this machine lacks."""
+    missing = [name for name in PROGRAMS if not shutil.which(name, path=_path())]
+    if os.geteuid() != 0:
+        missing.append("the rights of root")
+    if not has_static_busybox():
+        missing.append("a static busybox")
+    return missing
+
+
+class Docker:
+    """dockerd (which starts its own containerd) in one folder, with the image `lab:bb` loaded."""
+
+    image = IMAGE
+
+    def __init__(self, folder: Path) -> None:
+        """Keep everything in *folder*, whose path must be short: it holds Unix sockets."""
+        self.folder = folder
+        self.socket = folder / "docker.sock"
+        self._bridge = Bridge()
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The engine's address, as DOCKER_HOST and aiodocker take it."""
+        return f"unix://{self.socket}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client of this engine needs in its environment."""
+        return {"DOCKER_HOST": self.url}
+
+    def __enter__(self) -> Docker:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the engine, wait for its answer and load the image."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the containers, the engine with its containerd, and remove what they left."""
+        if self._daemon is not None and is_alive(self._daemon.pid):
+            # Containers outlive an engine that is killed; so they go first.
+            ids = self.run(["ps", "-aq"], check=False, limit_s=60).stdout.split()
+            if ids:
+                self.run(["rm", "-f", "-v", *ids], check=False, limit_s=60)
+            end([self._daemon.pid], grace_s=20)
+            self._daemon.wait()
+        containerd = pid_in(self.folder / "exec/containerd/containerd.pid")
+        if containerd is not None and is_alive(containerd):  # its engine was killed
+            end([containerd])
+        self._bridge.stop()
+        remove_folder(self.folder)
+
+    def run(
+        self, arguments: Sequence[str], *, limit_s: float = 30, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `docker ARGUMENTS` against this engine."""
+        return run(
+            ["docker", *arguments], environment=self.environment, limit_s=limit_s, check=check
+        )
+
+    def logs(self) -> str:
+        """Return the tail of the engine's log."""
+        return tails([self.folder / "dockerd.log"], lines=40)
+
+    def _start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "daemon.json").write_text("{}")
+        self._bridge.start()
+        with (self.folder / "dockerd.log").open("ab") as output:
+            self._daemon = subprocess.Popen(
+                ["dockerd", *self._options()],
+                env={**os.environ, "PATH": _path()},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        wait_until(self._answers, "dockerd answers", limit_s=40, logs=self.logs)
+        archive = self.folder / "image.tar"
+        archive.write_bytes(image_tar())
+        self.run(["import", str(archive), IMAGE], limit_s=60)
+
+    def _options(self) -> list[str]:
+        return [
+            f"--data-root={self.folder}/data",
+            f"--exec-root={self.folder}/exec",
+            f"--pidfile={self.folder}/dockerd.pid",
+            f"--host={self.url}",
+            f"--config-file={self.folder}/daemon.json",  # not the machine's
+            # Should a containerd of the machine be used, then in a corner of our own.
+            f"--containerd-namespace=lab-{os.getpid()}",
+            f"--containerd-plugins-namespace=lab-plugins-{os.getpid()}",
+            f"--bridge={self._bridge.name}",
+            "--iptables=false",  # the machine's rules stay as they are
+            "--ip-masq=false",
+        ]
+
+    def _answers(self) -> bool:
+        assert self._daemon is not None
+        if self._daemon.poll() is not None:
+            raise LabError(f"dockerd exited {self._daemon.returncode}\n{self.logs()}")
+        return self.run(["version"], check=False).returncode == 0
+
+
+def _path() -> str:
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
