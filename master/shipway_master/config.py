@@ -1,0 +1,122 @@
+"""Settings of the master; keys are those of Determined's `master.yaml` where it has them.
+
+Sections that belong to one part (`resource_manager`, `resource_pools`, …) are models in that part's
+own `config.py`; here they are only named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, field_serializer, model_validator
+from sqlalchemy.engine import URL
+
+from shipway_common.logsetup import LogFormat
+from shipway_common.settings import Settings, parse_settings
+
+MASK = "********"
+
+
+class Log(Settings):
+    """What the master logs, and how."""
+
+    level: Literal["trace", "debug", "info", "warn", "warning", "error"] = "info"
+    format: LogFormat = "text"
+    color: bool = False
+    """Read for compatibility; log lines are never coloured."""
+
+    @property
+    def python_level(self) -> str:
+        """The level by the name that Python's logging has for it."""
+        return {"trace": "debug", "warn": "warning"}.get(self.level, self.level)
+
+
+class Tls(Settings):
+    """Certificate of the master; without one it speaks plain text."""
+
+    cert: Path | None = None
+    """PEM file with the certificate and its chain."""
+    key: Path | None = None
+    """PEM file with the private key."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together: give both or none")
+        return self
+
+
+class Security(Settings):
+    """Who gets in."""
+
+    initial_user_password: SecretStr | None = None
+    """Password of `admin` and `determined` when they are created; generated if absent."""
+    tls: Tls = Tls()
+
+    @field_serializer("initial_user_password", when_used="always")
+    def _mask(self, value: SecretStr | None) -> str | None:
+        return None if value is None else MASK
+
+
+class Db(Settings):
+    """Where the state is: a SQLite file in the data folder, unless a server is named."""
+
+    url: SecretStr | None = None
+    """A database as SQLAlchemy writes it; wins over the keys below."""
+    host: str | None = None
+    """Host of a PostgreSQL server (needs the package asyncpg)."""
+    port: int = Field(default=5432, ge=1, le=65535)
+    user: str | None = None
+    password: SecretStr | None = None
+    name: str = "determined"
+
+    @field_serializer("url", "password", when_used="always")
+    def _mask(self, value: SecretStr | None) -> str | None:
+        return None if value is None else MASK
+
+    def resolve_url(self, data: Path) -> str:
+        """Say which database to open, *data* being the data folder."""
+        if self.url is not None:
+            return self.url.get_secret_value()
+        if self.host is None:
+            return f"sqlite:///{data / 'master.db'}"
+        password = self.password.get_secret_value() if self.password else None
+        return URL.create(
+            "postgresql",
+            username=self.user,
+            password=password,
+            host=self.host,
+            port=self.port,
+            database=self.name,
+        ).render_as_string(hide_password=False)
+
+
+class MasterConfig(Settings):
+    """All settings of shipway-master."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """TCP port of everything: gRPC, REST, agents; 0 takes a free one."""
+    data: Path = Path("~/.local/share/shipway-master")
+    """Folder of the database and of generated secrets; made with mode 0700."""
+    cluster_name: str = ""
+    """Name that clients show."""
+    log: Log = Log()
+    security: Security = Security()
+    db: Db = Db()
+
+    def masked(self) -> dict[str, Any]:
+        """Dump the settings as plain JSON data, secrets hidden."""
+        return self.model_dump(mode="json")
+
+
+def load_config(*, file_text: str | None, file_name: str, flags: Mapping[str, Any]) -> MasterConfig:
+    """Read the settings: flags over file over defaults.
+
+    Raises:
+        SettingsError: Something in them is wrong.
+    """
+    return parse_settings(MasterConfig, file_text=file_text, file_name=file_name, flags=flags)

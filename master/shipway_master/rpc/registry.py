@@ -1,0 +1,150 @@
+"""One table of what this master can do, used by both faces."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from google.protobuf.message import Message
+
+from shipway_common.logsetup import log_context
+from shipway_master.auth import OPEN_RPCS, Authenticator, find_token
+from shipway_master.errors import Internal, MasterError, Unimplemented
+from shipway_master.rpc.call import Call
+from shipway_master.rpc.methods import METHODS, Method
+
+log = logging.getLogger(__name__)
+
+_CALLS_END_S = 10
+
+Implementation = Callable[[Any, Call], Awaitable[Any]]
+
+
+class ServiceMistake(Exception):
+    """Two services have the same method, or one has a method that the API does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    run: Implementation
+    is_long_poll: bool
+
+
+class Registry:
+    """All services as one table from RPC to method; entered, it owns the calls in progress."""
+
+    def __init__(self, services: Iterable[object], authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+        self._entries = _collect(services)
+        self._calls: set[asyncio.Task[Message]] = set()
+
+    @property
+    def implemented(self) -> frozenset[str]:
+        """Names of the RPCs that have a method."""
+        return frozenset(self._entries)
+
+    async def authorize(
+        self, method: Method, *, metadata: Mapping[str, str], cookie: str | None, peer: str
+    ) -> Call:
+        """Find out who asks for *method*.
+
+        Raises:
+            Unauthenticated: It needs a token, and there is no valid one.
+            PermissionDenied: The user has been deactivated.
+            Unimplemented: Somebody known asks for what this master cannot do.
+        """
+        principal = None
+        if method.name not in OPEN_RPCS:
+            token = find_token(metadata, cookie=cookie)
+            principal = await self._authenticator.principal(token)
+        if method.name not in self._entries:
+            raise Unimplemented(f"{method.name} is not implemented by this master")
+        return Call(rpc=method.name, peer=peer, metadata=metadata, known_principal=principal)
+
+    async def unary(self, request: Message, call: Call) -> Message:
+        """Run a unary method.
+
+        Raises:
+            MasterError: Whatever went wrong, in the form that the caller is told.
+        """
+        entry = self._entries[call.rpc]
+        if entry.is_long_poll:
+            answer: Message = await self._guarded(entry.run, request, call)
+            return answer
+        task: asyncio.Task[Message] = asyncio.create_task(
+            self._guarded(entry.run, request, call), name=call.rpc
+        )
+        self._calls.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    async def stream(self, request: Message, call: Call) -> AsyncIterator[Message]:
+        """Start a stream; its errors come out of this call or of the iterator, as MasterErrors."""
+        items = await self._guarded(self._entries[call.rpc].run, request, call)
+        return self._guarded_items(items, call)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let the calls in progress end; cancel those that do not in time."""
+        if not self._calls:
+            return
+        done_and_late = await asyncio.wait(self._calls, timeout=_CALLS_END_S)
+        late = done_and_late[1]
+        for task in late:
+            log.warning("call cancelled at shutdown", extra={"rpc": task.get_name()})
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    def _finished(self, task: asyncio.Task[Message]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to the caller if he is still there; logged where it arose
+
+    async def _guarded(self, run: Implementation, request: Message, call: Call) -> Any:
+        with log_context(rpc=call.rpc):
+            try:
+                return await run(request, call)
+            except MasterError:
+                raise
+            except Exception as error:
+                raise _internal(error) from error
+
+    async def _guarded_items(self, items: AsyncIterator[Message], call: Call) -> AsyncIterator[Any]:
+        try:
+            async for item in items:
+                yield item
+        except MasterError:
+            raise
+        except Exception as error:
+            with log_context(rpc=call.rpc):
+                raise _internal(error) from error
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def _internal(error: Exception) -> Internal:
+    log.error("a call failed", exc_info=error)
+    return Internal("internal error; the log of the master says more")
+
+
+def _collect(services: Iterable[object]) -> dict[str, _Entry]:
+    entries: dict[str, _Entry] = {}
+    for service in services:
+        for name in dir(service):
+            if not name[0].isupper():
+                continue
+            if name not in METHODS:
+                raise ServiceMistake(f"{type(service).__name__}.{name}: the API has no such RPC")
+            if name in entries:
+                raise ServiceMistake(f"{type(service).__name__}.{name}: another service has it too")
+            run = getattr(service, name)
+            entries[name] = _Entry(run, is_long_poll=getattr(run, "is_long_poll", False))
+    return entries

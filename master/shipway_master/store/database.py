@@ -1,0 +1,123 @@
+"""The database: how it is opened, read and written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+_BUSY_LIMIT_S = 30
+_READERS = 4
+
+
+class Database:
+    """Sessions on the master's database; made by `opened()`.
+
+    SQLite knows one writer at a time, so all writing goes through one connection that waits its
+    turn here, in order, and readers have connections of their own that no writer blocks (WAL).
+    """
+
+    def __init__(self, reader: AsyncEngine, writer: AsyncEngine) -> None:
+        self._read = async_sessionmaker(reader, expire_on_commit=False)
+        self._write = async_sessionmaker(writer, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncSession]:
+        """Open a session that sees one consistent state and cannot change it."""
+        async with self._read() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[AsyncSession]:
+        """Open a transaction: committed at the end of the block, rolled back when it raises.
+
+        Keep it short and await nothing foreign inside: on SQLite all other writers wait for it.
+        What others see of the change (events, caches) belongs after the block.
+        """
+        async with self._write() as session, session.begin():
+            yield session
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncGenerator[Database]:
+    """Connect to *url*, bring its tables up to date, and disconnect at the end.
+
+    Args:
+        url: As SQLAlchemy has it. `sqlite:///FILE` and `postgresql://…` get their asynchronous
+            driver added.
+    """
+    parsed = _asynchronous(make_url(url))
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite and parsed.database:
+        await asyncio.to_thread(_make_private, Path(parsed.database))
+    writer = _engine(parsed, is_sqlite=is_sqlite, reads_only=False)
+    reader = _engine(parsed, is_sqlite=is_sqlite, reads_only=True) if is_sqlite else writer
+    try:
+        async with writer.begin() as connection:
+            await connection.run_sync(_migrate)
+        yield Database(reader, writer)
+    finally:
+        await reader.dispose()
+        await writer.dispose()
+
+
+def _asynchronous(url: URL) -> URL:
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+    return url.set(drivername=drivers.get(url.drivername, url.drivername))
+
+
+def _make_private(path: Path) -> None:
+    """The file holds password hashes: create it readable by its owner alone."""
+    path.touch(mode=0o600)
+
+
+def _engine(url: URL, *, is_sqlite: bool, reads_only: bool) -> AsyncEngine:
+    if not is_sqlite:
+        return create_async_engine(url, pool_pre_ping=True)
+    engine = create_async_engine(
+        url,
+        connect_args={"timeout": _BUSY_LIMIT_S},
+        pool_size=_READERS if reads_only else 1,
+        max_overflow=0,
+        pool_timeout=_BUSY_LIMIT_S,
+    )
+
+    def connected(connection: DBAPIConnection, _: Any) -> None:
+        # The driver would begin transactions by its own rules, too late for a consistent read.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # Enough against a crash of this process; only a power loss may cost the last commits.
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        if reads_only:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    def began(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    event.listen(engine.sync_engine, "connect", connected)
+    event.listen(engine.sync_engine, "begin", began)
+    return engine
+
+
+def _migrate(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
