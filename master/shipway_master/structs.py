@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
@@ -72,10 +72,12 @@ def set_value(value: Value, item: Any) -> None:
             value.string_value = item
         case Mapping():
             value.struct_value.SetInParent()
-            to_struct(cast("Mapping[str, Any]", item), value.struct_value)
+            fields: Mapping[str, Any] = item
+            to_struct(fields, value.struct_value)
         case Sequence() if not isinstance(item, (bytes, bytearray)):
             value.list_value.SetInParent()
-            for element in cast("Sequence[Any]", item):
+            elements: Sequence[Any] = item
+            for element in elements:
                 set_value(value.list_value.values.add(), element)
         case _:
             raise TypeError(f"{type(item).__name__} has no place in a free-form object")
