@@ -3,232 +3,262 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.container.v1.container_pb2
-import shipway_proto.determined.device.v1.device_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.container.v1 import container_pb2 as _container_pb2
+from shipway_proto.determined.device.v1 import device_pb2 as _device_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class DeviceStats(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeviceStats(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class StatesEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class StatesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.int
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.int = ...,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    STATES_FIELD_NUMBER: builtins.int
-    DRAINING_FIELD_NUMBER: builtins.int
-    DISABLED_FIELD_NUMBER: builtins.int
-    TOTAL_FIELD_NUMBER: builtins.int
-    draining: builtins.int
-    disabled: builtins.int
-    total: builtins.int
-    @property
-    def states(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    STATES_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    draining: _builtins.int
+    disabled: _builtins.int
+    total: _builtins.int
+    @_builtins.property
+    def states(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     def __init__(
         self,
         *,
-        states: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
-        draining: builtins.int = ...,
-        disabled: builtins.int = ...,
-        total: builtins.int = ...,
+        states: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        draining: _builtins.int = ...,
+        disabled: _builtins.int = ...,
+        total: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["disabled", b"disabled", "draining", b"draining", "states", b"states", "total", b"total"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "draining", b"draining", "states", b"states", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeviceStats: typing_extensions.TypeAlias = DeviceStats
+Global___DeviceStats: _TypeAlias = DeviceStats  # noqa: Y015
 
-@typing.final
-class SlotStats(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SlotStats(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class TypeStatsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class TypeStatsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
         def value(self) -> Global___DeviceStats: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
+            key: _builtins.str = ...,
             value: Global___DeviceStats | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    @typing.final
-    class BrandStatsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class BrandStatsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
         def value(self) -> Global___DeviceStats: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
+            key: _builtins.str = ...,
             value: Global___DeviceStats | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    TYPE_STATS_FIELD_NUMBER: builtins.int
-    BRAND_STATS_FIELD_NUMBER: builtins.int
-    @property
-    def type_stats(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___DeviceStats]: ...
-    @property
-    def brand_stats(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___DeviceStats]: ...
+    TYPE_STATS_FIELD_NUMBER: _builtins.int
+    BRAND_STATS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def type_stats(self) -> _containers.MessageMap[_builtins.str, Global___DeviceStats]: ...
+    @_builtins.property
+    def brand_stats(self) -> _containers.MessageMap[_builtins.str, Global___DeviceStats]: ...
     def __init__(
         self,
         *,
-        type_stats: collections.abc.Mapping[builtins.str, Global___DeviceStats] | None = ...,
-        brand_stats: collections.abc.Mapping[builtins.str, Global___DeviceStats] | None = ...,
+        type_stats: _abc.Mapping[_builtins.str, Global___DeviceStats] | None = ...,
+        brand_stats: _abc.Mapping[_builtins.str, Global___DeviceStats] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["brand_stats", b"brand_stats", "type_stats", b"type_stats"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_stats", b"brand_stats", "type_stats", b"type_stats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SlotStats: typing_extensions.TypeAlias = SlotStats
+Global___SlotStats: _TypeAlias = SlotStats  # noqa: Y015
 
-@typing.final
-class Agent(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Agent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class SlotsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class SlotsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
         def value(self) -> Global___Slot: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
+            key: _builtins.str = ...,
             value: Global___Slot | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    @typing.final
-    class ContainersEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ContainersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
-        def value(self) -> shipway_proto.determined.container.v1.container_pb2.Container: ...
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _container_pb2.Container: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: shipway_proto.determined.container.v1.container_pb2.Container | None = ...,
+            key: _builtins.str = ...,
+            value: _container_pb2.Container | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    ID_FIELD_NUMBER: builtins.int
-    REGISTERED_TIME_FIELD_NUMBER: builtins.int
-    SLOTS_FIELD_NUMBER: builtins.int
-    CONTAINERS_FIELD_NUMBER: builtins.int
-    ADDRESSES_FIELD_NUMBER: builtins.int
-    ENABLED_FIELD_NUMBER: builtins.int
-    DRAINING_FIELD_NUMBER: builtins.int
-    VERSION_FIELD_NUMBER: builtins.int
-    RESOURCE_POOLS_FIELD_NUMBER: builtins.int
-    SLOT_STATS_FIELD_NUMBER: builtins.int
-    id: builtins.str
-    enabled: builtins.bool
-    draining: builtins.bool
-    version: builtins.str
-    @property
-    def registered_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def slots(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___Slot]: ...
-    @property
-    def containers(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shipway_proto.determined.container.v1.container_pb2.Container]: ...
-    @property
-    def addresses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def resource_pools(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
+    ID_FIELD_NUMBER: _builtins.int
+    REGISTERED_TIME_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOLS_FIELD_NUMBER: _builtins.int
+    SLOT_STATS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    enabled: _builtins.bool
+    draining: _builtins.bool
+    version: _builtins.str
+    @_builtins.property
+    def registered_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def slots(self) -> _containers.MessageMap[_builtins.str, Global___Slot]: ...
+    @_builtins.property
+    def containers(self) -> _containers.MessageMap[_builtins.str, _container_pb2.Container]: ...
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def resource_pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
     def slot_stats(self) -> Global___SlotStats: ...
     def __init__(
         self,
         *,
-        id: builtins.str = ...,
-        registered_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        slots: collections.abc.Mapping[builtins.str, Global___Slot] | None = ...,
-        containers: collections.abc.Mapping[builtins.str, shipway_proto.determined.container.v1.container_pb2.Container] | None = ...,
-        addresses: collections.abc.Iterable[builtins.str] | None = ...,
-        enabled: builtins.bool = ...,
-        draining: builtins.bool = ...,
-        version: builtins.str = ...,
-        resource_pools: collections.abc.Iterable[builtins.str] | None = ...,
+        id: _builtins.str = ...,
+        registered_time: _timestamp_pb2.Timestamp | None = ...,
+        slots: _abc.Mapping[_builtins.str, Global___Slot] | None = ...,
+        containers: _abc.Mapping[_builtins.str, _container_pb2.Container] | None = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        enabled: _builtins.bool = ...,
+        draining: _builtins.bool = ...,
+        version: _builtins.str = ...,
+        resource_pools: _abc.Iterable[_builtins.str] | None = ...,
         slot_stats: Global___SlotStats | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["registered_time", b"registered_time", "slot_stats", b"slot_stats"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "containers", b"containers", "draining", b"draining", "enabled", b"enabled", "id", b"id", "registered_time", b"registered_time", "resource_pools", b"resource_pools", "slot_stats", b"slot_stats", "slots", b"slots", "version", b"version"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["registered_time", b"registered_time", "slot_stats", b"slot_stats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "containers", b"containers", "draining", b"draining", "enabled", b"enabled", "id", b"id", "registered_time", b"registered_time", "resource_pools", b"resource_pools", "slot_stats", b"slot_stats", "slots", b"slots", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Agent: typing_extensions.TypeAlias = Agent
+Global___Agent: _TypeAlias = Agent  # noqa: Y015
 
-@typing.final
-class Slot(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Slot(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    DEVICE_FIELD_NUMBER: builtins.int
-    ENABLED_FIELD_NUMBER: builtins.int
-    CONTAINER_FIELD_NUMBER: builtins.int
-    DRAINING_FIELD_NUMBER: builtins.int
-    id: builtins.str
-    enabled: builtins.bool
-    draining: builtins.bool
-    @property
-    def device(self) -> shipway_proto.determined.device.v1.device_pb2.Device: ...
-    @property
-    def container(self) -> shipway_proto.determined.container.v1.container_pb2.Container: ...
+    ID_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    enabled: _builtins.bool
+    draining: _builtins.bool
+    @_builtins.property
+    def device(self) -> _device_pb2.Device: ...
+    @_builtins.property
+    def container(self) -> _container_pb2.Container: ...
     def __init__(
         self,
         *,
-        id: builtins.str = ...,
-        device: shipway_proto.determined.device.v1.device_pb2.Device | None = ...,
-        enabled: builtins.bool = ...,
-        container: shipway_proto.determined.container.v1.container_pb2.Container | None = ...,
-        draining: builtins.bool = ...,
+        id: _builtins.str = ...,
+        device: _device_pb2.Device | None = ...,
+        enabled: _builtins.bool = ...,
+        container: _container_pb2.Container | None = ...,
+        draining: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "device", b"device"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["container", b"container", "device", b"device", "draining", b"draining", "enabled", b"enabled", "id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "device", b"device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "device", b"device", "draining", b"draining", "enabled", b"enabled", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Slot: typing_extensions.TypeAlias = Slot
+Global___Slot: _TypeAlias = Slot  # noqa: Y015

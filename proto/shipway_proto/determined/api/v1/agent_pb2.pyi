@@ -3,34 +3,34 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import shipway_proto.determined.agent.v1.agent_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.agent.v1 import agent_pb2 as _agent_pb2
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetAgentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetAgentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetAgentsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetAgentsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetAgentsRequest._SortBy.ValueType  # 0
         SORT_BY_ID: GetAgentsRequest._SortBy.ValueType  # 1
         SORT_BY_TIME: GetAgentsRequest._SortBy.ValueType  # 2
@@ -40,287 +40,344 @@ class GetAgentsRequest(google.protobuf.message.Message):
     SORT_BY_ID: GetAgentsRequest.SortBy.ValueType  # 1
     SORT_BY_TIME: GetAgentsRequest.SortBy.ValueType  # 2
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    EXCLUDE_SLOTS_FIELD_NUMBER: builtins.int
-    EXCLUDE_CONTAINERS_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    EXCLUDE_SLOTS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_CONTAINERS_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetAgentsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    exclude_slots: builtins.bool
-    exclude_containers: builtins.bool
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    exclude_slots: _builtins.bool
+    exclude_containers: _builtins.bool
     def __init__(
         self,
         *,
         sort_by: Global___GetAgentsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        exclude_slots: builtins.bool = ...,
-        exclude_containers: builtins.bool = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        exclude_slots: _builtins.bool = ...,
+        exclude_containers: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["exclude_containers", b"exclude_containers", "exclude_slots", b"exclude_slots", "limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_containers", b"exclude_containers", "exclude_slots", b"exclude_slots", "limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetAgentsRequest: typing_extensions.TypeAlias = GetAgentsRequest
+Global___GetAgentsRequest: _TypeAlias = GetAgentsRequest  # noqa: Y015
 
-@typing.final
-class GetAgentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetAgentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENTS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def agents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.agent.v1.agent_pb2.Agent]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    AGENTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Agent]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        agents: collections.abc.Iterable[shipway_proto.determined.agent.v1.agent_pb2.Agent] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        agents: _abc.Iterable[_agent_pb2.Agent] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agents", b"agents", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetAgentsResponse: typing_extensions.TypeAlias = GetAgentsResponse
+Global___GetAgentsResponse: _TypeAlias = GetAgentsResponse  # noqa: Y015
 
-@typing.final
-class GetAgentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetAgentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    agent_id: builtins.str
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
     def __init__(
         self,
         *,
-        agent_id: builtins.str = ...,
+        agent_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetAgentRequest: typing_extensions.TypeAlias = GetAgentRequest
+Global___GetAgentRequest: _TypeAlias = GetAgentRequest  # noqa: Y015
 
-@typing.final
-class GetAgentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetAgentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_FIELD_NUMBER: builtins.int
-    @property
-    def agent(self) -> shipway_proto.determined.agent.v1.agent_pb2.Agent: ...
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _agent_pb2.Agent: ...
     def __init__(
         self,
         *,
-        agent: shipway_proto.determined.agent.v1.agent_pb2.Agent | None = ...,
+        agent: _agent_pb2.Agent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["agent", b"agent"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetAgentResponse: typing_extensions.TypeAlias = GetAgentResponse
+Global___GetAgentResponse: _TypeAlias = GetAgentResponse  # noqa: Y015
 
-@typing.final
-class GetSlotsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetSlotsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    agent_id: builtins.str
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
     def __init__(
         self,
         *,
-        agent_id: builtins.str = ...,
+        agent_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetSlotsRequest: typing_extensions.TypeAlias = GetSlotsRequest
+Global___GetSlotsRequest: _TypeAlias = GetSlotsRequest  # noqa: Y015
 
-@typing.final
-class GetSlotsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetSlotsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SLOTS_FIELD_NUMBER: builtins.int
-    @property
-    def slots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.agent.v1.agent_pb2.Slot]: ...
+    SLOTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Slot]: ...
     def __init__(
         self,
         *,
-        slots: collections.abc.Iterable[shipway_proto.determined.agent.v1.agent_pb2.Slot] | None = ...,
+        slots: _abc.Iterable[_agent_pb2.Slot] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["slots", b"slots"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetSlotsResponse: typing_extensions.TypeAlias = GetSlotsResponse
+Global___GetSlotsResponse: _TypeAlias = GetSlotsResponse  # noqa: Y015
 
-@typing.final
-class GetSlotRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetSlotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    SLOT_ID_FIELD_NUMBER: builtins.int
-    agent_id: builtins.str
-    slot_id: builtins.str
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    SLOT_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    slot_id: _builtins.str
     def __init__(
         self,
         *,
-        agent_id: builtins.str = ...,
-        slot_id: builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        slot_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "slot_id", b"slot_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "slot_id", b"slot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetSlotRequest: typing_extensions.TypeAlias = GetSlotRequest
+Global___GetSlotRequest: _TypeAlias = GetSlotRequest  # noqa: Y015
 
-@typing.final
-class GetSlotResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetSlotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SLOT_FIELD_NUMBER: builtins.int
-    @property
-    def slot(self) -> shipway_proto.determined.agent.v1.agent_pb2.Slot: ...
+    SLOT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slot(self) -> _agent_pb2.Slot: ...
     def __init__(
         self,
         *,
-        slot: shipway_proto.determined.agent.v1.agent_pb2.Slot | None = ...,
+        slot: _agent_pb2.Slot | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["slot", b"slot"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["slot", b"slot"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slot", b"slot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetSlotResponse: typing_extensions.TypeAlias = GetSlotResponse
+Global___GetSlotResponse: _TypeAlias = GetSlotResponse  # noqa: Y015
 
-@typing.final
-class EnableAgentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class EnableAgentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    agent_id: builtins.str
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
     def __init__(
         self,
         *,
-        agent_id: builtins.str = ...,
+        agent_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EnableAgentRequest: typing_extensions.TypeAlias = EnableAgentRequest
+Global___EnableAgentRequest: _TypeAlias = EnableAgentRequest  # noqa: Y015
 
-@typing.final
-class EnableAgentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class EnableAgentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_FIELD_NUMBER: builtins.int
-    @property
-    def agent(self) -> shipway_proto.determined.agent.v1.agent_pb2.Agent: ...
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _agent_pb2.Agent: ...
     def __init__(
         self,
         *,
-        agent: shipway_proto.determined.agent.v1.agent_pb2.Agent | None = ...,
+        agent: _agent_pb2.Agent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["agent", b"agent"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EnableAgentResponse: typing_extensions.TypeAlias = EnableAgentResponse
+Global___EnableAgentResponse: _TypeAlias = EnableAgentResponse  # noqa: Y015
 
-@typing.final
-class DisableAgentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DisableAgentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    DRAIN_FIELD_NUMBER: builtins.int
-    agent_id: builtins.str
-    drain: builtins.bool
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    drain: _builtins.bool
     def __init__(
         self,
         *,
-        agent_id: builtins.str = ...,
-        drain: builtins.bool = ...,
+        agent_id: _builtins.str = ...,
+        drain: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "drain", b"drain"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "drain", b"drain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DisableAgentRequest: typing_extensions.TypeAlias = DisableAgentRequest
+Global___DisableAgentRequest: _TypeAlias = DisableAgentRequest  # noqa: Y015
 
-@typing.final
-class DisableAgentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DisableAgentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_FIELD_NUMBER: builtins.int
-    @property
-    def agent(self) -> shipway_proto.determined.agent.v1.agent_pb2.Agent: ...
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _agent_pb2.Agent: ...
     def __init__(
         self,
         *,
-        agent: shipway_proto.determined.agent.v1.agent_pb2.Agent | None = ...,
+        agent: _agent_pb2.Agent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["agent", b"agent"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DisableAgentResponse: typing_extensions.TypeAlias = DisableAgentResponse
+Global___DisableAgentResponse: _TypeAlias = DisableAgentResponse  # noqa: Y015
 
-@typing.final
-class EnableSlotRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class EnableSlotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    SLOT_ID_FIELD_NUMBER: builtins.int
-    agent_id: builtins.str
-    slot_id: builtins.str
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    SLOT_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    slot_id: _builtins.str
     def __init__(
         self,
         *,
-        agent_id: builtins.str = ...,
-        slot_id: builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        slot_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "slot_id", b"slot_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "slot_id", b"slot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EnableSlotRequest: typing_extensions.TypeAlias = EnableSlotRequest
+Global___EnableSlotRequest: _TypeAlias = EnableSlotRequest  # noqa: Y015
 
-@typing.final
-class EnableSlotResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class EnableSlotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SLOT_FIELD_NUMBER: builtins.int
-    @property
-    def slot(self) -> shipway_proto.determined.agent.v1.agent_pb2.Slot: ...
+    SLOT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slot(self) -> _agent_pb2.Slot: ...
     def __init__(
         self,
         *,
-        slot: shipway_proto.determined.agent.v1.agent_pb2.Slot | None = ...,
+        slot: _agent_pb2.Slot | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["slot", b"slot"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["slot", b"slot"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slot", b"slot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EnableSlotResponse: typing_extensions.TypeAlias = EnableSlotResponse
+Global___EnableSlotResponse: _TypeAlias = EnableSlotResponse  # noqa: Y015
 
-@typing.final
-class DisableSlotRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DisableSlotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    SLOT_ID_FIELD_NUMBER: builtins.int
-    DRAIN_FIELD_NUMBER: builtins.int
-    agent_id: builtins.str
-    slot_id: builtins.str
-    drain: builtins.bool
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    SLOT_ID_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    slot_id: _builtins.str
+    drain: _builtins.bool
     def __init__(
         self,
         *,
-        agent_id: builtins.str = ...,
-        slot_id: builtins.str = ...,
-        drain: builtins.bool = ...,
+        agent_id: _builtins.str = ...,
+        slot_id: _builtins.str = ...,
+        drain: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "drain", b"drain", "slot_id", b"slot_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "drain", b"drain", "slot_id", b"slot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DisableSlotRequest: typing_extensions.TypeAlias = DisableSlotRequest
+Global___DisableSlotRequest: _TypeAlias = DisableSlotRequest  # noqa: Y015
 
-@typing.final
-class DisableSlotResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DisableSlotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SLOT_FIELD_NUMBER: builtins.int
-    @property
-    def slot(self) -> shipway_proto.determined.agent.v1.agent_pb2.Slot: ...
+    SLOT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slot(self) -> _agent_pb2.Slot: ...
     def __init__(
         self,
         *,
-        slot: shipway_proto.determined.agent.v1.agent_pb2.Slot | None = ...,
+        slot: _agent_pb2.Slot | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["slot", b"slot"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["slot", b"slot"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slot", b"slot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DisableSlotResponse: typing_extensions.TypeAlias = DisableSlotResponse
+Global___DisableSlotResponse: _TypeAlias = DisableSlotResponse  # noqa: Y015

@@ -3,9682 +3,1859 @@
 isort:skip_file
 """
 
-import abc
-import collections.abc
-import grpc
-import grpc.aio
-import shipway_proto.determined.api.v1.agent_pb2
-import shipway_proto.determined.api.v1.auth_pb2
-import shipway_proto.determined.api.v1.checkpoint_pb2
-import shipway_proto.determined.api.v1.command_pb2
-import shipway_proto.determined.api.v1.config_policies_pb2
-import shipway_proto.determined.api.v1.experiment_pb2
-import shipway_proto.determined.api.v1.group_pb2
-import shipway_proto.determined.api.v1.job_pb2
-import shipway_proto.determined.api.v1.master_pb2
-import shipway_proto.determined.api.v1.model_pb2
-import shipway_proto.determined.api.v1.notebook_pb2
-import shipway_proto.determined.api.v1.project_pb2
-import shipway_proto.determined.api.v1.rbac_pb2
-import shipway_proto.determined.api.v1.resourcepool_pb2
-import shipway_proto.determined.api.v1.run_pb2
-import shipway_proto.determined.api.v1.shell_pb2
-import shipway_proto.determined.api.v1.task_pb2
-import shipway_proto.determined.api.v1.template_pb2
-import shipway_proto.determined.api.v1.tensorboard_pb2
-import shipway_proto.determined.api.v1.token_pb2
-import shipway_proto.determined.api.v1.trial_pb2
-import shipway_proto.determined.api.v1.user_pb2
-import shipway_proto.determined.api.v1.webhook_pb2
-import shipway_proto.determined.api.v1.workspace_pb2
-import sys
-import typing
+from collections import abc as _abc
+from grpc import aio as _aio
+from shipway_proto.determined.api.v1 import agent_pb2 as _agent_pb2
+from shipway_proto.determined.api.v1 import auth_pb2 as _auth_pb2
+from shipway_proto.determined.api.v1 import checkpoint_pb2 as _checkpoint_pb2
+from shipway_proto.determined.api.v1 import command_pb2 as _command_pb2
+from shipway_proto.determined.api.v1 import config_policies_pb2 as _config_policies_pb2
+from shipway_proto.determined.api.v1 import experiment_pb2 as _experiment_pb2
+from shipway_proto.determined.api.v1 import group_pb2 as _group_pb2
+from shipway_proto.determined.api.v1 import job_pb2 as _job_pb2
+from shipway_proto.determined.api.v1 import master_pb2 as _master_pb2
+from shipway_proto.determined.api.v1 import model_pb2 as _model_pb2
+from shipway_proto.determined.api.v1 import notebook_pb2 as _notebook_pb2
+from shipway_proto.determined.api.v1 import project_pb2 as _project_pb2
+from shipway_proto.determined.api.v1 import rbac_pb2 as _rbac_pb2
+from shipway_proto.determined.api.v1 import resourcepool_pb2 as _resourcepool_pb2
+from shipway_proto.determined.api.v1 import run_pb2 as _run_pb2
+from shipway_proto.determined.api.v1 import shell_pb2 as _shell_pb2
+from shipway_proto.determined.api.v1 import task_pb2 as _task_pb2
+from shipway_proto.determined.api.v1 import template_pb2 as _template_pb2
+from shipway_proto.determined.api.v1 import tensorboard_pb2 as _tensorboard_pb2
+from shipway_proto.determined.api.v1 import token_pb2 as _token_pb2
+from shipway_proto.determined.api.v1 import trial_pb2 as _trial_pb2
+from shipway_proto.determined.api.v1 import user_pb2 as _user_pb2
+from shipway_proto.determined.api.v1 import webhook_pb2 as _webhook_pb2
+from shipway_proto.determined.api.v1 import workspace_pb2 as _workspace_pb2
 
-if sys.version_info >= (3, 13):
-    import typing as typing_extensions
-else:
-    import typing_extensions
-
-_T = typing.TypeVar("_T")
-
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
-
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
-    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
-_DeterminedLoginType = typing_extensions.TypeVar(
-    '_DeterminedLoginType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.LoginRequest,
-        shipway_proto.determined.api.v1.auth_pb2.LoginResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.LoginRequest,
-        shipway_proto.determined.api.v1.auth_pb2.LoginResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.LoginRequest,
-        shipway_proto.determined.api.v1.auth_pb2.LoginResponse,
-    ],
-)
 
-_DeterminedCurrentUserType = typing_extensions.TypeVar(
-    '_DeterminedCurrentUserType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.CurrentUserRequest,
-        shipway_proto.determined.api.v1.auth_pb2.CurrentUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.CurrentUserRequest,
-        shipway_proto.determined.api.v1.auth_pb2.CurrentUserResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.CurrentUserRequest,
-        shipway_proto.determined.api.v1.auth_pb2.CurrentUserResponse,
-    ],
-)
-
-_DeterminedLogoutType = typing_extensions.TypeVar(
-    '_DeterminedLogoutType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.LogoutRequest,
-        shipway_proto.determined.api.v1.auth_pb2.LogoutResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.LogoutRequest,
-        shipway_proto.determined.api.v1.auth_pb2.LogoutResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.LogoutRequest,
-        shipway_proto.determined.api.v1.auth_pb2.LogoutResponse,
-    ],
-)
-
-_DeterminedGetUsersType = typing_extensions.TypeVar(
-    '_DeterminedGetUsersType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUsersRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUsersResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUsersRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUsersResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUsersRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUsersResponse,
-    ],
-)
-
-_DeterminedGetUserSettingType = typing_extensions.TypeVar(
-    '_DeterminedGetUserSettingType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserSettingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserSettingResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserSettingResponse,
-    ],
-)
-
-_DeterminedResetUserSettingType = typing_extensions.TypeVar(
-    '_DeterminedResetUserSettingType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.ResetUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.ResetUserSettingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.ResetUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.ResetUserSettingResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.ResetUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.ResetUserSettingResponse,
-    ],
-)
-
-_DeterminedPostUserSettingType = typing_extensions.TypeVar(
-    '_DeterminedPostUserSettingType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserSettingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserSettingResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserSettingResponse,
-    ],
-)
-
-_DeterminedGetUserType = typing_extensions.TypeVar(
-    '_DeterminedGetUserType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserResponse,
-    ],
-)
-
-_DeterminedGetUserByUsernameType = typing_extensions.TypeVar(
-    '_DeterminedGetUserByUsernameType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameResponse,
-    ],
-)
-
-_DeterminedGetMeType = typing_extensions.TypeVar(
-    '_DeterminedGetMeType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetMeRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetMeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetMeRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetMeResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetMeRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetMeResponse,
-    ],
-)
-
-_DeterminedPostUserType = typing_extensions.TypeVar(
-    '_DeterminedPostUserType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserResponse,
-    ],
-)
-
-_DeterminedSetUserPasswordType = typing_extensions.TypeVar(
-    '_DeterminedSetUserPasswordType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.SetUserPasswordRequest,
-        shipway_proto.determined.api.v1.user_pb2.SetUserPasswordResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.SetUserPasswordRequest,
-        shipway_proto.determined.api.v1.user_pb2.SetUserPasswordResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.SetUserPasswordRequest,
-        shipway_proto.determined.api.v1.user_pb2.SetUserPasswordResponse,
-    ],
-)
-
-_DeterminedAssignMultipleGroupsType = typing_extensions.TypeVar(
-    '_DeterminedAssignMultipleGroupsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsRequest,
-        shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsRequest,
-        shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsRequest,
-        shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsResponse,
-    ],
-)
-
-_DeterminedPatchUserType = typing_extensions.TypeVar(
-    '_DeterminedPatchUserType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PatchUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.PatchUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PatchUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.PatchUserResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PatchUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.PatchUserResponse,
-    ],
-)
-
-_DeterminedPatchUsersType = typing_extensions.TypeVar(
-    '_DeterminedPatchUsersType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PatchUsersRequest,
-        shipway_proto.determined.api.v1.user_pb2.PatchUsersResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PatchUsersRequest,
-        shipway_proto.determined.api.v1.user_pb2.PatchUsersResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PatchUsersRequest,
-        shipway_proto.determined.api.v1.user_pb2.PatchUsersResponse,
-    ],
-)
-
-_DeterminedGetTelemetryType = typing_extensions.TypeVar(
-    '_DeterminedGetTelemetryType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetTelemetryRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetTelemetryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetTelemetryRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetTelemetryResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetTelemetryRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetTelemetryResponse,
-    ],
-)
-
-_DeterminedGetMasterType = typing_extensions.TypeVar(
-    '_DeterminedGetMasterType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetMasterRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetMasterResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetMasterRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetMasterResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetMasterRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetMasterResponse,
-    ],
-)
-
-_DeterminedGetMasterConfigType = typing_extensions.TypeVar(
-    '_DeterminedGetMasterConfigType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetMasterConfigRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetMasterConfigResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetMasterConfigRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetMasterConfigResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetMasterConfigRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetMasterConfigResponse,
-    ],
-)
-
-_DeterminedPatchMasterConfigType = typing_extensions.TypeVar(
-    '_DeterminedPatchMasterConfigType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigRequest,
-        shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigRequest,
-        shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigRequest,
-        shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigResponse,
-    ],
-)
-
-_DeterminedMasterLogsType = typing_extensions.TypeVar(
-    '_DeterminedMasterLogsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.MasterLogsRequest,
-        shipway_proto.determined.api.v1.master_pb2.MasterLogsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.MasterLogsRequest,
-        shipway_proto.determined.api.v1.master_pb2.MasterLogsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.MasterLogsRequest,
-        shipway_proto.determined.api.v1.master_pb2.MasterLogsResponse,
-    ],
-)
-
-_DeterminedGetClusterMessageType = typing_extensions.TypeVar(
-    '_DeterminedGetClusterMessageType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetClusterMessageResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetClusterMessageResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetClusterMessageResponse,
-    ],
-)
-
-_DeterminedSetClusterMessageType = typing_extensions.TypeVar(
-    '_DeterminedSetClusterMessageType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.SetClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.SetClusterMessageResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.SetClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.SetClusterMessageResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.SetClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.SetClusterMessageResponse,
-    ],
-)
-
-_DeterminedDeleteClusterMessageType = typing_extensions.TypeVar(
-    '_DeterminedDeleteClusterMessageType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageResponse,
-    ],
-)
-
-_DeterminedGetAgentsType = typing_extensions.TypeVar(
-    '_DeterminedGetAgentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentsRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentsRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentsRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentsResponse,
-    ],
-)
-
-_DeterminedGetAgentType = typing_extensions.TypeVar(
-    '_DeterminedGetAgentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentResponse,
-    ],
-)
-
-_DeterminedGetSlotsType = typing_extensions.TypeVar(
-    '_DeterminedGetSlotsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotsRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotsRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotsRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotsResponse,
-    ],
-)
-
-_DeterminedGetSlotType = typing_extensions.TypeVar(
-    '_DeterminedGetSlotType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotResponse,
-    ],
-)
-
-_DeterminedEnableAgentType = typing_extensions.TypeVar(
-    '_DeterminedEnableAgentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.EnableAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.EnableAgentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.EnableAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.EnableAgentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.EnableAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.EnableAgentResponse,
-    ],
-)
-
-_DeterminedDisableAgentType = typing_extensions.TypeVar(
-    '_DeterminedDisableAgentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.DisableAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.DisableAgentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.DisableAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.DisableAgentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.DisableAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.DisableAgentResponse,
-    ],
-)
-
-_DeterminedEnableSlotType = typing_extensions.TypeVar(
-    '_DeterminedEnableSlotType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.EnableSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.EnableSlotResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.EnableSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.EnableSlotResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.EnableSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.EnableSlotResponse,
-    ],
-)
-
-_DeterminedDisableSlotType = typing_extensions.TypeVar(
-    '_DeterminedDisableSlotType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.DisableSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.DisableSlotResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.DisableSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.DisableSlotResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.DisableSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.DisableSlotResponse,
-    ],
-)
-
-_DeterminedCreateGenericTaskType = typing_extensions.TypeVar(
-    '_DeterminedCreateGenericTaskType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskResponse,
-    ],
-)
-
-_DeterminedCreateExperimentType = typing_extensions.TypeVar(
-    '_DeterminedCreateExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentResponse,
-    ],
-)
-
-_DeterminedPutExperimentType = typing_extensions.TypeVar(
-    '_DeterminedPutExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentResponse,
-    ],
-)
-
-_DeterminedContinueExperimentType = typing_extensions.TypeVar(
-    '_DeterminedContinueExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentResponse,
-    ],
-)
-
-_DeterminedGetExperimentType = typing_extensions.TypeVar(
-    '_DeterminedGetExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentResponse,
-    ],
-)
-
-_DeterminedGetExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedGetExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsResponse,
-    ],
-)
-
-_DeterminedPutExperimentRetainLogsType = typing_extensions.TypeVar(
-    '_DeterminedPutExperimentRetainLogsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsResponse,
-    ],
-)
-
-_DeterminedPutExperimentsRetainLogsType = typing_extensions.TypeVar(
-    '_DeterminedPutExperimentsRetainLogsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsResponse,
-    ],
-)
-
-_DeterminedPutTrialRetainLogsType = typing_extensions.TypeVar(
-    '_DeterminedPutTrialRetainLogsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsResponse,
-    ],
-)
-
-_DeterminedGetModelDefType = typing_extensions.TypeVar(
-    '_DeterminedGetModelDefType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefResponse,
-    ],
-)
-
-_DeterminedGetTaskContextDirectoryType = typing_extensions.TypeVar(
-    '_DeterminedGetTaskContextDirectoryType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryResponse,
-    ],
-)
-
-_DeterminedGetModelDefTreeType = typing_extensions.TypeVar(
-    '_DeterminedGetModelDefTreeType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeResponse,
-    ],
-)
-
-_DeterminedGetModelDefFileType = typing_extensions.TypeVar(
-    '_DeterminedGetModelDefFileType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileResponse,
-    ],
-)
-
-_DeterminedGetExperimentLabelsType = typing_extensions.TypeVar(
-    '_DeterminedGetExperimentLabelsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsResponse,
-    ],
-)
-
-_DeterminedGetExperimentValidationHistoryType = typing_extensions.TypeVar(
-    '_DeterminedGetExperimentValidationHistoryType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryResponse,
-    ],
-)
-
-_DeterminedActivateExperimentType = typing_extensions.TypeVar(
-    '_DeterminedActivateExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentResponse,
-    ],
-)
-
-_DeterminedActivateExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedActivateExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsResponse,
-    ],
-)
-
-_DeterminedPauseExperimentType = typing_extensions.TypeVar(
-    '_DeterminedPauseExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentResponse,
-    ],
-)
-
-_DeterminedPauseExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedPauseExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsResponse,
-    ],
-)
-
-_DeterminedCancelExperimentType = typing_extensions.TypeVar(
-    '_DeterminedCancelExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentResponse,
-    ],
-)
-
-_DeterminedCancelExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedCancelExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsResponse,
-    ],
-)
-
-_DeterminedKillExperimentType = typing_extensions.TypeVar(
-    '_DeterminedKillExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentResponse,
-    ],
-)
-
-_DeterminedKillExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedKillExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsResponse,
-    ],
-)
-
-_DeterminedArchiveExperimentType = typing_extensions.TypeVar(
-    '_DeterminedArchiveExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentResponse,
-    ],
-)
-
-_DeterminedArchiveExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedArchiveExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsResponse,
-    ],
-)
-
-_DeterminedUnarchiveExperimentType = typing_extensions.TypeVar(
-    '_DeterminedUnarchiveExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentResponse,
-    ],
-)
-
-_DeterminedUnarchiveExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedUnarchiveExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsResponse,
-    ],
-)
-
-_DeterminedPatchExperimentType = typing_extensions.TypeVar(
-    '_DeterminedPatchExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentResponse,
-    ],
-)
-
-_DeterminedDeleteExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedDeleteExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsResponse,
-    ],
-)
-
-_DeterminedDeleteExperimentType = typing_extensions.TypeVar(
-    '_DeterminedDeleteExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentResponse,
-    ],
-)
-
-_DeterminedGetBestSearcherValidationMetricType = typing_extensions.TypeVar(
-    '_DeterminedGetBestSearcherValidationMetricType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricResponse,
-    ],
-)
-
-_DeterminedGetExperimentCheckpointsType = typing_extensions.TypeVar(
-    '_DeterminedGetExperimentCheckpointsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsResponse,
-    ],
-)
-
-_DeterminedPutExperimentLabelType = typing_extensions.TypeVar(
-    '_DeterminedPutExperimentLabelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelResponse,
-    ],
-)
-
-_DeterminedDeleteExperimentLabelType = typing_extensions.TypeVar(
-    '_DeterminedDeleteExperimentLabelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelResponse,
-    ],
-)
-
-_DeterminedPreviewHPSearchType = typing_extensions.TypeVar(
-    '_DeterminedPreviewHPSearchType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchResponse,
-    ],
-)
-
-_DeterminedGetExperimentTrialsType = typing_extensions.TypeVar(
-    '_DeterminedGetExperimentTrialsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsResponse,
-    ],
-)
-
-_DeterminedGetTrialRemainingLogRetentionDaysType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialRemainingLogRetentionDaysType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysResponse,
-    ],
-)
-
-_DeterminedCompareTrialsType = typing_extensions.TypeVar(
-    '_DeterminedCompareTrialsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.CompareTrialsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.CompareTrialsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.CompareTrialsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.CompareTrialsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.CompareTrialsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.CompareTrialsResponse,
-    ],
-)
-
-_DeterminedReportTrialSourceInfoType = typing_extensions.TypeVar(
-    '_DeterminedReportTrialSourceInfoType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoResponse,
-    ],
-)
-
-_DeterminedCreateTrialType = typing_extensions.TypeVar(
-    '_DeterminedCreateTrialType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.CreateTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.CreateTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.CreateTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.CreateTrialResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.CreateTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.CreateTrialResponse,
-    ],
-)
-
-_DeterminedPutTrialType = typing_extensions.TypeVar(
-    '_DeterminedPutTrialType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialResponse,
-    ],
-)
-
-_DeterminedPatchTrialType = typing_extensions.TypeVar(
-    '_DeterminedPatchTrialType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PatchTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PatchTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PatchTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PatchTrialResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PatchTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PatchTrialResponse,
-    ],
-)
-
-_DeterminedStartTrialType = typing_extensions.TypeVar(
-    '_DeterminedStartTrialType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.StartTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.StartTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.StartTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.StartTrialResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.StartTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.StartTrialResponse,
-    ],
-)
-
-_DeterminedRunPrepareForReportingType = typing_extensions.TypeVar(
-    '_DeterminedRunPrepareForReportingType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingRequest,
-        shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingRequest,
-        shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingRequest,
-        shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingResponse,
-    ],
-)
-
-_DeterminedGetTrialType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialResponse,
-    ],
-)
-
-_DeterminedGetTrialByExternalIDType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialByExternalIDType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDResponse,
-    ],
-)
-
-_DeterminedGetTrialWorkloadsType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialWorkloadsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsResponse,
-    ],
-)
-
-_DeterminedTrialLogsType = typing_extensions.TypeVar(
-    '_DeterminedTrialLogsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsResponse,
-    ],
-)
-
-_DeterminedTrialLogsFieldsType = typing_extensions.TypeVar(
-    '_DeterminedTrialLogsFieldsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsResponse,
-    ],
-)
-
-_DeterminedAllocationReadyType = typing_extensions.TypeVar(
-    '_DeterminedAllocationReadyType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.AllocationReadyRequest,
-        shipway_proto.determined.api.v1.task_pb2.AllocationReadyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.AllocationReadyRequest,
-        shipway_proto.determined.api.v1.task_pb2.AllocationReadyResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.AllocationReadyRequest,
-        shipway_proto.determined.api.v1.task_pb2.AllocationReadyResponse,
-    ],
-)
-
-_DeterminedGetAllocationType = typing_extensions.TypeVar(
-    '_DeterminedGetAllocationType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetAllocationRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetAllocationResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetAllocationRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetAllocationResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetAllocationRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetAllocationResponse,
-    ],
-)
-
-_DeterminedAllocationWaitingType = typing_extensions.TypeVar(
-    '_DeterminedAllocationWaitingType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.AllocationWaitingRequest,
-        shipway_proto.determined.api.v1.task_pb2.AllocationWaitingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.AllocationWaitingRequest,
-        shipway_proto.determined.api.v1.task_pb2.AllocationWaitingResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.AllocationWaitingRequest,
-        shipway_proto.determined.api.v1.task_pb2.AllocationWaitingResponse,
-    ],
-)
-
-_DeterminedPostTaskLogsType = typing_extensions.TypeVar(
-    '_DeterminedPostTaskLogsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.PostTaskLogsRequest,
-        shipway_proto.determined.api.v1.task_pb2.PostTaskLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.PostTaskLogsRequest,
-        shipway_proto.determined.api.v1.task_pb2.PostTaskLogsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.PostTaskLogsRequest,
-        shipway_proto.determined.api.v1.task_pb2.PostTaskLogsResponse,
-    ],
-)
-
-_DeterminedTaskLogsType = typing_extensions.TypeVar(
-    '_DeterminedTaskLogsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsRequest,
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsRequest,
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsRequest,
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsResponse,
-    ],
-)
-
-_DeterminedTaskLogsFieldsType = typing_extensions.TypeVar(
-    '_DeterminedTaskLogsFieldsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsRequest,
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsRequest,
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsRequest,
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsResponse,
-    ],
-)
-
-_DeterminedGetTrialProfilerMetricsType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialProfilerMetricsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsResponse,
-    ],
-)
-
-_DeterminedGetTrialProfilerAvailableSeriesType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialProfilerAvailableSeriesType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesResponse,
-    ],
-)
-
-_DeterminedPostTrialProfilerMetricsBatchType = typing_extensions.TypeVar(
-    '_DeterminedPostTrialProfilerMetricsBatchType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchResponse,
-    ],
-)
-
-_DeterminedGetMetricsType = typing_extensions.TypeVar(
-    '_DeterminedGetMetricsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetMetricsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetMetricsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetMetricsResponse,
-    ],
-)
-
-_DeterminedGetTrainingMetricsType = typing_extensions.TypeVar(
-    '_DeterminedGetTrainingMetricsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsResponse,
-    ],
-)
-
-_DeterminedGetValidationMetricsType = typing_extensions.TypeVar(
-    '_DeterminedGetValidationMetricsType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsResponse,
-    ],
-)
-
-_DeterminedKillTrialType = typing_extensions.TypeVar(
-    '_DeterminedKillTrialType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.KillTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.KillTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.KillTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.KillTrialResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.KillTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.KillTrialResponse,
-    ],
-)
-
-_DeterminedGetTrialCheckpointsType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialCheckpointsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsResponse,
-    ],
-)
-
-_DeterminedCleanupLogsType = typing_extensions.TypeVar(
-    '_DeterminedCleanupLogsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.CleanupLogsRequest,
-        shipway_proto.determined.api.v1.master_pb2.CleanupLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.CleanupLogsRequest,
-        shipway_proto.determined.api.v1.master_pb2.CleanupLogsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.CleanupLogsRequest,
-        shipway_proto.determined.api.v1.master_pb2.CleanupLogsResponse,
-    ],
-)
-
-_DeterminedAllocationPreemptionSignalType = typing_extensions.TypeVar(
-    '_DeterminedAllocationPreemptionSignalType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalResponse,
-    ],
-)
-
-_DeterminedAllocationPendingPreemptionSignalType = typing_extensions.TypeVar(
-    '_DeterminedAllocationPendingPreemptionSignalType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalResponse,
-    ],
-)
-
-_DeterminedAckAllocationPreemptionSignalType = typing_extensions.TypeVar(
-    '_DeterminedAckAllocationPreemptionSignalType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalResponse,
-    ],
-)
-
-_DeterminedMarkAllocationResourcesDaemonType = typing_extensions.TypeVar(
-    '_DeterminedMarkAllocationResourcesDaemonType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonRequest,
-        shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonRequest,
-        shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonRequest,
-        shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonResponse,
-    ],
-)
-
-_DeterminedAllocationRendezvousInfoType = typing_extensions.TypeVar(
-    '_DeterminedAllocationRendezvousInfoType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoResponse,
-    ],
-)
-
-_DeterminedPostAllocationProxyAddressType = typing_extensions.TypeVar(
-    '_DeterminedPostAllocationProxyAddressType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressResponse,
-    ],
-)
-
-_DeterminedGetTaskAcceleratorDataType = typing_extensions.TypeVar(
-    '_DeterminedGetTaskAcceleratorDataType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataResponse,
-    ],
-)
-
-_DeterminedPostAllocationAcceleratorDataType = typing_extensions.TypeVar(
-    '_DeterminedPostAllocationAcceleratorDataType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataResponse,
-    ],
-)
-
-_DeterminedAllocationAllGatherType = typing_extensions.TypeVar(
-    '_DeterminedAllocationAllGatherType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherResponse,
-    ],
-)
-
-_DeterminedNotifyContainerRunningType = typing_extensions.TypeVar(
-    '_DeterminedNotifyContainerRunningType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningRequest,
-        shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningRequest,
-        shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningRequest,
-        shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningResponse,
-    ],
-)
-
-_DeterminedReportTrialSearcherEarlyExitType = typing_extensions.TypeVar(
-    '_DeterminedReportTrialSearcherEarlyExitType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitResponse,
-    ],
-)
-
-_DeterminedReportTrialProgressType = typing_extensions.TypeVar(
-    '_DeterminedReportTrialProgressType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressResponse,
-    ],
-)
-
-_DeterminedPostTrialRunnerMetadataType = typing_extensions.TypeVar(
-    '_DeterminedPostTrialRunnerMetadataType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataResponse,
-    ],
-)
-
-_DeterminedReportTrialMetricsType = typing_extensions.TypeVar(
-    '_DeterminedReportTrialMetricsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsResponse,
-    ],
-)
-
-_DeterminedReportTrialTrainingMetricsType = typing_extensions.TypeVar(
-    '_DeterminedReportTrialTrainingMetricsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsResponse,
-    ],
-)
-
-_DeterminedReportTrialValidationMetricsType = typing_extensions.TypeVar(
-    '_DeterminedReportTrialValidationMetricsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsResponse,
-    ],
-)
-
-_DeterminedReportCheckpointType = typing_extensions.TypeVar(
-    '_DeterminedReportCheckpointType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.ReportCheckpointRequest,
-        shipway_proto.determined.api.v1.task_pb2.ReportCheckpointResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.ReportCheckpointRequest,
-        shipway_proto.determined.api.v1.task_pb2.ReportCheckpointResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.ReportCheckpointRequest,
-        shipway_proto.determined.api.v1.task_pb2.ReportCheckpointResponse,
-    ],
-)
-
-_DeterminedGetJobsType = typing_extensions.TypeVar(
-    '_DeterminedGetJobsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobsRequest,
-        shipway_proto.determined.api.v1.job_pb2.GetJobsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobsRequest,
-        shipway_proto.determined.api.v1.job_pb2.GetJobsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobsRequest,
-        shipway_proto.determined.api.v1.job_pb2.GetJobsResponse,
-    ],
-)
-
-_DeterminedGetJobsV2Type = typing_extensions.TypeVar(
-    '_DeterminedGetJobsV2Type',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobsV2Request,
-        shipway_proto.determined.api.v1.job_pb2.GetJobsV2Response,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobsV2Request,
-        shipway_proto.determined.api.v1.job_pb2.GetJobsV2Response,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobsV2Request,
-        shipway_proto.determined.api.v1.job_pb2.GetJobsV2Response,
-    ],
-)
-
-_DeterminedGetJobQueueStatsType = typing_extensions.TypeVar(
-    '_DeterminedGetJobQueueStatsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsRequest,
-        shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsRequest,
-        shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsRequest,
-        shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsResponse,
-    ],
-)
-
-_DeterminedUpdateJobQueueType = typing_extensions.TypeVar(
-    '_DeterminedUpdateJobQueueType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueRequest,
-        shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueRequest,
-        shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueRequest,
-        shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueResponse,
-    ],
-)
-
-_DeterminedGetTemplatesType = typing_extensions.TypeVar(
-    '_DeterminedGetTemplatesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.GetTemplatesRequest,
-        shipway_proto.determined.api.v1.template_pb2.GetTemplatesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.GetTemplatesRequest,
-        shipway_proto.determined.api.v1.template_pb2.GetTemplatesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.GetTemplatesRequest,
-        shipway_proto.determined.api.v1.template_pb2.GetTemplatesResponse,
-    ],
-)
-
-_DeterminedGetTemplateType = typing_extensions.TypeVar(
-    '_DeterminedGetTemplateType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.GetTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.GetTemplateResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.GetTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.GetTemplateResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.GetTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.GetTemplateResponse,
-    ],
-)
-
-_DeterminedPutTemplateType = typing_extensions.TypeVar(
-    '_DeterminedPutTemplateType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PutTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.PutTemplateResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PutTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.PutTemplateResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PutTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.PutTemplateResponse,
-    ],
-)
-
-_DeterminedPostTemplateType = typing_extensions.TypeVar(
-    '_DeterminedPostTemplateType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PostTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.PostTemplateResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PostTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.PostTemplateResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PostTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.PostTemplateResponse,
-    ],
-)
-
-_DeterminedPatchTemplateConfigType = typing_extensions.TypeVar(
-    '_DeterminedPatchTemplateConfigType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigRequest,
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigRequest,
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigRequest,
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigResponse,
-    ],
-)
-
-_DeterminedPatchTemplateNameType = typing_extensions.TypeVar(
-    '_DeterminedPatchTemplateNameType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameRequest,
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameRequest,
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameRequest,
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameResponse,
-    ],
-)
-
-_DeterminedDeleteTemplateType = typing_extensions.TypeVar(
-    '_DeterminedDeleteTemplateType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.DeleteTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.DeleteTemplateResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.DeleteTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.DeleteTemplateResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.DeleteTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.DeleteTemplateResponse,
-    ],
-)
-
-_DeterminedGetNotebooksType = typing_extensions.TypeVar(
-    '_DeterminedGetNotebooksType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksResponse,
-    ],
-)
-
-_DeterminedGetNotebookType = typing_extensions.TypeVar(
-    '_DeterminedGetNotebookType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebookResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebookResponse,
-    ],
-)
-
-_DeterminedIdleNotebookType = typing_extensions.TypeVar(
-    '_DeterminedIdleNotebookType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookResponse,
-    ],
-)
-
-_DeterminedKillNotebookType = typing_extensions.TypeVar(
-    '_DeterminedKillNotebookType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.KillNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.KillNotebookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.KillNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.KillNotebookResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.KillNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.KillNotebookResponse,
-    ],
-)
-
-_DeterminedSetNotebookPriorityType = typing_extensions.TypeVar(
-    '_DeterminedSetNotebookPriorityType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityResponse,
-    ],
-)
-
-_DeterminedLaunchNotebookType = typing_extensions.TypeVar(
-    '_DeterminedLaunchNotebookType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookResponse,
-    ],
-)
-
-_DeterminedGetShellsType = typing_extensions.TypeVar(
-    '_DeterminedGetShellsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.GetShellsRequest,
-        shipway_proto.determined.api.v1.shell_pb2.GetShellsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.GetShellsRequest,
-        shipway_proto.determined.api.v1.shell_pb2.GetShellsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.GetShellsRequest,
-        shipway_proto.determined.api.v1.shell_pb2.GetShellsResponse,
-    ],
-)
-
-_DeterminedGetShellType = typing_extensions.TypeVar(
-    '_DeterminedGetShellType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.GetShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.GetShellResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.GetShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.GetShellResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.GetShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.GetShellResponse,
-    ],
-)
-
-_DeterminedKillShellType = typing_extensions.TypeVar(
-    '_DeterminedKillShellType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.KillShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.KillShellResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.KillShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.KillShellResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.KillShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.KillShellResponse,
-    ],
-)
-
-_DeterminedSetShellPriorityType = typing_extensions.TypeVar(
-    '_DeterminedSetShellPriorityType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityRequest,
-        shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityRequest,
-        shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityRequest,
-        shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityResponse,
-    ],
-)
-
-_DeterminedLaunchShellType = typing_extensions.TypeVar(
-    '_DeterminedLaunchShellType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.LaunchShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.LaunchShellResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.LaunchShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.LaunchShellResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.LaunchShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.LaunchShellResponse,
-    ],
-)
-
-_DeterminedGetCommandsType = typing_extensions.TypeVar(
-    '_DeterminedGetCommandsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.GetCommandsRequest,
-        shipway_proto.determined.api.v1.command_pb2.GetCommandsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.GetCommandsRequest,
-        shipway_proto.determined.api.v1.command_pb2.GetCommandsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.GetCommandsRequest,
-        shipway_proto.determined.api.v1.command_pb2.GetCommandsResponse,
-    ],
-)
-
-_DeterminedGetCommandType = typing_extensions.TypeVar(
-    '_DeterminedGetCommandType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.GetCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.GetCommandResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.GetCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.GetCommandResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.GetCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.GetCommandResponse,
-    ],
-)
-
-_DeterminedKillCommandType = typing_extensions.TypeVar(
-    '_DeterminedKillCommandType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.KillCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.KillCommandResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.KillCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.KillCommandResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.KillCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.KillCommandResponse,
-    ],
-)
-
-_DeterminedSetCommandPriorityType = typing_extensions.TypeVar(
-    '_DeterminedSetCommandPriorityType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityRequest,
-        shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityRequest,
-        shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityRequest,
-        shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityResponse,
-    ],
-)
-
-_DeterminedLaunchCommandType = typing_extensions.TypeVar(
-    '_DeterminedLaunchCommandType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.LaunchCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.LaunchCommandResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.LaunchCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.LaunchCommandResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.LaunchCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.LaunchCommandResponse,
-    ],
-)
-
-_DeterminedGetTensorboardsType = typing_extensions.TypeVar(
-    '_DeterminedGetTensorboardsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsResponse,
-    ],
-)
-
-_DeterminedGetTensorboardType = typing_extensions.TypeVar(
-    '_DeterminedGetTensorboardType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardResponse,
-    ],
-)
-
-_DeterminedKillTensorboardType = typing_extensions.TypeVar(
-    '_DeterminedKillTensorboardType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardResponse,
-    ],
-)
-
-_DeterminedSetTensorboardPriorityType = typing_extensions.TypeVar(
-    '_DeterminedSetTensorboardPriorityType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityResponse,
-    ],
-)
-
-_DeterminedLaunchTensorboardType = typing_extensions.TypeVar(
-    '_DeterminedLaunchTensorboardType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardResponse,
-    ],
-)
-
-_DeterminedDeleteTensorboardFilesType = typing_extensions.TypeVar(
-    '_DeterminedDeleteTensorboardFilesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesResponse,
-    ],
-)
-
-_DeterminedGetActiveTasksCountType = typing_extensions.TypeVar(
-    '_DeterminedGetActiveTasksCountType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountResponse,
-    ],
-)
-
-_DeterminedGetTaskType = typing_extensions.TypeVar(
-    '_DeterminedGetTaskType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskResponse,
-    ],
-)
-
-_DeterminedGetTasksType = typing_extensions.TypeVar(
-    '_DeterminedGetTasksType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTasksRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTasksResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTasksRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTasksResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTasksRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTasksResponse,
-    ],
-)
-
-_DeterminedGetModelType = typing_extensions.TypeVar(
-    '_DeterminedGetModelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelResponse,
-    ],
-)
-
-_DeterminedPostModelType = typing_extensions.TypeVar(
-    '_DeterminedPostModelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PostModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.PostModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PostModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.PostModelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PostModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.PostModelResponse,
-    ],
-)
-
-_DeterminedPatchModelType = typing_extensions.TypeVar(
-    '_DeterminedPatchModelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PatchModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.PatchModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PatchModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.PatchModelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PatchModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.PatchModelResponse,
-    ],
-)
-
-_DeterminedArchiveModelType = typing_extensions.TypeVar(
-    '_DeterminedArchiveModelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.ArchiveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.ArchiveModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.ArchiveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.ArchiveModelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.ArchiveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.ArchiveModelResponse,
-    ],
-)
-
-_DeterminedUnarchiveModelType = typing_extensions.TypeVar(
-    '_DeterminedUnarchiveModelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.UnarchiveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.UnarchiveModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.UnarchiveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.UnarchiveModelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.UnarchiveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.UnarchiveModelResponse,
-    ],
-)
-
-_DeterminedMoveModelType = typing_extensions.TypeVar(
-    '_DeterminedMoveModelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.MoveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.MoveModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.MoveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.MoveModelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.MoveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.MoveModelResponse,
-    ],
-)
-
-_DeterminedDeleteModelType = typing_extensions.TypeVar(
-    '_DeterminedDeleteModelType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelResponse,
-    ],
-)
-
-_DeterminedGetModelsType = typing_extensions.TypeVar(
-    '_DeterminedGetModelsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelsResponse,
-    ],
-)
-
-_DeterminedGetModelLabelsType = typing_extensions.TypeVar(
-    '_DeterminedGetModelLabelsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelLabelsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelLabelsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelLabelsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelLabelsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelLabelsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelLabelsResponse,
-    ],
-)
-
-_DeterminedGetModelVersionType = typing_extensions.TypeVar(
-    '_DeterminedGetModelVersionType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionResponse,
-    ],
-)
-
-_DeterminedGetModelVersionsType = typing_extensions.TypeVar(
-    '_DeterminedGetModelVersionsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionsResponse,
-    ],
-)
-
-_DeterminedPostModelVersionType = typing_extensions.TypeVar(
-    '_DeterminedPostModelVersionType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PostModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.PostModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PostModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.PostModelVersionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PostModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.PostModelVersionResponse,
-    ],
-)
-
-_DeterminedPatchModelVersionType = typing_extensions.TypeVar(
-    '_DeterminedPatchModelVersionType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PatchModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.PatchModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PatchModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.PatchModelVersionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PatchModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.PatchModelVersionResponse,
-    ],
-)
-
-_DeterminedDeleteModelVersionType = typing_extensions.TypeVar(
-    '_DeterminedDeleteModelVersionType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionResponse,
-    ],
-)
-
-_DeterminedGetTrialMetricsByModelVersionType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialMetricsByModelVersionType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionResponse,
-    ],
-)
-
-_DeterminedGetCheckpointType = typing_extensions.TypeVar(
-    '_DeterminedGetCheckpointType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointResponse,
-    ],
-)
-
-_DeterminedPostCheckpointMetadataType = typing_extensions.TypeVar(
-    '_DeterminedPostCheckpointMetadataType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataResponse,
-    ],
-)
-
-_DeterminedCheckpointsRemoveFilesType = typing_extensions.TypeVar(
-    '_DeterminedCheckpointsRemoveFilesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesResponse,
-    ],
-)
-
-_DeterminedPatchCheckpointsType = typing_extensions.TypeVar(
-    '_DeterminedPatchCheckpointsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsResponse,
-    ],
-)
-
-_DeterminedDeleteCheckpointsType = typing_extensions.TypeVar(
-    '_DeterminedDeleteCheckpointsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsResponse,
-    ],
-)
-
-_DeterminedGetTrialMetricsByCheckpointType = typing_extensions.TypeVar(
-    '_DeterminedGetTrialMetricsByCheckpointType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointResponse,
-    ],
-)
-
-_DeterminedExpMetricNamesType = typing_extensions.TypeVar(
-    '_DeterminedExpMetricNamesType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesResponse,
-    ],
-)
-
-_DeterminedMetricBatchesType = typing_extensions.TypeVar(
-    '_DeterminedMetricBatchesType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesResponse,
-    ],
-)
-
-_DeterminedTrialsSnapshotType = typing_extensions.TypeVar(
-    '_DeterminedTrialsSnapshotType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotResponse,
-    ],
-)
-
-_DeterminedTrialsSampleType = typing_extensions.TypeVar(
-    '_DeterminedTrialsSampleType',
-    grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleResponse,
-    ],
-)
-
-_DeterminedGetResourcePoolsType = typing_extensions.TypeVar(
-    '_DeterminedGetResourcePoolsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsResponse,
-    ],
-)
-
-_DeterminedGetKubernetesResourceManagersType = typing_extensions.TypeVar(
-    '_DeterminedGetKubernetesResourceManagersType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersResponse,
-    ],
-)
-
-_DeterminedResourceAllocationRawType = typing_extensions.TypeVar(
-    '_DeterminedResourceAllocationRawType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawRequest,
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawRequest,
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawRequest,
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawResponse,
-    ],
-)
-
-_DeterminedResourceAllocationAggregatedType = typing_extensions.TypeVar(
-    '_DeterminedResourceAllocationAggregatedType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedRequest,
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedRequest,
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedRequest,
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedResponse,
-    ],
-)
-
-_DeterminedGetWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedGetWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceResponse,
-    ],
-)
-
-_DeterminedGetWorkspaceProjectsType = typing_extensions.TypeVar(
-    '_DeterminedGetWorkspaceProjectsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsResponse,
-    ],
-)
-
-_DeterminedGetWorkspacesType = typing_extensions.TypeVar(
-    '_DeterminedGetWorkspacesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesResponse,
-    ],
-)
-
-_DeterminedPostWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedPostWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceResponse,
-    ],
-)
-
-_DeterminedPatchWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedPatchWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceResponse,
-    ],
-)
-
-_DeterminedDeleteWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedDeleteWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceResponse,
-    ],
-)
-
-_DeterminedArchiveWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedArchiveWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceResponse,
-    ],
-)
-
-_DeterminedUnarchiveWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedUnarchiveWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceResponse,
-    ],
-)
-
-_DeterminedPinWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedPinWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceResponse,
-    ],
-)
-
-_DeterminedUnpinWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedUnpinWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceResponse,
-    ],
-)
-
-_DeterminedSetWorkspaceNamespaceBindingsType = typing_extensions.TypeVar(
-    '_DeterminedSetWorkspaceNamespaceBindingsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsResponse,
-    ],
-)
-
-_DeterminedSetResourceQuotasType = typing_extensions.TypeVar(
-    '_DeterminedSetResourceQuotasType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasResponse,
-    ],
-)
-
-_DeterminedListWorkspaceNamespaceBindingsType = typing_extensions.TypeVar(
-    '_DeterminedListWorkspaceNamespaceBindingsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsResponse,
-    ],
-)
-
-_DeterminedGetWorkspacesWithDefaultNamespaceBindingsType = typing_extensions.TypeVar(
-    '_DeterminedGetWorkspacesWithDefaultNamespaceBindingsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse,
-    ],
-)
-
-_DeterminedBulkAutoCreateWorkspaceNamespaceBindingsType = typing_extensions.TypeVar(
-    '_DeterminedBulkAutoCreateWorkspaceNamespaceBindingsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse,
-    ],
-)
-
-_DeterminedDeleteWorkspaceNamespaceBindingsType = typing_extensions.TypeVar(
-    '_DeterminedDeleteWorkspaceNamespaceBindingsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse,
-    ],
-)
-
-_DeterminedGetKubernetesResourceQuotasType = typing_extensions.TypeVar(
-    '_DeterminedGetKubernetesResourceQuotasType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasResponse,
-    ],
-)
-
-_DeterminedGetProjectType = typing_extensions.TypeVar(
-    '_DeterminedGetProjectType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectResponse,
-    ],
-)
-
-_DeterminedGetProjectByKeyType = typing_extensions.TypeVar(
-    '_DeterminedGetProjectByKeyType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyResponse,
-    ],
-)
-
-_DeterminedGetProjectColumnsType = typing_extensions.TypeVar(
-    '_DeterminedGetProjectColumnsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsResponse,
-    ],
-)
-
-_DeterminedGetProjectNumericMetricsRangeType = typing_extensions.TypeVar(
-    '_DeterminedGetProjectNumericMetricsRangeType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeResponse,
-    ],
-)
-
-_DeterminedPostProjectType = typing_extensions.TypeVar(
-    '_DeterminedPostProjectType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PostProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.PostProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PostProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.PostProjectResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PostProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.PostProjectResponse,
-    ],
-)
-
-_DeterminedAddProjectNoteType = typing_extensions.TypeVar(
-    '_DeterminedAddProjectNoteType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.AddProjectNoteRequest,
-        shipway_proto.determined.api.v1.project_pb2.AddProjectNoteResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.AddProjectNoteRequest,
-        shipway_proto.determined.api.v1.project_pb2.AddProjectNoteResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.AddProjectNoteRequest,
-        shipway_proto.determined.api.v1.project_pb2.AddProjectNoteResponse,
-    ],
-)
-
-_DeterminedPutProjectNotesType = typing_extensions.TypeVar(
-    '_DeterminedPutProjectNotesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PutProjectNotesRequest,
-        shipway_proto.determined.api.v1.project_pb2.PutProjectNotesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PutProjectNotesRequest,
-        shipway_proto.determined.api.v1.project_pb2.PutProjectNotesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PutProjectNotesRequest,
-        shipway_proto.determined.api.v1.project_pb2.PutProjectNotesResponse,
-    ],
-)
-
-_DeterminedPatchProjectType = typing_extensions.TypeVar(
-    '_DeterminedPatchProjectType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PatchProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.PatchProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PatchProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.PatchProjectResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PatchProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.PatchProjectResponse,
-    ],
-)
-
-_DeterminedDeleteProjectType = typing_extensions.TypeVar(
-    '_DeterminedDeleteProjectType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.DeleteProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.DeleteProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.DeleteProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.DeleteProjectResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.DeleteProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.DeleteProjectResponse,
-    ],
-)
-
-_DeterminedArchiveProjectType = typing_extensions.TypeVar(
-    '_DeterminedArchiveProjectType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.ArchiveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.ArchiveProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.ArchiveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.ArchiveProjectResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.ArchiveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.ArchiveProjectResponse,
-    ],
-)
-
-_DeterminedUnarchiveProjectType = typing_extensions.TypeVar(
-    '_DeterminedUnarchiveProjectType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectResponse,
-    ],
-)
-
-_DeterminedMoveProjectType = typing_extensions.TypeVar(
-    '_DeterminedMoveProjectType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.MoveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.MoveProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.MoveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.MoveProjectResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.MoveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.MoveProjectResponse,
-    ],
-)
-
-_DeterminedMoveExperimentType = typing_extensions.TypeVar(
-    '_DeterminedMoveExperimentType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentResponse,
-    ],
-)
-
-_DeterminedMoveExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedMoveExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsResponse,
-    ],
-)
-
-_DeterminedGetWebhooksType = typing_extensions.TypeVar(
-    '_DeterminedGetWebhooksType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksResponse,
-    ],
-)
-
-_DeterminedPatchWebhookType = typing_extensions.TypeVar(
-    '_DeterminedPatchWebhookType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookResponse,
-    ],
-)
-
-_DeterminedPostWebhookType = typing_extensions.TypeVar(
-    '_DeterminedPostWebhookType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookResponse,
-    ],
-)
-
-_DeterminedDeleteWebhookType = typing_extensions.TypeVar(
-    '_DeterminedDeleteWebhookType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookResponse,
-    ],
-)
-
-_DeterminedTestWebhookType = typing_extensions.TypeVar(
-    '_DeterminedTestWebhookType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.TestWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.TestWebhookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.TestWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.TestWebhookResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.TestWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.TestWebhookResponse,
-    ],
-)
-
-_DeterminedPostWebhookEventDataType = typing_extensions.TypeVar(
-    '_DeterminedPostWebhookEventDataType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataResponse,
-    ],
-)
-
-_DeterminedGetGroupType = typing_extensions.TypeVar(
-    '_DeterminedGetGroupType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.GetGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.GetGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.GetGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.GetGroupResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.GetGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.GetGroupResponse,
-    ],
-)
-
-_DeterminedGetGroupsType = typing_extensions.TypeVar(
-    '_DeterminedGetGroupsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.GetGroupsRequest,
-        shipway_proto.determined.api.v1.group_pb2.GetGroupsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.GetGroupsRequest,
-        shipway_proto.determined.api.v1.group_pb2.GetGroupsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.GetGroupsRequest,
-        shipway_proto.determined.api.v1.group_pb2.GetGroupsResponse,
-    ],
-)
-
-_DeterminedCreateGroupType = typing_extensions.TypeVar(
-    '_DeterminedCreateGroupType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.CreateGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.CreateGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.CreateGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.CreateGroupResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.CreateGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.CreateGroupResponse,
-    ],
-)
-
-_DeterminedUpdateGroupType = typing_extensions.TypeVar(
-    '_DeterminedUpdateGroupType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.UpdateGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.UpdateGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.UpdateGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.UpdateGroupResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.UpdateGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.UpdateGroupResponse,
-    ],
-)
-
-_DeterminedDeleteGroupType = typing_extensions.TypeVar(
-    '_DeterminedDeleteGroupType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.DeleteGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.DeleteGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.DeleteGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.DeleteGroupResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.DeleteGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.DeleteGroupResponse,
-    ],
-)
-
-_DeterminedGetPermissionsSummaryType = typing_extensions.TypeVar(
-    '_DeterminedGetPermissionsSummaryType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryResponse,
-    ],
-)
-
-_DeterminedGetGroupsAndUsersAssignedToWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedGetGroupsAndUsersAssignedToWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse,
-    ],
-)
-
-_DeterminedGetRolesByIDType = typing_extensions.TypeVar(
-    '_DeterminedGetRolesByIDType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDResponse,
-    ],
-)
-
-_DeterminedGetRolesAssignedToUserType = typing_extensions.TypeVar(
-    '_DeterminedGetRolesAssignedToUserType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserResponse,
-    ],
-)
-
-_DeterminedGetRolesAssignedToGroupType = typing_extensions.TypeVar(
-    '_DeterminedGetRolesAssignedToGroupType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupResponse,
-    ],
-)
-
-_DeterminedSearchRolesAssignableToScopeType = typing_extensions.TypeVar(
-    '_DeterminedSearchRolesAssignableToScopeType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeResponse,
-    ],
-)
-
-_DeterminedListRolesType = typing_extensions.TypeVar(
-    '_DeterminedListRolesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.ListRolesRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.ListRolesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.ListRolesRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.ListRolesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.ListRolesRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.ListRolesResponse,
-    ],
-)
-
-_DeterminedAssignRolesType = typing_extensions.TypeVar(
-    '_DeterminedAssignRolesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.AssignRolesRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.AssignRolesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.AssignRolesRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.AssignRolesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.AssignRolesRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.AssignRolesResponse,
-    ],
-)
-
-_DeterminedRemoveAssignmentsType = typing_extensions.TypeVar(
-    '_DeterminedRemoveAssignmentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsResponse,
-    ],
-)
-
-_DeterminedPostUserActivityType = typing_extensions.TypeVar(
-    '_DeterminedPostUserActivityType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserActivityRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserActivityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserActivityRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserActivityResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserActivityRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserActivityResponse,
-    ],
-)
-
-_DeterminedGetProjectsByUserActivityType = typing_extensions.TypeVar(
-    '_DeterminedGetProjectsByUserActivityType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityResponse,
-    ],
-)
-
-_DeterminedSearchExperimentsType = typing_extensions.TypeVar(
-    '_DeterminedSearchExperimentsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsResponse,
-    ],
-)
-
-_DeterminedBindRPToWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedBindRPToWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceResponse,
-    ],
-)
-
-_DeterminedUnbindRPFromWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedUnbindRPFromWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceResponse,
-    ],
-)
-
-_DeterminedOverwriteRPWorkspaceBindingsType = typing_extensions.TypeVar(
-    '_DeterminedOverwriteRPWorkspaceBindingsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse,
-    ],
-)
-
-_DeterminedListRPsBoundToWorkspaceType = typing_extensions.TypeVar(
-    '_DeterminedListRPsBoundToWorkspaceType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceResponse,
-    ],
-)
-
-_DeterminedListWorkspacesBoundToRPType = typing_extensions.TypeVar(
-    '_DeterminedListWorkspacesBoundToRPType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPResponse,
-    ],
-)
-
-_DeterminedGetGenericTaskConfigType = typing_extensions.TypeVar(
-    '_DeterminedGetGenericTaskConfigType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigResponse,
-    ],
-)
-
-_DeterminedKillGenericTaskType = typing_extensions.TypeVar(
-    '_DeterminedKillGenericTaskType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.KillGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.KillGenericTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.KillGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.KillGenericTaskResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.KillGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.KillGenericTaskResponse,
-    ],
-)
-
-_DeterminedPauseGenericTaskType = typing_extensions.TypeVar(
-    '_DeterminedPauseGenericTaskType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskResponse,
-    ],
-)
-
-_DeterminedUnpauseGenericTaskType = typing_extensions.TypeVar(
-    '_DeterminedUnpauseGenericTaskType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskResponse,
-    ],
-)
-
-_DeterminedSearchRunsType = typing_extensions.TypeVar(
-    '_DeterminedSearchRunsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.SearchRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.SearchRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.SearchRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.SearchRunsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.SearchRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.SearchRunsResponse,
-    ],
-)
-
-_DeterminedMoveRunsType = typing_extensions.TypeVar(
-    '_DeterminedMoveRunsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.MoveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.MoveRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.MoveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.MoveRunsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.MoveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.MoveRunsResponse,
-    ],
-)
-
-_DeterminedKillRunsType = typing_extensions.TypeVar(
-    '_DeterminedKillRunsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.KillRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.KillRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.KillRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.KillRunsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.KillRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.KillRunsResponse,
-    ],
-)
-
-_DeterminedDeleteRunsType = typing_extensions.TypeVar(
-    '_DeterminedDeleteRunsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.DeleteRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.DeleteRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.DeleteRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.DeleteRunsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.DeleteRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.DeleteRunsResponse,
-    ],
-)
-
-_DeterminedArchiveRunsType = typing_extensions.TypeVar(
-    '_DeterminedArchiveRunsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.ArchiveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.ArchiveRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.ArchiveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.ArchiveRunsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.ArchiveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.ArchiveRunsResponse,
-    ],
-)
-
-_DeterminedUnarchiveRunsType = typing_extensions.TypeVar(
-    '_DeterminedUnarchiveRunsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsResponse,
-    ],
-)
-
-_DeterminedPauseRunsType = typing_extensions.TypeVar(
-    '_DeterminedPauseRunsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.PauseRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.PauseRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.PauseRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.PauseRunsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.PauseRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.PauseRunsResponse,
-    ],
-)
-
-_DeterminedResumeRunsType = typing_extensions.TypeVar(
-    '_DeterminedResumeRunsType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.ResumeRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.ResumeRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.ResumeRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.ResumeRunsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.ResumeRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.ResumeRunsResponse,
-    ],
-)
-
-_DeterminedGetRunMetadataType = typing_extensions.TypeVar(
-    '_DeterminedGetRunMetadataType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.GetRunMetadataRequest,
-        shipway_proto.determined.api.v1.run_pb2.GetRunMetadataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.GetRunMetadataRequest,
-        shipway_proto.determined.api.v1.run_pb2.GetRunMetadataResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.GetRunMetadataRequest,
-        shipway_proto.determined.api.v1.run_pb2.GetRunMetadataResponse,
-    ],
-)
-
-_DeterminedPostRunMetadataType = typing_extensions.TypeVar(
-    '_DeterminedPostRunMetadataType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.PostRunMetadataRequest,
-        shipway_proto.determined.api.v1.run_pb2.PostRunMetadataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.PostRunMetadataRequest,
-        shipway_proto.determined.api.v1.run_pb2.PostRunMetadataResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.PostRunMetadataRequest,
-        shipway_proto.determined.api.v1.run_pb2.PostRunMetadataResponse,
-    ],
-)
-
-_DeterminedGetMetadataValuesType = typing_extensions.TypeVar(
-    '_DeterminedGetMetadataValuesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesResponse,
-    ],
-)
-
-_DeterminedPutWorkspaceConfigPoliciesType = typing_extensions.TypeVar(
-    '_DeterminedPutWorkspaceConfigPoliciesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesResponse,
-    ],
-)
-
-_DeterminedPutGlobalConfigPoliciesType = typing_extensions.TypeVar(
-    '_DeterminedPutGlobalConfigPoliciesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesResponse,
-    ],
-)
-
-_DeterminedGetWorkspaceConfigPoliciesType = typing_extensions.TypeVar(
-    '_DeterminedGetWorkspaceConfigPoliciesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesResponse,
-    ],
-)
-
-_DeterminedGetGlobalConfigPoliciesType = typing_extensions.TypeVar(
-    '_DeterminedGetGlobalConfigPoliciesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesResponse,
-    ],
-)
-
-_DeterminedDeleteWorkspaceConfigPoliciesType = typing_extensions.TypeVar(
-    '_DeterminedDeleteWorkspaceConfigPoliciesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse,
-    ],
-)
-
-_DeterminedDeleteGlobalConfigPoliciesType = typing_extensions.TypeVar(
-    '_DeterminedDeleteGlobalConfigPoliciesType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesResponse,
-    ],
-)
-
-_DeterminedPostAccessTokenType = typing_extensions.TypeVar(
-    '_DeterminedPostAccessTokenType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.PostAccessTokenRequest,
-        shipway_proto.determined.api.v1.token_pb2.PostAccessTokenResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.PostAccessTokenRequest,
-        shipway_proto.determined.api.v1.token_pb2.PostAccessTokenResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.PostAccessTokenRequest,
-        shipway_proto.determined.api.v1.token_pb2.PostAccessTokenResponse,
-    ],
-)
-
-_DeterminedGetAccessTokensType = typing_extensions.TypeVar(
-    '_DeterminedGetAccessTokensType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.GetAccessTokensRequest,
-        shipway_proto.determined.api.v1.token_pb2.GetAccessTokensResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.GetAccessTokensRequest,
-        shipway_proto.determined.api.v1.token_pb2.GetAccessTokensResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.GetAccessTokensRequest,
-        shipway_proto.determined.api.v1.token_pb2.GetAccessTokensResponse,
-    ],
-)
-
-_DeterminedPatchAccessTokenType = typing_extensions.TypeVar(
-    '_DeterminedPatchAccessTokenType',
-    grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenRequest,
-        shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenRequest,
-        shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenRequest,
-        shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenResponse,
-    ],
-)
-
-class DeterminedStub(typing.Generic[_DeterminedLoginType, _DeterminedCurrentUserType, _DeterminedLogoutType, _DeterminedGetUsersType, _DeterminedGetUserSettingType, _DeterminedResetUserSettingType, _DeterminedPostUserSettingType, _DeterminedGetUserType, _DeterminedGetUserByUsernameType, _DeterminedGetMeType, _DeterminedPostUserType, _DeterminedSetUserPasswordType, _DeterminedAssignMultipleGroupsType, _DeterminedPatchUserType, _DeterminedPatchUsersType, _DeterminedGetTelemetryType, _DeterminedGetMasterType, _DeterminedGetMasterConfigType, _DeterminedPatchMasterConfigType, _DeterminedMasterLogsType, _DeterminedGetClusterMessageType, _DeterminedSetClusterMessageType, _DeterminedDeleteClusterMessageType, _DeterminedGetAgentsType, _DeterminedGetAgentType, _DeterminedGetSlotsType, _DeterminedGetSlotType, _DeterminedEnableAgentType, _DeterminedDisableAgentType, _DeterminedEnableSlotType, _DeterminedDisableSlotType, _DeterminedCreateGenericTaskType, _DeterminedCreateExperimentType, _DeterminedPutExperimentType, _DeterminedContinueExperimentType, _DeterminedGetExperimentType, _DeterminedGetExperimentsType, _DeterminedPutExperimentRetainLogsType, _DeterminedPutExperimentsRetainLogsType, _DeterminedPutTrialRetainLogsType, _DeterminedGetModelDefType, _DeterminedGetTaskContextDirectoryType, _DeterminedGetModelDefTreeType, _DeterminedGetModelDefFileType, _DeterminedGetExperimentLabelsType, _DeterminedGetExperimentValidationHistoryType, _DeterminedActivateExperimentType, _DeterminedActivateExperimentsType, _DeterminedPauseExperimentType, _DeterminedPauseExperimentsType, _DeterminedCancelExperimentType, _DeterminedCancelExperimentsType, _DeterminedKillExperimentType, _DeterminedKillExperimentsType, _DeterminedArchiveExperimentType, _DeterminedArchiveExperimentsType, _DeterminedUnarchiveExperimentType, _DeterminedUnarchiveExperimentsType, _DeterminedPatchExperimentType, _DeterminedDeleteExperimentsType, _DeterminedDeleteExperimentType, _DeterminedGetBestSearcherValidationMetricType, _DeterminedGetExperimentCheckpointsType, _DeterminedPutExperimentLabelType, _DeterminedDeleteExperimentLabelType, _DeterminedPreviewHPSearchType, _DeterminedGetExperimentTrialsType, _DeterminedGetTrialRemainingLogRetentionDaysType, _DeterminedCompareTrialsType, _DeterminedReportTrialSourceInfoType, _DeterminedCreateTrialType, _DeterminedPutTrialType, _DeterminedPatchTrialType, _DeterminedStartTrialType, _DeterminedRunPrepareForReportingType, _DeterminedGetTrialType, _DeterminedGetTrialByExternalIDType, _DeterminedGetTrialWorkloadsType, _DeterminedTrialLogsType, _DeterminedTrialLogsFieldsType, _DeterminedAllocationReadyType, _DeterminedGetAllocationType, _DeterminedAllocationWaitingType, _DeterminedPostTaskLogsType, _DeterminedTaskLogsType, _DeterminedTaskLogsFieldsType, _DeterminedGetTrialProfilerMetricsType, _DeterminedGetTrialProfilerAvailableSeriesType, _DeterminedPostTrialProfilerMetricsBatchType, _DeterminedGetMetricsType, _DeterminedGetTrainingMetricsType, _DeterminedGetValidationMetricsType, _DeterminedKillTrialType, _DeterminedGetTrialCheckpointsType, _DeterminedCleanupLogsType, _DeterminedAllocationPreemptionSignalType, _DeterminedAllocationPendingPreemptionSignalType, _DeterminedAckAllocationPreemptionSignalType, _DeterminedMarkAllocationResourcesDaemonType, _DeterminedAllocationRendezvousInfoType, _DeterminedPostAllocationProxyAddressType, _DeterminedGetTaskAcceleratorDataType, _DeterminedPostAllocationAcceleratorDataType, _DeterminedAllocationAllGatherType, _DeterminedNotifyContainerRunningType, _DeterminedReportTrialSearcherEarlyExitType, _DeterminedReportTrialProgressType, _DeterminedPostTrialRunnerMetadataType, _DeterminedReportTrialMetricsType, _DeterminedReportTrialTrainingMetricsType, _DeterminedReportTrialValidationMetricsType, _DeterminedReportCheckpointType, _DeterminedGetJobsType, _DeterminedGetJobsV2Type, _DeterminedGetJobQueueStatsType, _DeterminedUpdateJobQueueType, _DeterminedGetTemplatesType, _DeterminedGetTemplateType, _DeterminedPutTemplateType, _DeterminedPostTemplateType, _DeterminedPatchTemplateConfigType, _DeterminedPatchTemplateNameType, _DeterminedDeleteTemplateType, _DeterminedGetNotebooksType, _DeterminedGetNotebookType, _DeterminedIdleNotebookType, _DeterminedKillNotebookType, _DeterminedSetNotebookPriorityType, _DeterminedLaunchNotebookType, _DeterminedGetShellsType, _DeterminedGetShellType, _DeterminedKillShellType, _DeterminedSetShellPriorityType, _DeterminedLaunchShellType, _DeterminedGetCommandsType, _DeterminedGetCommandType, _DeterminedKillCommandType, _DeterminedSetCommandPriorityType, _DeterminedLaunchCommandType, _DeterminedGetTensorboardsType, _DeterminedGetTensorboardType, _DeterminedKillTensorboardType, _DeterminedSetTensorboardPriorityType, _DeterminedLaunchTensorboardType, _DeterminedDeleteTensorboardFilesType, _DeterminedGetActiveTasksCountType, _DeterminedGetTaskType, _DeterminedGetTasksType, _DeterminedGetModelType, _DeterminedPostModelType, _DeterminedPatchModelType, _DeterminedArchiveModelType, _DeterminedUnarchiveModelType, _DeterminedMoveModelType, _DeterminedDeleteModelType, _DeterminedGetModelsType, _DeterminedGetModelLabelsType, _DeterminedGetModelVersionType, _DeterminedGetModelVersionsType, _DeterminedPostModelVersionType, _DeterminedPatchModelVersionType, _DeterminedDeleteModelVersionType, _DeterminedGetTrialMetricsByModelVersionType, _DeterminedGetCheckpointType, _DeterminedPostCheckpointMetadataType, _DeterminedCheckpointsRemoveFilesType, _DeterminedPatchCheckpointsType, _DeterminedDeleteCheckpointsType, _DeterminedGetTrialMetricsByCheckpointType, _DeterminedExpMetricNamesType, _DeterminedMetricBatchesType, _DeterminedTrialsSnapshotType, _DeterminedTrialsSampleType, _DeterminedGetResourcePoolsType, _DeterminedGetKubernetesResourceManagersType, _DeterminedResourceAllocationRawType, _DeterminedResourceAllocationAggregatedType, _DeterminedGetWorkspaceType, _DeterminedGetWorkspaceProjectsType, _DeterminedGetWorkspacesType, _DeterminedPostWorkspaceType, _DeterminedPatchWorkspaceType, _DeterminedDeleteWorkspaceType, _DeterminedArchiveWorkspaceType, _DeterminedUnarchiveWorkspaceType, _DeterminedPinWorkspaceType, _DeterminedUnpinWorkspaceType, _DeterminedSetWorkspaceNamespaceBindingsType, _DeterminedSetResourceQuotasType, _DeterminedListWorkspaceNamespaceBindingsType, _DeterminedGetWorkspacesWithDefaultNamespaceBindingsType, _DeterminedBulkAutoCreateWorkspaceNamespaceBindingsType, _DeterminedDeleteWorkspaceNamespaceBindingsType, _DeterminedGetKubernetesResourceQuotasType, _DeterminedGetProjectType, _DeterminedGetProjectByKeyType, _DeterminedGetProjectColumnsType, _DeterminedGetProjectNumericMetricsRangeType, _DeterminedPostProjectType, _DeterminedAddProjectNoteType, _DeterminedPutProjectNotesType, _DeterminedPatchProjectType, _DeterminedDeleteProjectType, _DeterminedArchiveProjectType, _DeterminedUnarchiveProjectType, _DeterminedMoveProjectType, _DeterminedMoveExperimentType, _DeterminedMoveExperimentsType, _DeterminedGetWebhooksType, _DeterminedPatchWebhookType, _DeterminedPostWebhookType, _DeterminedDeleteWebhookType, _DeterminedTestWebhookType, _DeterminedPostWebhookEventDataType, _DeterminedGetGroupType, _DeterminedGetGroupsType, _DeterminedCreateGroupType, _DeterminedUpdateGroupType, _DeterminedDeleteGroupType, _DeterminedGetPermissionsSummaryType, _DeterminedGetGroupsAndUsersAssignedToWorkspaceType, _DeterminedGetRolesByIDType, _DeterminedGetRolesAssignedToUserType, _DeterminedGetRolesAssignedToGroupType, _DeterminedSearchRolesAssignableToScopeType, _DeterminedListRolesType, _DeterminedAssignRolesType, _DeterminedRemoveAssignmentsType, _DeterminedPostUserActivityType, _DeterminedGetProjectsByUserActivityType, _DeterminedSearchExperimentsType, _DeterminedBindRPToWorkspaceType, _DeterminedUnbindRPFromWorkspaceType, _DeterminedOverwriteRPWorkspaceBindingsType, _DeterminedListRPsBoundToWorkspaceType, _DeterminedListWorkspacesBoundToRPType, _DeterminedGetGenericTaskConfigType, _DeterminedKillGenericTaskType, _DeterminedPauseGenericTaskType, _DeterminedUnpauseGenericTaskType, _DeterminedSearchRunsType, _DeterminedMoveRunsType, _DeterminedKillRunsType, _DeterminedDeleteRunsType, _DeterminedArchiveRunsType, _DeterminedUnarchiveRunsType, _DeterminedPauseRunsType, _DeterminedResumeRunsType, _DeterminedGetRunMetadataType, _DeterminedPostRunMetadataType, _DeterminedGetMetadataValuesType, _DeterminedPutWorkspaceConfigPoliciesType, _DeterminedPutGlobalConfigPoliciesType, _DeterminedGetWorkspaceConfigPoliciesType, _DeterminedGetGlobalConfigPoliciesType, _DeterminedDeleteWorkspaceConfigPoliciesType, _DeterminedDeleteGlobalConfigPoliciesType, _DeterminedPostAccessTokenType, _DeterminedGetAccessTokensType, _DeterminedPatchAccessTokenType]):
-    @typing.overload
-    def __init__(self: DeterminedStub[
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.auth_pb2.LoginRequest,
-            shipway_proto.determined.api.v1.auth_pb2.LoginResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.auth_pb2.CurrentUserRequest,
-            shipway_proto.determined.api.v1.auth_pb2.CurrentUserResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.auth_pb2.LogoutRequest,
-            shipway_proto.determined.api.v1.auth_pb2.LogoutResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetUsersRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetUsersResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetUserSettingRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetUserSettingResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.ResetUserSettingRequest,
-            shipway_proto.determined.api.v1.user_pb2.ResetUserSettingResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PostUserSettingRequest,
-            shipway_proto.determined.api.v1.user_pb2.PostUserSettingResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetUserRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetUserResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetMeRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetMeResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PostUserRequest,
-            shipway_proto.determined.api.v1.user_pb2.PostUserResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.SetUserPasswordRequest,
-            shipway_proto.determined.api.v1.user_pb2.SetUserPasswordResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsRequest,
-            shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PatchUserRequest,
-            shipway_proto.determined.api.v1.user_pb2.PatchUserResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PatchUsersRequest,
-            shipway_proto.determined.api.v1.user_pb2.PatchUsersResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetTelemetryRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetTelemetryResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetMasterRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetMasterResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetMasterConfigRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetMasterConfigResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigRequest,
-            shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.MasterLogsRequest,
-            shipway_proto.determined.api.v1.master_pb2.MasterLogsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetClusterMessageRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetClusterMessageResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.SetClusterMessageRequest,
-            shipway_proto.determined.api.v1.master_pb2.SetClusterMessageResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageRequest,
-            shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.GetAgentsRequest,
-            shipway_proto.determined.api.v1.agent_pb2.GetAgentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.GetAgentRequest,
-            shipway_proto.determined.api.v1.agent_pb2.GetAgentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.GetSlotsRequest,
-            shipway_proto.determined.api.v1.agent_pb2.GetSlotsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.GetSlotRequest,
-            shipway_proto.determined.api.v1.agent_pb2.GetSlotResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.EnableAgentRequest,
-            shipway_proto.determined.api.v1.agent_pb2.EnableAgentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.DisableAgentRequest,
-            shipway_proto.determined.api.v1.agent_pb2.DisableAgentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.EnableSlotRequest,
-            shipway_proto.determined.api.v1.agent_pb2.EnableSlotResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.DisableSlotRequest,
-            shipway_proto.determined.api.v1.agent_pb2.DisableSlotResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.KillExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.KillExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.CompareTrialsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.CompareTrialsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.CreateTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.CreateTrialResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PutTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PutTrialResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PatchTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PatchTrialResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.StartTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.StartTrialResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingRequest,
-            shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.TrialLogsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.TrialLogsResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.AllocationReadyRequest,
-            shipway_proto.determined.api.v1.task_pb2.AllocationReadyResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetAllocationRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetAllocationResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.AllocationWaitingRequest,
-            shipway_proto.determined.api.v1.task_pb2.AllocationWaitingResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.PostTaskLogsRequest,
-            shipway_proto.determined.api.v1.task_pb2.PostTaskLogsResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.TaskLogsRequest,
-            shipway_proto.determined.api.v1.task_pb2.TaskLogsResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsRequest,
-            shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetMetricsResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.KillTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.KillTrialResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.CleanupLogsRequest,
-            shipway_proto.determined.api.v1.master_pb2.CleanupLogsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonRequest,
-            shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningRequest,
-            shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.ReportCheckpointRequest,
-            shipway_proto.determined.api.v1.task_pb2.ReportCheckpointResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.job_pb2.GetJobsRequest,
-            shipway_proto.determined.api.v1.job_pb2.GetJobsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.job_pb2.GetJobsV2Request,
-            shipway_proto.determined.api.v1.job_pb2.GetJobsV2Response,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsRequest,
-            shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueRequest,
-            shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.GetTemplatesRequest,
-            shipway_proto.determined.api.v1.template_pb2.GetTemplatesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.GetTemplateRequest,
-            shipway_proto.determined.api.v1.template_pb2.GetTemplateResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.PutTemplateRequest,
-            shipway_proto.determined.api.v1.template_pb2.PutTemplateResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.PostTemplateRequest,
-            shipway_proto.determined.api.v1.template_pb2.PostTemplateResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigRequest,
-            shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameRequest,
-            shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.DeleteTemplateRequest,
-            shipway_proto.determined.api.v1.template_pb2.DeleteTemplateResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.GetNotebookRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.GetNotebookResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.KillNotebookRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.KillNotebookResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.GetShellsRequest,
-            shipway_proto.determined.api.v1.shell_pb2.GetShellsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.GetShellRequest,
-            shipway_proto.determined.api.v1.shell_pb2.GetShellResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.KillShellRequest,
-            shipway_proto.determined.api.v1.shell_pb2.KillShellResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityRequest,
-            shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.LaunchShellRequest,
-            shipway_proto.determined.api.v1.shell_pb2.LaunchShellResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.GetCommandsRequest,
-            shipway_proto.determined.api.v1.command_pb2.GetCommandsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.GetCommandRequest,
-            shipway_proto.determined.api.v1.command_pb2.GetCommandResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.KillCommandRequest,
-            shipway_proto.determined.api.v1.command_pb2.KillCommandResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityRequest,
-            shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.LaunchCommandRequest,
-            shipway_proto.determined.api.v1.command_pb2.LaunchCommandResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetTaskResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetTasksRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetTasksResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.PostModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.PostModelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.PatchModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.PatchModelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.ArchiveModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.ArchiveModelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.UnarchiveModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.UnarchiveModelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.MoveModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.MoveModelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.DeleteModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.DeleteModelResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelsRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelLabelsRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelLabelsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelVersionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelVersionsRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelVersionsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.PostModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.PostModelVersionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.PatchModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.PatchModelVersionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawRequest,
-            shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedRequest,
-            shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.PostProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.PostProjectResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.AddProjectNoteRequest,
-            shipway_proto.determined.api.v1.project_pb2.AddProjectNoteResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.PutProjectNotesRequest,
-            shipway_proto.determined.api.v1.project_pb2.PutProjectNotesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.PatchProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.PatchProjectResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.DeleteProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.DeleteProjectResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.ArchiveProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.ArchiveProjectResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.MoveProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.MoveProjectResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.PostWebhookRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.PostWebhookResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.TestWebhookRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.TestWebhookResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.GetGroupRequest,
-            shipway_proto.determined.api.v1.group_pb2.GetGroupResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.GetGroupsRequest,
-            shipway_proto.determined.api.v1.group_pb2.GetGroupsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.CreateGroupRequest,
-            shipway_proto.determined.api.v1.group_pb2.CreateGroupResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.UpdateGroupRequest,
-            shipway_proto.determined.api.v1.group_pb2.UpdateGroupResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.DeleteGroupRequest,
-            shipway_proto.determined.api.v1.group_pb2.DeleteGroupResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.ListRolesRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.ListRolesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.AssignRolesRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.AssignRolesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PostUserActivityRequest,
-            shipway_proto.determined.api.v1.user_pb2.PostUserActivityResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.KillGenericTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.KillGenericTaskResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.SearchRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.SearchRunsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.MoveRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.MoveRunsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.KillRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.KillRunsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.DeleteRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.DeleteRunsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.ArchiveRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.ArchiveRunsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.PauseRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.PauseRunsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.ResumeRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.ResumeRunsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.GetRunMetadataRequest,
-            shipway_proto.determined.api.v1.run_pb2.GetRunMetadataResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.PostRunMetadataRequest,
-            shipway_proto.determined.api.v1.run_pb2.PostRunMetadataResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.token_pb2.PostAccessTokenRequest,
-            shipway_proto.determined.api.v1.token_pb2.PostAccessTokenResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.token_pb2.GetAccessTokensRequest,
-            shipway_proto.determined.api.v1.token_pb2.GetAccessTokensResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenRequest,
-            shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenResponse,
-        ],
-    ], channel: grpc.Channel) -> None: ...
-
-    @typing.overload
-    def __init__(self: DeterminedStub[
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.auth_pb2.LoginRequest,
-            shipway_proto.determined.api.v1.auth_pb2.LoginResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.auth_pb2.CurrentUserRequest,
-            shipway_proto.determined.api.v1.auth_pb2.CurrentUserResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.auth_pb2.LogoutRequest,
-            shipway_proto.determined.api.v1.auth_pb2.LogoutResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetUsersRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetUsersResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetUserSettingRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetUserSettingResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.ResetUserSettingRequest,
-            shipway_proto.determined.api.v1.user_pb2.ResetUserSettingResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PostUserSettingRequest,
-            shipway_proto.determined.api.v1.user_pb2.PostUserSettingResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetUserRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetUserResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.GetMeRequest,
-            shipway_proto.determined.api.v1.user_pb2.GetMeResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PostUserRequest,
-            shipway_proto.determined.api.v1.user_pb2.PostUserResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.SetUserPasswordRequest,
-            shipway_proto.determined.api.v1.user_pb2.SetUserPasswordResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsRequest,
-            shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PatchUserRequest,
-            shipway_proto.determined.api.v1.user_pb2.PatchUserResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PatchUsersRequest,
-            shipway_proto.determined.api.v1.user_pb2.PatchUsersResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetTelemetryRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetTelemetryResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetMasterRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetMasterResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetMasterConfigRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetMasterConfigResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigRequest,
-            shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.MasterLogsRequest,
-            shipway_proto.determined.api.v1.master_pb2.MasterLogsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetClusterMessageRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetClusterMessageResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.SetClusterMessageRequest,
-            shipway_proto.determined.api.v1.master_pb2.SetClusterMessageResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageRequest,
-            shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.GetAgentsRequest,
-            shipway_proto.determined.api.v1.agent_pb2.GetAgentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.GetAgentRequest,
-            shipway_proto.determined.api.v1.agent_pb2.GetAgentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.GetSlotsRequest,
-            shipway_proto.determined.api.v1.agent_pb2.GetSlotsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.GetSlotRequest,
-            shipway_proto.determined.api.v1.agent_pb2.GetSlotResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.EnableAgentRequest,
-            shipway_proto.determined.api.v1.agent_pb2.EnableAgentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.DisableAgentRequest,
-            shipway_proto.determined.api.v1.agent_pb2.DisableAgentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.EnableSlotRequest,
-            shipway_proto.determined.api.v1.agent_pb2.EnableSlotResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.agent_pb2.DisableSlotRequest,
-            shipway_proto.determined.api.v1.agent_pb2.DisableSlotResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.KillExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.KillExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.CompareTrialsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.CompareTrialsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.CreateTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.CreateTrialResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PutTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PutTrialResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PatchTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PatchTrialResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.StartTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.StartTrialResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingRequest,
-            shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.TrialLogsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.TrialLogsResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.AllocationReadyRequest,
-            shipway_proto.determined.api.v1.task_pb2.AllocationReadyResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetAllocationRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetAllocationResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.AllocationWaitingRequest,
-            shipway_proto.determined.api.v1.task_pb2.AllocationWaitingResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.PostTaskLogsRequest,
-            shipway_proto.determined.api.v1.task_pb2.PostTaskLogsResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.TaskLogsRequest,
-            shipway_proto.determined.api.v1.task_pb2.TaskLogsResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsRequest,
-            shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetMetricsResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.KillTrialRequest,
-            shipway_proto.determined.api.v1.trial_pb2.KillTrialResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.CleanupLogsRequest,
-            shipway_proto.determined.api.v1.master_pb2.CleanupLogsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonRequest,
-            shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherRequest,
-            shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningRequest,
-            shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataRequest,
-            shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsRequest,
-            shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.ReportCheckpointRequest,
-            shipway_proto.determined.api.v1.task_pb2.ReportCheckpointResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.job_pb2.GetJobsRequest,
-            shipway_proto.determined.api.v1.job_pb2.GetJobsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.job_pb2.GetJobsV2Request,
-            shipway_proto.determined.api.v1.job_pb2.GetJobsV2Response,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsRequest,
-            shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueRequest,
-            shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.GetTemplatesRequest,
-            shipway_proto.determined.api.v1.template_pb2.GetTemplatesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.GetTemplateRequest,
-            shipway_proto.determined.api.v1.template_pb2.GetTemplateResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.PutTemplateRequest,
-            shipway_proto.determined.api.v1.template_pb2.PutTemplateResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.PostTemplateRequest,
-            shipway_proto.determined.api.v1.template_pb2.PostTemplateResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigRequest,
-            shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameRequest,
-            shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.template_pb2.DeleteTemplateRequest,
-            shipway_proto.determined.api.v1.template_pb2.DeleteTemplateResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.GetNotebookRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.GetNotebookResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.KillNotebookRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.KillNotebookResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookRequest,
-            shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.GetShellsRequest,
-            shipway_proto.determined.api.v1.shell_pb2.GetShellsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.GetShellRequest,
-            shipway_proto.determined.api.v1.shell_pb2.GetShellResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.KillShellRequest,
-            shipway_proto.determined.api.v1.shell_pb2.KillShellResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityRequest,
-            shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.shell_pb2.LaunchShellRequest,
-            shipway_proto.determined.api.v1.shell_pb2.LaunchShellResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.GetCommandsRequest,
-            shipway_proto.determined.api.v1.command_pb2.GetCommandsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.GetCommandRequest,
-            shipway_proto.determined.api.v1.command_pb2.GetCommandResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.KillCommandRequest,
-            shipway_proto.determined.api.v1.command_pb2.KillCommandResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityRequest,
-            shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.command_pb2.LaunchCommandRequest,
-            shipway_proto.determined.api.v1.command_pb2.LaunchCommandResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardRequest,
-            shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetTaskResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetTasksRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetTasksResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.PostModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.PostModelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.PatchModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.PatchModelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.ArchiveModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.ArchiveModelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.UnarchiveModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.UnarchiveModelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.MoveModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.MoveModelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.DeleteModelRequest,
-            shipway_proto.determined.api.v1.model_pb2.DeleteModelResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelsRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelLabelsRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelLabelsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelVersionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetModelVersionsRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetModelVersionsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.PostModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.PostModelVersionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.PatchModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.PatchModelVersionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionRequest,
-            shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointRequest,
-            shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersRequest,
-            shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawRequest,
-            shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedRequest,
-            shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.PostProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.PostProjectResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.AddProjectNoteRequest,
-            shipway_proto.determined.api.v1.project_pb2.AddProjectNoteResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.PutProjectNotesRequest,
-            shipway_proto.determined.api.v1.project_pb2.PutProjectNotesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.PatchProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.PatchProjectResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.DeleteProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.DeleteProjectResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.ArchiveProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.ArchiveProjectResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.MoveProjectRequest,
-            shipway_proto.determined.api.v1.project_pb2.MoveProjectResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.PostWebhookRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.PostWebhookResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.TestWebhookRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.TestWebhookResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataRequest,
-            shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.GetGroupRequest,
-            shipway_proto.determined.api.v1.group_pb2.GetGroupResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.GetGroupsRequest,
-            shipway_proto.determined.api.v1.group_pb2.GetGroupsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.CreateGroupRequest,
-            shipway_proto.determined.api.v1.group_pb2.CreateGroupResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.UpdateGroupRequest,
-            shipway_proto.determined.api.v1.group_pb2.UpdateGroupResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.group_pb2.DeleteGroupRequest,
-            shipway_proto.determined.api.v1.group_pb2.DeleteGroupResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.ListRolesRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.ListRolesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.AssignRolesRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.AssignRolesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsRequest,
-            shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.user_pb2.PostUserActivityRequest,
-            shipway_proto.determined.api.v1.user_pb2.PostUserActivityResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsRequest,
-            shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceRequest,
-            shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPRequest,
-            shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigRequest,
-            shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.KillGenericTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.KillGenericTaskResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskRequest,
-            shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.SearchRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.SearchRunsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.MoveRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.MoveRunsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.KillRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.KillRunsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.DeleteRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.DeleteRunsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.ArchiveRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.ArchiveRunsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.PauseRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.PauseRunsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.ResumeRunsRequest,
-            shipway_proto.determined.api.v1.run_pb2.ResumeRunsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.GetRunMetadataRequest,
-            shipway_proto.determined.api.v1.run_pb2.GetRunMetadataResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.run_pb2.PostRunMetadataRequest,
-            shipway_proto.determined.api.v1.run_pb2.PostRunMetadataResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesRequest,
-            shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesRequest,
-            shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.token_pb2.PostAccessTokenRequest,
-            shipway_proto.determined.api.v1.token_pb2.PostAccessTokenResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.token_pb2.GetAccessTokensRequest,
-            shipway_proto.determined.api.v1.token_pb2.GetAccessTokensResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenRequest,
-            shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenResponse,
-        ],
-    ], channel: grpc.aio.Channel) -> None: ...
-
-    Login: _DeterminedLoginType
-
-    CurrentUser: _DeterminedCurrentUserType
-
-    Logout: _DeterminedLogoutType
-
-    GetUsers: _DeterminedGetUsersType
-
-    GetUserSetting: _DeterminedGetUserSettingType
-
-    ResetUserSetting: _DeterminedResetUserSettingType
-
-    PostUserSetting: _DeterminedPostUserSettingType
-
-    GetUser: _DeterminedGetUserType
-
-    GetUserByUsername: _DeterminedGetUserByUsernameType
-
-    GetMe: _DeterminedGetMeType
-
-    PostUser: _DeterminedPostUserType
-
-    SetUserPassword: _DeterminedSetUserPasswordType
-
-    AssignMultipleGroups: _DeterminedAssignMultipleGroupsType
-
-    PatchUser: _DeterminedPatchUserType
-
-    PatchUsers: _DeterminedPatchUsersType
-
-    GetTelemetry: _DeterminedGetTelemetryType
-
-    GetMaster: _DeterminedGetMasterType
-
-    GetMasterConfig: _DeterminedGetMasterConfigType
-
-    PatchMasterConfig: _DeterminedPatchMasterConfigType
-
-    MasterLogs: _DeterminedMasterLogsType
-
-    GetClusterMessage: _DeterminedGetClusterMessageType
-
-    SetClusterMessage: _DeterminedSetClusterMessageType
-
-    DeleteClusterMessage: _DeterminedDeleteClusterMessageType
-
-    GetAgents: _DeterminedGetAgentsType
-
-    GetAgent: _DeterminedGetAgentType
-
-    GetSlots: _DeterminedGetSlotsType
-
-    GetSlot: _DeterminedGetSlotType
-
-    EnableAgent: _DeterminedEnableAgentType
-
-    DisableAgent: _DeterminedDisableAgentType
-
-    EnableSlot: _DeterminedEnableSlotType
-
-    DisableSlot: _DeterminedDisableSlotType
-
-    CreateGenericTask: _DeterminedCreateGenericTaskType
-
-    CreateExperiment: _DeterminedCreateExperimentType
-
-    PutExperiment: _DeterminedPutExperimentType
-
-    ContinueExperiment: _DeterminedContinueExperimentType
-
-    GetExperiment: _DeterminedGetExperimentType
-
-    GetExperiments: _DeterminedGetExperimentsType
-
-    PutExperimentRetainLogs: _DeterminedPutExperimentRetainLogsType
-
-    PutExperimentsRetainLogs: _DeterminedPutExperimentsRetainLogsType
-
-    PutTrialRetainLogs: _DeterminedPutTrialRetainLogsType
-
-    GetModelDef: _DeterminedGetModelDefType
-
-    GetTaskContextDirectory: _DeterminedGetTaskContextDirectoryType
-
-    GetModelDefTree: _DeterminedGetModelDefTreeType
-
-    GetModelDefFile: _DeterminedGetModelDefFileType
-
-    GetExperimentLabels: _DeterminedGetExperimentLabelsType
-
-    GetExperimentValidationHistory: _DeterminedGetExperimentValidationHistoryType
-
-    ActivateExperiment: _DeterminedActivateExperimentType
-
-    ActivateExperiments: _DeterminedActivateExperimentsType
-
-    PauseExperiment: _DeterminedPauseExperimentType
-
-    PauseExperiments: _DeterminedPauseExperimentsType
-
-    CancelExperiment: _DeterminedCancelExperimentType
-
-    CancelExperiments: _DeterminedCancelExperimentsType
-
-    KillExperiment: _DeterminedKillExperimentType
-
-    KillExperiments: _DeterminedKillExperimentsType
-
-    ArchiveExperiment: _DeterminedArchiveExperimentType
-
-    ArchiveExperiments: _DeterminedArchiveExperimentsType
-
-    UnarchiveExperiment: _DeterminedUnarchiveExperimentType
-
-    UnarchiveExperiments: _DeterminedUnarchiveExperimentsType
-
-    PatchExperiment: _DeterminedPatchExperimentType
-
-    DeleteExperiments: _DeterminedDeleteExperimentsType
-
-    DeleteExperiment: _DeterminedDeleteExperimentType
-
-    GetBestSearcherValidationMetric: _DeterminedGetBestSearcherValidationMetricType
-
-    GetExperimentCheckpoints: _DeterminedGetExperimentCheckpointsType
-
-    PutExperimentLabel: _DeterminedPutExperimentLabelType
-
-    DeleteExperimentLabel: _DeterminedDeleteExperimentLabelType
-
-    PreviewHPSearch: _DeterminedPreviewHPSearchType
-
-    GetExperimentTrials: _DeterminedGetExperimentTrialsType
-
-    GetTrialRemainingLogRetentionDays: _DeterminedGetTrialRemainingLogRetentionDaysType
-
-    CompareTrials: _DeterminedCompareTrialsType
-
-    ReportTrialSourceInfo: _DeterminedReportTrialSourceInfoType
-
-    CreateTrial: _DeterminedCreateTrialType
-
-    PutTrial: _DeterminedPutTrialType
-
-    PatchTrial: _DeterminedPatchTrialType
-
-    StartTrial: _DeterminedStartTrialType
-
-    RunPrepareForReporting: _DeterminedRunPrepareForReportingType
-
-    GetTrial: _DeterminedGetTrialType
-
-    GetTrialByExternalID: _DeterminedGetTrialByExternalIDType
-
-    GetTrialWorkloads: _DeterminedGetTrialWorkloadsType
-
-    TrialLogs: _DeterminedTrialLogsType
-
-    TrialLogsFields: _DeterminedTrialLogsFieldsType
-
-    AllocationReady: _DeterminedAllocationReadyType
-
-    GetAllocation: _DeterminedGetAllocationType
-
-    AllocationWaiting: _DeterminedAllocationWaitingType
-
-    PostTaskLogs: _DeterminedPostTaskLogsType
-
-    TaskLogs: _DeterminedTaskLogsType
-
-    TaskLogsFields: _DeterminedTaskLogsFieldsType
-
-    GetTrialProfilerMetrics: _DeterminedGetTrialProfilerMetricsType
-
-    GetTrialProfilerAvailableSeries: _DeterminedGetTrialProfilerAvailableSeriesType
-
-    PostTrialProfilerMetricsBatch: _DeterminedPostTrialProfilerMetricsBatchType
-
-    GetMetrics: _DeterminedGetMetricsType
-
-    GetTrainingMetrics: _DeterminedGetTrainingMetricsType
-
-    GetValidationMetrics: _DeterminedGetValidationMetricsType
-
-    KillTrial: _DeterminedKillTrialType
-
-    GetTrialCheckpoints: _DeterminedGetTrialCheckpointsType
-
-    CleanupLogs: _DeterminedCleanupLogsType
-
-    AllocationPreemptionSignal: _DeterminedAllocationPreemptionSignalType
-
-    AllocationPendingPreemptionSignal: _DeterminedAllocationPendingPreemptionSignalType
-
-    AckAllocationPreemptionSignal: _DeterminedAckAllocationPreemptionSignalType
-
-    MarkAllocationResourcesDaemon: _DeterminedMarkAllocationResourcesDaemonType
-
-    AllocationRendezvousInfo: _DeterminedAllocationRendezvousInfoType
-
-    PostAllocationProxyAddress: _DeterminedPostAllocationProxyAddressType
-
-    GetTaskAcceleratorData: _DeterminedGetTaskAcceleratorDataType
-
-    PostAllocationAcceleratorData: _DeterminedPostAllocationAcceleratorDataType
-
-    AllocationAllGather: _DeterminedAllocationAllGatherType
-
-    NotifyContainerRunning: _DeterminedNotifyContainerRunningType
-
-    ReportTrialSearcherEarlyExit: _DeterminedReportTrialSearcherEarlyExitType
-
-    ReportTrialProgress: _DeterminedReportTrialProgressType
-
-    PostTrialRunnerMetadata: _DeterminedPostTrialRunnerMetadataType
-
-    ReportTrialMetrics: _DeterminedReportTrialMetricsType
-
-    ReportTrialTrainingMetrics: _DeterminedReportTrialTrainingMetricsType
-
-    ReportTrialValidationMetrics: _DeterminedReportTrialValidationMetricsType
-
-    ReportCheckpoint: _DeterminedReportCheckpointType
-
-    GetJobs: _DeterminedGetJobsType
-
-    GetJobsV2: _DeterminedGetJobsV2Type
-
-    GetJobQueueStats: _DeterminedGetJobQueueStatsType
-
-    UpdateJobQueue: _DeterminedUpdateJobQueueType
-
-    GetTemplates: _DeterminedGetTemplatesType
-
-    GetTemplate: _DeterminedGetTemplateType
-
-    PutTemplate: _DeterminedPutTemplateType
-
-    PostTemplate: _DeterminedPostTemplateType
-
-    PatchTemplateConfig: _DeterminedPatchTemplateConfigType
-
-    PatchTemplateName: _DeterminedPatchTemplateNameType
-
-    DeleteTemplate: _DeterminedDeleteTemplateType
-
-    GetNotebooks: _DeterminedGetNotebooksType
-
-    GetNotebook: _DeterminedGetNotebookType
-
-    IdleNotebook: _DeterminedIdleNotebookType
-
-    KillNotebook: _DeterminedKillNotebookType
-
-    SetNotebookPriority: _DeterminedSetNotebookPriorityType
-
-    LaunchNotebook: _DeterminedLaunchNotebookType
-
-    GetShells: _DeterminedGetShellsType
-
-    GetShell: _DeterminedGetShellType
-
-    KillShell: _DeterminedKillShellType
-
-    SetShellPriority: _DeterminedSetShellPriorityType
-
-    LaunchShell: _DeterminedLaunchShellType
-
-    GetCommands: _DeterminedGetCommandsType
-
-    GetCommand: _DeterminedGetCommandType
-
-    KillCommand: _DeterminedKillCommandType
-
-    SetCommandPriority: _DeterminedSetCommandPriorityType
-
-    LaunchCommand: _DeterminedLaunchCommandType
-
-    GetTensorboards: _DeterminedGetTensorboardsType
-
-    GetTensorboard: _DeterminedGetTensorboardType
-
-    KillTensorboard: _DeterminedKillTensorboardType
-
-    SetTensorboardPriority: _DeterminedSetTensorboardPriorityType
-
-    LaunchTensorboard: _DeterminedLaunchTensorboardType
-
-    DeleteTensorboardFiles: _DeterminedDeleteTensorboardFilesType
-
-    GetActiveTasksCount: _DeterminedGetActiveTasksCountType
-
-    GetTask: _DeterminedGetTaskType
-
-    GetTasks: _DeterminedGetTasksType
-
-    GetModel: _DeterminedGetModelType
-
-    PostModel: _DeterminedPostModelType
-
-    PatchModel: _DeterminedPatchModelType
-
-    ArchiveModel: _DeterminedArchiveModelType
-
-    UnarchiveModel: _DeterminedUnarchiveModelType
-
-    MoveModel: _DeterminedMoveModelType
-
-    DeleteModel: _DeterminedDeleteModelType
-
-    GetModels: _DeterminedGetModelsType
-
-    GetModelLabels: _DeterminedGetModelLabelsType
-
-    GetModelVersion: _DeterminedGetModelVersionType
-
-    GetModelVersions: _DeterminedGetModelVersionsType
-
-    PostModelVersion: _DeterminedPostModelVersionType
-
-    PatchModelVersion: _DeterminedPatchModelVersionType
-
-    DeleteModelVersion: _DeterminedDeleteModelVersionType
-
-    GetTrialMetricsByModelVersion: _DeterminedGetTrialMetricsByModelVersionType
-
-    GetCheckpoint: _DeterminedGetCheckpointType
-
-    PostCheckpointMetadata: _DeterminedPostCheckpointMetadataType
-
-    CheckpointsRemoveFiles: _DeterminedCheckpointsRemoveFilesType
-
-    PatchCheckpoints: _DeterminedPatchCheckpointsType
-
-    DeleteCheckpoints: _DeterminedDeleteCheckpointsType
-
-    GetTrialMetricsByCheckpoint: _DeterminedGetTrialMetricsByCheckpointType
-
-    ExpMetricNames: _DeterminedExpMetricNamesType
-
-    MetricBatches: _DeterminedMetricBatchesType
-
-    TrialsSnapshot: _DeterminedTrialsSnapshotType
-
-    TrialsSample: _DeterminedTrialsSampleType
-
-    GetResourcePools: _DeterminedGetResourcePoolsType
-
-    GetKubernetesResourceManagers: _DeterminedGetKubernetesResourceManagersType
-
-    ResourceAllocationRaw: _DeterminedResourceAllocationRawType
-
-    ResourceAllocationAggregated: _DeterminedResourceAllocationAggregatedType
-
-    GetWorkspace: _DeterminedGetWorkspaceType
-
-    GetWorkspaceProjects: _DeterminedGetWorkspaceProjectsType
-
-    GetWorkspaces: _DeterminedGetWorkspacesType
-
-    PostWorkspace: _DeterminedPostWorkspaceType
-
-    PatchWorkspace: _DeterminedPatchWorkspaceType
-
-    DeleteWorkspace: _DeterminedDeleteWorkspaceType
-
-    ArchiveWorkspace: _DeterminedArchiveWorkspaceType
-
-    UnarchiveWorkspace: _DeterminedUnarchiveWorkspaceType
-
-    PinWorkspace: _DeterminedPinWorkspaceType
-
-    UnpinWorkspace: _DeterminedUnpinWorkspaceType
-
-    SetWorkspaceNamespaceBindings: _DeterminedSetWorkspaceNamespaceBindingsType
-
-    SetResourceQuotas: _DeterminedSetResourceQuotasType
-
-    ListWorkspaceNamespaceBindings: _DeterminedListWorkspaceNamespaceBindingsType
-
-    GetWorkspacesWithDefaultNamespaceBindings: _DeterminedGetWorkspacesWithDefaultNamespaceBindingsType
-
-    BulkAutoCreateWorkspaceNamespaceBindings: _DeterminedBulkAutoCreateWorkspaceNamespaceBindingsType
-
-    DeleteWorkspaceNamespaceBindings: _DeterminedDeleteWorkspaceNamespaceBindingsType
-
-    GetKubernetesResourceQuotas: _DeterminedGetKubernetesResourceQuotasType
-
-    GetProject: _DeterminedGetProjectType
-
-    GetProjectByKey: _DeterminedGetProjectByKeyType
-
-    GetProjectColumns: _DeterminedGetProjectColumnsType
-
-    GetProjectNumericMetricsRange: _DeterminedGetProjectNumericMetricsRangeType
-
-    PostProject: _DeterminedPostProjectType
-
-    AddProjectNote: _DeterminedAddProjectNoteType
-
-    PutProjectNotes: _DeterminedPutProjectNotesType
-
-    PatchProject: _DeterminedPatchProjectType
-
-    DeleteProject: _DeterminedDeleteProjectType
-
-    ArchiveProject: _DeterminedArchiveProjectType
-
-    UnarchiveProject: _DeterminedUnarchiveProjectType
-
-    MoveProject: _DeterminedMoveProjectType
-
-    MoveExperiment: _DeterminedMoveExperimentType
-
-    MoveExperiments: _DeterminedMoveExperimentsType
-
-    GetWebhooks: _DeterminedGetWebhooksType
-
-    PatchWebhook: _DeterminedPatchWebhookType
-
-    PostWebhook: _DeterminedPostWebhookType
-
-    DeleteWebhook: _DeterminedDeleteWebhookType
-
-    TestWebhook: _DeterminedTestWebhookType
-
-    PostWebhookEventData: _DeterminedPostWebhookEventDataType
-
-    GetGroup: _DeterminedGetGroupType
-
-    GetGroups: _DeterminedGetGroupsType
-
-    CreateGroup: _DeterminedCreateGroupType
-
-    UpdateGroup: _DeterminedUpdateGroupType
-
-    DeleteGroup: _DeterminedDeleteGroupType
-
-    GetPermissionsSummary: _DeterminedGetPermissionsSummaryType
-
-    GetGroupsAndUsersAssignedToWorkspace: _DeterminedGetGroupsAndUsersAssignedToWorkspaceType
-
-    GetRolesByID: _DeterminedGetRolesByIDType
-
-    GetRolesAssignedToUser: _DeterminedGetRolesAssignedToUserType
-
-    GetRolesAssignedToGroup: _DeterminedGetRolesAssignedToGroupType
-
-    SearchRolesAssignableToScope: _DeterminedSearchRolesAssignableToScopeType
-
-    ListRoles: _DeterminedListRolesType
-
-    AssignRoles: _DeterminedAssignRolesType
-
-    RemoveAssignments: _DeterminedRemoveAssignmentsType
-
-    PostUserActivity: _DeterminedPostUserActivityType
-
-    GetProjectsByUserActivity: _DeterminedGetProjectsByUserActivityType
-
-    SearchExperiments: _DeterminedSearchExperimentsType
-
-    BindRPToWorkspace: _DeterminedBindRPToWorkspaceType
-
-    UnbindRPFromWorkspace: _DeterminedUnbindRPFromWorkspaceType
-
-    OverwriteRPWorkspaceBindings: _DeterminedOverwriteRPWorkspaceBindingsType
-
-    ListRPsBoundToWorkspace: _DeterminedListRPsBoundToWorkspaceType
-
-    ListWorkspacesBoundToRP: _DeterminedListWorkspacesBoundToRPType
-
-    GetGenericTaskConfig: _DeterminedGetGenericTaskConfigType
-
-    KillGenericTask: _DeterminedKillGenericTaskType
-
-    PauseGenericTask: _DeterminedPauseGenericTaskType
-
-    UnpauseGenericTask: _DeterminedUnpauseGenericTaskType
-
-    SearchRuns: _DeterminedSearchRunsType
-
-    MoveRuns: _DeterminedMoveRunsType
-
-    KillRuns: _DeterminedKillRunsType
-
-    DeleteRuns: _DeterminedDeleteRunsType
-
-    ArchiveRuns: _DeterminedArchiveRunsType
-
-    UnarchiveRuns: _DeterminedUnarchiveRunsType
-
-    PauseRuns: _DeterminedPauseRunsType
-
-    ResumeRuns: _DeterminedResumeRunsType
-
-    GetRunMetadata: _DeterminedGetRunMetadataType
-
-    PostRunMetadata: _DeterminedPostRunMetadataType
-
-    GetMetadataValues: _DeterminedGetMetadataValuesType
-
-    PutWorkspaceConfigPolicies: _DeterminedPutWorkspaceConfigPoliciesType
-
-    PutGlobalConfigPolicies: _DeterminedPutGlobalConfigPoliciesType
-
-    GetWorkspaceConfigPolicies: _DeterminedGetWorkspaceConfigPoliciesType
-
-    GetGlobalConfigPolicies: _DeterminedGetGlobalConfigPoliciesType
-
-    DeleteWorkspaceConfigPolicies: _DeterminedDeleteWorkspaceConfigPoliciesType
-
-    DeleteGlobalConfigPolicies: _DeterminedDeleteGlobalConfigPoliciesType
-
-    PostAccessToken: _DeterminedPostAccessTokenType
-
-    GetAccessTokens: _DeterminedGetAccessTokensType
-
-    PatchAccessToken: _DeterminedPatchAccessTokenType
-
-DeterminedAsyncStub: typing_extensions.TypeAlias = DeterminedStub[
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.LoginRequest,
-        shipway_proto.determined.api.v1.auth_pb2.LoginResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.CurrentUserRequest,
-        shipway_proto.determined.api.v1.auth_pb2.CurrentUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.auth_pb2.LogoutRequest,
-        shipway_proto.determined.api.v1.auth_pb2.LogoutResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUsersRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUsersResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserSettingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.ResetUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.ResetUserSettingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserSettingRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserSettingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.GetMeRequest,
-        shipway_proto.determined.api.v1.user_pb2.GetMeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.SetUserPasswordRequest,
-        shipway_proto.determined.api.v1.user_pb2.SetUserPasswordResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsRequest,
-        shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PatchUserRequest,
-        shipway_proto.determined.api.v1.user_pb2.PatchUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PatchUsersRequest,
-        shipway_proto.determined.api.v1.user_pb2.PatchUsersResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetTelemetryRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetTelemetryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetMasterRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetMasterResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetMasterConfigRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetMasterConfigResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigRequest,
-        shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.MasterLogsRequest,
-        shipway_proto.determined.api.v1.master_pb2.MasterLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetClusterMessageResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.SetClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.SetClusterMessageResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageRequest,
-        shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentsRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetAgentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotsRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.GetSlotResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.EnableAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.EnableAgentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.DisableAgentRequest,
-        shipway_proto.determined.api.v1.agent_pb2.DisableAgentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.EnableSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.EnableSlotResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.agent_pb2.DisableSlotRequest,
-        shipway_proto.determined.api.v1.agent_pb2.DisableSlotResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.CompareTrialsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.CompareTrialsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.CreateTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.CreateTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PutTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PatchTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PatchTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.StartTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.StartTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingRequest,
-        shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.AllocationReadyRequest,
-        shipway_proto.determined.api.v1.task_pb2.AllocationReadyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetAllocationRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetAllocationResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.AllocationWaitingRequest,
-        shipway_proto.determined.api.v1.task_pb2.AllocationWaitingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.PostTaskLogsRequest,
-        shipway_proto.determined.api.v1.task_pb2.PostTaskLogsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsRequest,
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsRequest,
-        shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetMetricsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.KillTrialRequest,
-        shipway_proto.determined.api.v1.trial_pb2.KillTrialResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.CleanupLogsRequest,
-        shipway_proto.determined.api.v1.master_pb2.CleanupLogsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonRequest,
-        shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherRequest,
-        shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningRequest,
-        shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataRequest,
-        shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsRequest,
-        shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.ReportCheckpointRequest,
-        shipway_proto.determined.api.v1.task_pb2.ReportCheckpointResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobsRequest,
-        shipway_proto.determined.api.v1.job_pb2.GetJobsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobsV2Request,
-        shipway_proto.determined.api.v1.job_pb2.GetJobsV2Response,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsRequest,
-        shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueRequest,
-        shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.GetTemplatesRequest,
-        shipway_proto.determined.api.v1.template_pb2.GetTemplatesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.GetTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.GetTemplateResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PutTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.PutTemplateResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PostTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.PostTemplateResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigRequest,
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameRequest,
-        shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.template_pb2.DeleteTemplateRequest,
-        shipway_proto.determined.api.v1.template_pb2.DeleteTemplateResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.GetNotebookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.KillNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.KillNotebookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookRequest,
-        shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.GetShellsRequest,
-        shipway_proto.determined.api.v1.shell_pb2.GetShellsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.GetShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.GetShellResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.KillShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.KillShellResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityRequest,
-        shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.shell_pb2.LaunchShellRequest,
-        shipway_proto.determined.api.v1.shell_pb2.LaunchShellResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.GetCommandsRequest,
-        shipway_proto.determined.api.v1.command_pb2.GetCommandsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.GetCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.GetCommandResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.KillCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.KillCommandResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityRequest,
-        shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.command_pb2.LaunchCommandRequest,
-        shipway_proto.determined.api.v1.command_pb2.LaunchCommandResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardRequest,
-        shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetTasksRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetTasksResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PostModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.PostModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PatchModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.PatchModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.ArchiveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.ArchiveModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.UnarchiveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.UnarchiveModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.MoveModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.MoveModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelRequest,
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelLabelsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelLabelsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionsRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetModelVersionsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PostModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.PostModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.PatchModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.PatchModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionRequest,
-        shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointRequest,
-        shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersRequest,
-        shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawRequest,
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedRequest,
-        shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PostProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.PostProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.AddProjectNoteRequest,
-        shipway_proto.determined.api.v1.project_pb2.AddProjectNoteResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PutProjectNotesRequest,
-        shipway_proto.determined.api.v1.project_pb2.PutProjectNotesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.PatchProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.PatchProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.DeleteProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.DeleteProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.ArchiveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.ArchiveProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.MoveProjectRequest,
-        shipway_proto.determined.api.v1.project_pb2.MoveProjectResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.TestWebhookRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.TestWebhookResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataRequest,
-        shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.GetGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.GetGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.GetGroupsRequest,
-        shipway_proto.determined.api.v1.group_pb2.GetGroupsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.CreateGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.CreateGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.UpdateGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.UpdateGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.group_pb2.DeleteGroupRequest,
-        shipway_proto.determined.api.v1.group_pb2.DeleteGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.ListRolesRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.ListRolesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.AssignRolesRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.AssignRolesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsRequest,
-        shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.user_pb2.PostUserActivityRequest,
-        shipway_proto.determined.api.v1.user_pb2.PostUserActivityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsRequest,
-        shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceRequest,
-        shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPRequest,
-        shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigRequest,
-        shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.KillGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.KillGenericTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskRequest,
-        shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.SearchRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.SearchRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.MoveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.MoveRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.KillRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.KillRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.DeleteRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.DeleteRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.ArchiveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.ArchiveRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.PauseRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.PauseRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.ResumeRunsRequest,
-        shipway_proto.determined.api.v1.run_pb2.ResumeRunsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.GetRunMetadataRequest,
-        shipway_proto.determined.api.v1.run_pb2.GetRunMetadataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.run_pb2.PostRunMetadataRequest,
-        shipway_proto.determined.api.v1.run_pb2.PostRunMetadataResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesRequest,
-        shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesRequest,
-        shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.PostAccessTokenRequest,
-        shipway_proto.determined.api.v1.token_pb2.PostAccessTokenResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.GetAccessTokensRequest,
-        shipway_proto.determined.api.v1.token_pb2.GetAccessTokensResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenRequest,
-        shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenResponse,
-    ],
-]
-
-class DeterminedServicer(metaclass=abc.ABCMeta):
-    @abc.abstractmethod
+class DeterminedStub:
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Login: _aio.UnaryUnaryMultiCallable[_auth_pb2.LoginRequest, _auth_pb2.LoginResponse]
+    CurrentUser: _aio.UnaryUnaryMultiCallable[_auth_pb2.CurrentUserRequest, _auth_pb2.CurrentUserResponse]
+    Logout: _aio.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _auth_pb2.LogoutResponse]
+    GetUsers: _aio.UnaryUnaryMultiCallable[_user_pb2.GetUsersRequest, _user_pb2.GetUsersResponse]
+    GetUserSetting: _aio.UnaryUnaryMultiCallable[_user_pb2.GetUserSettingRequest, _user_pb2.GetUserSettingResponse]
+    ResetUserSetting: _aio.UnaryUnaryMultiCallable[_user_pb2.ResetUserSettingRequest, _user_pb2.ResetUserSettingResponse]
+    PostUserSetting: _aio.UnaryUnaryMultiCallable[_user_pb2.PostUserSettingRequest, _user_pb2.PostUserSettingResponse]
+    GetUser: _aio.UnaryUnaryMultiCallable[_user_pb2.GetUserRequest, _user_pb2.GetUserResponse]
+    GetUserByUsername: _aio.UnaryUnaryMultiCallable[_user_pb2.GetUserByUsernameRequest, _user_pb2.GetUserByUsernameResponse]
+    GetMe: _aio.UnaryUnaryMultiCallable[_user_pb2.GetMeRequest, _user_pb2.GetMeResponse]
+    PostUser: _aio.UnaryUnaryMultiCallable[_user_pb2.PostUserRequest, _user_pb2.PostUserResponse]
+    SetUserPassword: _aio.UnaryUnaryMultiCallable[_user_pb2.SetUserPasswordRequest, _user_pb2.SetUserPasswordResponse]
+    AssignMultipleGroups: _aio.UnaryUnaryMultiCallable[_group_pb2.AssignMultipleGroupsRequest, _group_pb2.AssignMultipleGroupsResponse]
+    PatchUser: _aio.UnaryUnaryMultiCallable[_user_pb2.PatchUserRequest, _user_pb2.PatchUserResponse]
+    PatchUsers: _aio.UnaryUnaryMultiCallable[_user_pb2.PatchUsersRequest, _user_pb2.PatchUsersResponse]
+    GetTelemetry: _aio.UnaryUnaryMultiCallable[_master_pb2.GetTelemetryRequest, _master_pb2.GetTelemetryResponse]
+    GetMaster: _aio.UnaryUnaryMultiCallable[_master_pb2.GetMasterRequest, _master_pb2.GetMasterResponse]
+    GetMasterConfig: _aio.UnaryUnaryMultiCallable[_master_pb2.GetMasterConfigRequest, _master_pb2.GetMasterConfigResponse]
+    PatchMasterConfig: _aio.UnaryUnaryMultiCallable[_master_pb2.PatchMasterConfigRequest, _master_pb2.PatchMasterConfigResponse]
+    MasterLogs: _aio.UnaryStreamMultiCallable[_master_pb2.MasterLogsRequest, _master_pb2.MasterLogsResponse]
+    GetClusterMessage: _aio.UnaryUnaryMultiCallable[_master_pb2.GetClusterMessageRequest, _master_pb2.GetClusterMessageResponse]
+    SetClusterMessage: _aio.UnaryUnaryMultiCallable[_master_pb2.SetClusterMessageRequest, _master_pb2.SetClusterMessageResponse]
+    DeleteClusterMessage: _aio.UnaryUnaryMultiCallable[_master_pb2.DeleteClusterMessageRequest, _master_pb2.DeleteClusterMessageResponse]
+    GetAgents: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetAgentsRequest, _agent_pb2.GetAgentsResponse]
+    GetAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetAgentRequest, _agent_pb2.GetAgentResponse]
+    GetSlots: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetSlotsRequest, _agent_pb2.GetSlotsResponse]
+    GetSlot: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetSlotRequest, _agent_pb2.GetSlotResponse]
+    EnableAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.EnableAgentRequest, _agent_pb2.EnableAgentResponse]
+    DisableAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.DisableAgentRequest, _agent_pb2.DisableAgentResponse]
+    EnableSlot: _aio.UnaryUnaryMultiCallable[_agent_pb2.EnableSlotRequest, _agent_pb2.EnableSlotResponse]
+    DisableSlot: _aio.UnaryUnaryMultiCallable[_agent_pb2.DisableSlotRequest, _agent_pb2.DisableSlotResponse]
+    CreateGenericTask: _aio.UnaryUnaryMultiCallable[_task_pb2.CreateGenericTaskRequest, _task_pb2.CreateGenericTaskResponse]
+    CreateExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.CreateExperimentRequest, _experiment_pb2.CreateExperimentResponse]
+    PutExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PutExperimentRequest, _experiment_pb2.PutExperimentResponse]
+    ContinueExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ContinueExperimentRequest, _experiment_pb2.ContinueExperimentResponse]
+    GetExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetExperimentRequest, _experiment_pb2.GetExperimentResponse]
+    GetExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetExperimentsRequest, _experiment_pb2.GetExperimentsResponse]
+    PutExperimentRetainLogs: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PutExperimentRetainLogsRequest, _experiment_pb2.PutExperimentRetainLogsResponse]
+    PutExperimentsRetainLogs: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PutExperimentsRetainLogsRequest, _experiment_pb2.PutExperimentsRetainLogsResponse]
+    PutTrialRetainLogs: _aio.UnaryUnaryMultiCallable[_trial_pb2.PutTrialRetainLogsRequest, _trial_pb2.PutTrialRetainLogsResponse]
+    GetModelDef: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetModelDefRequest, _experiment_pb2.GetModelDefResponse]
+    GetTaskContextDirectory: _aio.UnaryUnaryMultiCallable[_task_pb2.GetTaskContextDirectoryRequest, _task_pb2.GetTaskContextDirectoryResponse]
+    GetModelDefTree: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetModelDefTreeRequest, _experiment_pb2.GetModelDefTreeResponse]
+    GetModelDefFile: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetModelDefFileRequest, _experiment_pb2.GetModelDefFileResponse]
+    GetExperimentLabels: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetExperimentLabelsRequest, _experiment_pb2.GetExperimentLabelsResponse]
+    GetExperimentValidationHistory: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetExperimentValidationHistoryRequest, _experiment_pb2.GetExperimentValidationHistoryResponse]
+    ActivateExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ActivateExperimentRequest, _experiment_pb2.ActivateExperimentResponse]
+    ActivateExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ActivateExperimentsRequest, _experiment_pb2.ActivateExperimentsResponse]
+    PauseExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PauseExperimentRequest, _experiment_pb2.PauseExperimentResponse]
+    PauseExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PauseExperimentsRequest, _experiment_pb2.PauseExperimentsResponse]
+    CancelExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.CancelExperimentRequest, _experiment_pb2.CancelExperimentResponse]
+    CancelExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.CancelExperimentsRequest, _experiment_pb2.CancelExperimentsResponse]
+    KillExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.KillExperimentRequest, _experiment_pb2.KillExperimentResponse]
+    KillExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.KillExperimentsRequest, _experiment_pb2.KillExperimentsResponse]
+    ArchiveExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ArchiveExperimentRequest, _experiment_pb2.ArchiveExperimentResponse]
+    ArchiveExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ArchiveExperimentsRequest, _experiment_pb2.ArchiveExperimentsResponse]
+    UnarchiveExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.UnarchiveExperimentRequest, _experiment_pb2.UnarchiveExperimentResponse]
+    UnarchiveExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.UnarchiveExperimentsRequest, _experiment_pb2.UnarchiveExperimentsResponse]
+    PatchExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PatchExperimentRequest, _experiment_pb2.PatchExperimentResponse]
+    DeleteExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentsRequest, _experiment_pb2.DeleteExperimentsResponse]
+    DeleteExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]
+    GetBestSearcherValidationMetric: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetBestSearcherValidationMetricRequest, _experiment_pb2.GetBestSearcherValidationMetricResponse]
+    GetExperimentCheckpoints: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetExperimentCheckpointsRequest, _experiment_pb2.GetExperimentCheckpointsResponse]
+    PutExperimentLabel: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PutExperimentLabelRequest, _experiment_pb2.PutExperimentLabelResponse]
+    DeleteExperimentLabel: _aio.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentLabelRequest, _experiment_pb2.DeleteExperimentLabelResponse]
+    PreviewHPSearch: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PreviewHPSearchRequest, _experiment_pb2.PreviewHPSearchResponse]
+    GetExperimentTrials: _aio.UnaryUnaryMultiCallable[_trial_pb2.GetExperimentTrialsRequest, _trial_pb2.GetExperimentTrialsResponse]
+    GetTrialRemainingLogRetentionDays: _aio.UnaryUnaryMultiCallable[_trial_pb2.GetTrialRemainingLogRetentionDaysRequest, _trial_pb2.GetTrialRemainingLogRetentionDaysResponse]
+    CompareTrials: _aio.UnaryUnaryMultiCallable[_trial_pb2.CompareTrialsRequest, _trial_pb2.CompareTrialsResponse]
+    ReportTrialSourceInfo: _aio.UnaryUnaryMultiCallable[_trial_pb2.ReportTrialSourceInfoRequest, _trial_pb2.ReportTrialSourceInfoResponse]
+    CreateTrial: _aio.UnaryUnaryMultiCallable[_trial_pb2.CreateTrialRequest, _trial_pb2.CreateTrialResponse]
+    PutTrial: _aio.UnaryUnaryMultiCallable[_trial_pb2.PutTrialRequest, _trial_pb2.PutTrialResponse]
+    PatchTrial: _aio.UnaryUnaryMultiCallable[_trial_pb2.PatchTrialRequest, _trial_pb2.PatchTrialResponse]
+    StartTrial: _aio.UnaryUnaryMultiCallable[_trial_pb2.StartTrialRequest, _trial_pb2.StartTrialResponse]
+    RunPrepareForReporting: _aio.UnaryUnaryMultiCallable[_run_pb2.RunPrepareForReportingRequest, _run_pb2.RunPrepareForReportingResponse]
+    GetTrial: _aio.UnaryUnaryMultiCallable[_trial_pb2.GetTrialRequest, _trial_pb2.GetTrialResponse]
+    GetTrialByExternalID: _aio.UnaryUnaryMultiCallable[_trial_pb2.GetTrialByExternalIDRequest, _trial_pb2.GetTrialByExternalIDResponse]
+    GetTrialWorkloads: _aio.UnaryUnaryMultiCallable[_trial_pb2.GetTrialWorkloadsRequest, _trial_pb2.GetTrialWorkloadsResponse]
+    TrialLogs: _aio.UnaryStreamMultiCallable[_trial_pb2.TrialLogsRequest, _trial_pb2.TrialLogsResponse]
+    TrialLogsFields: _aio.UnaryStreamMultiCallable[_trial_pb2.TrialLogsFieldsRequest, _trial_pb2.TrialLogsFieldsResponse]
+    AllocationReady: _aio.UnaryUnaryMultiCallable[_task_pb2.AllocationReadyRequest, _task_pb2.AllocationReadyResponse]
+    GetAllocation: _aio.UnaryUnaryMultiCallable[_task_pb2.GetAllocationRequest, _task_pb2.GetAllocationResponse]
+    AllocationWaiting: _aio.UnaryUnaryMultiCallable[_task_pb2.AllocationWaitingRequest, _task_pb2.AllocationWaitingResponse]
+    PostTaskLogs: _aio.UnaryUnaryMultiCallable[_task_pb2.PostTaskLogsRequest, _task_pb2.PostTaskLogsResponse]
+    TaskLogs: _aio.UnaryStreamMultiCallable[_task_pb2.TaskLogsRequest, _task_pb2.TaskLogsResponse]
+    TaskLogsFields: _aio.UnaryStreamMultiCallable[_task_pb2.TaskLogsFieldsRequest, _task_pb2.TaskLogsFieldsResponse]
+    GetTrialProfilerMetrics: _aio.UnaryStreamMultiCallable[_trial_pb2.GetTrialProfilerMetricsRequest, _trial_pb2.GetTrialProfilerMetricsResponse]
+    GetTrialProfilerAvailableSeries: _aio.UnaryStreamMultiCallable[_trial_pb2.GetTrialProfilerAvailableSeriesRequest, _trial_pb2.GetTrialProfilerAvailableSeriesResponse]
+    PostTrialProfilerMetricsBatch: _aio.UnaryUnaryMultiCallable[_trial_pb2.PostTrialProfilerMetricsBatchRequest, _trial_pb2.PostTrialProfilerMetricsBatchResponse]
+    GetMetrics: _aio.UnaryStreamMultiCallable[_trial_pb2.GetMetricsRequest, _trial_pb2.GetMetricsResponse]
+    GetTrainingMetrics: _aio.UnaryStreamMultiCallable[_trial_pb2.GetTrainingMetricsRequest, _trial_pb2.GetTrainingMetricsResponse]
+    GetValidationMetrics: _aio.UnaryStreamMultiCallable[_trial_pb2.GetValidationMetricsRequest, _trial_pb2.GetValidationMetricsResponse]
+    KillTrial: _aio.UnaryUnaryMultiCallable[_trial_pb2.KillTrialRequest, _trial_pb2.KillTrialResponse]
+    GetTrialCheckpoints: _aio.UnaryUnaryMultiCallable[_trial_pb2.GetTrialCheckpointsRequest, _trial_pb2.GetTrialCheckpointsResponse]
+    CleanupLogs: _aio.UnaryUnaryMultiCallable[_master_pb2.CleanupLogsRequest, _master_pb2.CleanupLogsResponse]
+    AllocationPreemptionSignal: _aio.UnaryUnaryMultiCallable[_trial_pb2.AllocationPreemptionSignalRequest, _trial_pb2.AllocationPreemptionSignalResponse]
+    AllocationPendingPreemptionSignal: _aio.UnaryUnaryMultiCallable[_trial_pb2.AllocationPendingPreemptionSignalRequest, _trial_pb2.AllocationPendingPreemptionSignalResponse]
+    AckAllocationPreemptionSignal: _aio.UnaryUnaryMultiCallable[_trial_pb2.AckAllocationPreemptionSignalRequest, _trial_pb2.AckAllocationPreemptionSignalResponse]
+    MarkAllocationResourcesDaemon: _aio.UnaryUnaryMultiCallable[_trial_pb2.MarkAllocationResourcesDaemonRequest, _trial_pb2.MarkAllocationResourcesDaemonResponse]
+    AllocationRendezvousInfo: _aio.UnaryUnaryMultiCallable[_trial_pb2.AllocationRendezvousInfoRequest, _trial_pb2.AllocationRendezvousInfoResponse]
+    PostAllocationProxyAddress: _aio.UnaryUnaryMultiCallable[_trial_pb2.PostAllocationProxyAddressRequest, _trial_pb2.PostAllocationProxyAddressResponse]
+    GetTaskAcceleratorData: _aio.UnaryUnaryMultiCallable[_task_pb2.GetTaskAcceleratorDataRequest, _task_pb2.GetTaskAcceleratorDataResponse]
+    PostAllocationAcceleratorData: _aio.UnaryUnaryMultiCallable[_trial_pb2.PostAllocationAcceleratorDataRequest, _trial_pb2.PostAllocationAcceleratorDataResponse]
+    AllocationAllGather: _aio.UnaryUnaryMultiCallable[_trial_pb2.AllocationAllGatherRequest, _trial_pb2.AllocationAllGatherResponse]
+    NotifyContainerRunning: _aio.UnaryUnaryMultiCallable[_trial_pb2.NotifyContainerRunningRequest, _trial_pb2.NotifyContainerRunningResponse]
+    ReportTrialSearcherEarlyExit: _aio.UnaryUnaryMultiCallable[_trial_pb2.ReportTrialSearcherEarlyExitRequest, _trial_pb2.ReportTrialSearcherEarlyExitResponse]
+    ReportTrialProgress: _aio.UnaryUnaryMultiCallable[_trial_pb2.ReportTrialProgressRequest, _trial_pb2.ReportTrialProgressResponse]
+    PostTrialRunnerMetadata: _aio.UnaryUnaryMultiCallable[_trial_pb2.PostTrialRunnerMetadataRequest, _trial_pb2.PostTrialRunnerMetadataResponse]
+    ReportTrialMetrics: _aio.UnaryUnaryMultiCallable[_trial_pb2.ReportTrialMetricsRequest, _trial_pb2.ReportTrialMetricsResponse]
+    ReportTrialTrainingMetrics: _aio.UnaryUnaryMultiCallable[_trial_pb2.ReportTrialTrainingMetricsRequest, _trial_pb2.ReportTrialTrainingMetricsResponse]
+    ReportTrialValidationMetrics: _aio.UnaryUnaryMultiCallable[_trial_pb2.ReportTrialValidationMetricsRequest, _trial_pb2.ReportTrialValidationMetricsResponse]
+    ReportCheckpoint: _aio.UnaryUnaryMultiCallable[_task_pb2.ReportCheckpointRequest, _task_pb2.ReportCheckpointResponse]
+    GetJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.GetJobsRequest, _job_pb2.GetJobsResponse]
+    GetJobsV2: _aio.UnaryUnaryMultiCallable[_job_pb2.GetJobsV2Request, _job_pb2.GetJobsV2Response]
+    GetJobQueueStats: _aio.UnaryUnaryMultiCallable[_job_pb2.GetJobQueueStatsRequest, _job_pb2.GetJobQueueStatsResponse]
+    UpdateJobQueue: _aio.UnaryUnaryMultiCallable[_job_pb2.UpdateJobQueueRequest, _job_pb2.UpdateJobQueueResponse]
+    GetTemplates: _aio.UnaryUnaryMultiCallable[_template_pb2.GetTemplatesRequest, _template_pb2.GetTemplatesResponse]
+    GetTemplate: _aio.UnaryUnaryMultiCallable[_template_pb2.GetTemplateRequest, _template_pb2.GetTemplateResponse]
+    PutTemplate: _aio.UnaryUnaryMultiCallable[_template_pb2.PutTemplateRequest, _template_pb2.PutTemplateResponse]
+    PostTemplate: _aio.UnaryUnaryMultiCallable[_template_pb2.PostTemplateRequest, _template_pb2.PostTemplateResponse]
+    PatchTemplateConfig: _aio.UnaryUnaryMultiCallable[_template_pb2.PatchTemplateConfigRequest, _template_pb2.PatchTemplateConfigResponse]
+    PatchTemplateName: _aio.UnaryUnaryMultiCallable[_template_pb2.PatchTemplateNameRequest, _template_pb2.PatchTemplateNameResponse]
+    DeleteTemplate: _aio.UnaryUnaryMultiCallable[_template_pb2.DeleteTemplateRequest, _template_pb2.DeleteTemplateResponse]
+    GetNotebooks: _aio.UnaryUnaryMultiCallable[_notebook_pb2.GetNotebooksRequest, _notebook_pb2.GetNotebooksResponse]
+    GetNotebook: _aio.UnaryUnaryMultiCallable[_notebook_pb2.GetNotebookRequest, _notebook_pb2.GetNotebookResponse]
+    IdleNotebook: _aio.UnaryUnaryMultiCallable[_notebook_pb2.IdleNotebookRequest, _notebook_pb2.IdleNotebookResponse]
+    KillNotebook: _aio.UnaryUnaryMultiCallable[_notebook_pb2.KillNotebookRequest, _notebook_pb2.KillNotebookResponse]
+    SetNotebookPriority: _aio.UnaryUnaryMultiCallable[_notebook_pb2.SetNotebookPriorityRequest, _notebook_pb2.SetNotebookPriorityResponse]
+    LaunchNotebook: _aio.UnaryUnaryMultiCallable[_notebook_pb2.LaunchNotebookRequest, _notebook_pb2.LaunchNotebookResponse]
+    GetShells: _aio.UnaryUnaryMultiCallable[_shell_pb2.GetShellsRequest, _shell_pb2.GetShellsResponse]
+    GetShell: _aio.UnaryUnaryMultiCallable[_shell_pb2.GetShellRequest, _shell_pb2.GetShellResponse]
+    KillShell: _aio.UnaryUnaryMultiCallable[_shell_pb2.KillShellRequest, _shell_pb2.KillShellResponse]
+    SetShellPriority: _aio.UnaryUnaryMultiCallable[_shell_pb2.SetShellPriorityRequest, _shell_pb2.SetShellPriorityResponse]
+    LaunchShell: _aio.UnaryUnaryMultiCallable[_shell_pb2.LaunchShellRequest, _shell_pb2.LaunchShellResponse]
+    GetCommands: _aio.UnaryUnaryMultiCallable[_command_pb2.GetCommandsRequest, _command_pb2.GetCommandsResponse]
+    GetCommand: _aio.UnaryUnaryMultiCallable[_command_pb2.GetCommandRequest, _command_pb2.GetCommandResponse]
+    KillCommand: _aio.UnaryUnaryMultiCallable[_command_pb2.KillCommandRequest, _command_pb2.KillCommandResponse]
+    SetCommandPriority: _aio.UnaryUnaryMultiCallable[_command_pb2.SetCommandPriorityRequest, _command_pb2.SetCommandPriorityResponse]
+    LaunchCommand: _aio.UnaryUnaryMultiCallable[_command_pb2.LaunchCommandRequest, _command_pb2.LaunchCommandResponse]
+    GetTensorboards: _aio.UnaryUnaryMultiCallable[_tensorboard_pb2.GetTensorboardsRequest, _tensorboard_pb2.GetTensorboardsResponse]
+    GetTensorboard: _aio.UnaryUnaryMultiCallable[_tensorboard_pb2.GetTensorboardRequest, _tensorboard_pb2.GetTensorboardResponse]
+    KillTensorboard: _aio.UnaryUnaryMultiCallable[_tensorboard_pb2.KillTensorboardRequest, _tensorboard_pb2.KillTensorboardResponse]
+    SetTensorboardPriority: _aio.UnaryUnaryMultiCallable[_tensorboard_pb2.SetTensorboardPriorityRequest, _tensorboard_pb2.SetTensorboardPriorityResponse]
+    LaunchTensorboard: _aio.UnaryUnaryMultiCallable[_tensorboard_pb2.LaunchTensorboardRequest, _tensorboard_pb2.LaunchTensorboardResponse]
+    DeleteTensorboardFiles: _aio.UnaryUnaryMultiCallable[_experiment_pb2.DeleteTensorboardFilesRequest, _experiment_pb2.DeleteTensorboardFilesResponse]
+    GetActiveTasksCount: _aio.UnaryUnaryMultiCallable[_task_pb2.GetActiveTasksCountRequest, _task_pb2.GetActiveTasksCountResponse]
+    GetTask: _aio.UnaryUnaryMultiCallable[_task_pb2.GetTaskRequest, _task_pb2.GetTaskResponse]
+    GetTasks: _aio.UnaryUnaryMultiCallable[_task_pb2.GetTasksRequest, _task_pb2.GetTasksResponse]
+    GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
+    PostModel: _aio.UnaryUnaryMultiCallable[_model_pb2.PostModelRequest, _model_pb2.PostModelResponse]
+    PatchModel: _aio.UnaryUnaryMultiCallable[_model_pb2.PatchModelRequest, _model_pb2.PatchModelResponse]
+    ArchiveModel: _aio.UnaryUnaryMultiCallable[_model_pb2.ArchiveModelRequest, _model_pb2.ArchiveModelResponse]
+    UnarchiveModel: _aio.UnaryUnaryMultiCallable[_model_pb2.UnarchiveModelRequest, _model_pb2.UnarchiveModelResponse]
+    MoveModel: _aio.UnaryUnaryMultiCallable[_model_pb2.MoveModelRequest, _model_pb2.MoveModelResponse]
+    DeleteModel: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]
+    GetModels: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelsRequest, _model_pb2.GetModelsResponse]
+    GetModelLabels: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelLabelsRequest, _model_pb2.GetModelLabelsResponse]
+    GetModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelVersionRequest, _model_pb2.GetModelVersionResponse]
+    GetModelVersions: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelVersionsRequest, _model_pb2.GetModelVersionsResponse]
+    PostModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.PostModelVersionRequest, _model_pb2.PostModelVersionResponse]
+    PatchModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.PatchModelVersionRequest, _model_pb2.PatchModelVersionResponse]
+    DeleteModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelVersionRequest, _model_pb2.DeleteModelVersionResponse]
+    GetTrialMetricsByModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.GetTrialMetricsByModelVersionRequest, _model_pb2.GetTrialMetricsByModelVersionResponse]
+    GetCheckpoint: _aio.UnaryUnaryMultiCallable[_checkpoint_pb2.GetCheckpointRequest, _checkpoint_pb2.GetCheckpointResponse]
+    PostCheckpointMetadata: _aio.UnaryUnaryMultiCallable[_checkpoint_pb2.PostCheckpointMetadataRequest, _checkpoint_pb2.PostCheckpointMetadataResponse]
+    CheckpointsRemoveFiles: _aio.UnaryUnaryMultiCallable[_checkpoint_pb2.CheckpointsRemoveFilesRequest, _checkpoint_pb2.CheckpointsRemoveFilesResponse]
+    PatchCheckpoints: _aio.UnaryUnaryMultiCallable[_checkpoint_pb2.PatchCheckpointsRequest, _checkpoint_pb2.PatchCheckpointsResponse]
+    DeleteCheckpoints: _aio.UnaryUnaryMultiCallable[_checkpoint_pb2.DeleteCheckpointsRequest, _checkpoint_pb2.DeleteCheckpointsResponse]
+    GetTrialMetricsByCheckpoint: _aio.UnaryUnaryMultiCallable[_checkpoint_pb2.GetTrialMetricsByCheckpointRequest, _checkpoint_pb2.GetTrialMetricsByCheckpointResponse]
+    ExpMetricNames: _aio.UnaryStreamMultiCallable[_experiment_pb2.ExpMetricNamesRequest, _experiment_pb2.ExpMetricNamesResponse]
+    MetricBatches: _aio.UnaryStreamMultiCallable[_experiment_pb2.MetricBatchesRequest, _experiment_pb2.MetricBatchesResponse]
+    TrialsSnapshot: _aio.UnaryStreamMultiCallable[_experiment_pb2.TrialsSnapshotRequest, _experiment_pb2.TrialsSnapshotResponse]
+    TrialsSample: _aio.UnaryStreamMultiCallable[_experiment_pb2.TrialsSampleRequest, _experiment_pb2.TrialsSampleResponse]
+    GetResourcePools: _aio.UnaryUnaryMultiCallable[_resourcepool_pb2.GetResourcePoolsRequest, _resourcepool_pb2.GetResourcePoolsResponse]
+    GetKubernetesResourceManagers: _aio.UnaryUnaryMultiCallable[_master_pb2.GetKubernetesResourceManagersRequest, _master_pb2.GetKubernetesResourceManagersResponse]
+    ResourceAllocationRaw: _aio.UnaryUnaryMultiCallable[_master_pb2.ResourceAllocationRawRequest, _master_pb2.ResourceAllocationRawResponse]
+    ResourceAllocationAggregated: _aio.UnaryUnaryMultiCallable[_master_pb2.ResourceAllocationAggregatedRequest, _master_pb2.ResourceAllocationAggregatedResponse]
+    GetWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetWorkspaceRequest, _workspace_pb2.GetWorkspaceResponse]
+    GetWorkspaceProjects: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetWorkspaceProjectsRequest, _workspace_pb2.GetWorkspaceProjectsResponse]
+    GetWorkspaces: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetWorkspacesRequest, _workspace_pb2.GetWorkspacesResponse]
+    PostWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.PostWorkspaceRequest, _workspace_pb2.PostWorkspaceResponse]
+    PatchWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.PatchWorkspaceRequest, _workspace_pb2.PatchWorkspaceResponse]
+    DeleteWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.DeleteWorkspaceRequest, _workspace_pb2.DeleteWorkspaceResponse]
+    ArchiveWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.ArchiveWorkspaceRequest, _workspace_pb2.ArchiveWorkspaceResponse]
+    UnarchiveWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.UnarchiveWorkspaceRequest, _workspace_pb2.UnarchiveWorkspaceResponse]
+    PinWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.PinWorkspaceRequest, _workspace_pb2.PinWorkspaceResponse]
+    UnpinWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.UnpinWorkspaceRequest, _workspace_pb2.UnpinWorkspaceResponse]
+    SetWorkspaceNamespaceBindings: _aio.UnaryUnaryMultiCallable[_workspace_pb2.SetWorkspaceNamespaceBindingsRequest, _workspace_pb2.SetWorkspaceNamespaceBindingsResponse]
+    SetResourceQuotas: _aio.UnaryUnaryMultiCallable[_workspace_pb2.SetResourceQuotasRequest, _workspace_pb2.SetResourceQuotasResponse]
+    ListWorkspaceNamespaceBindings: _aio.UnaryUnaryMultiCallable[_workspace_pb2.ListWorkspaceNamespaceBindingsRequest, _workspace_pb2.ListWorkspaceNamespaceBindingsResponse]
+    GetWorkspacesWithDefaultNamespaceBindings: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest, _workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse]
+    BulkAutoCreateWorkspaceNamespaceBindings: _aio.UnaryUnaryMultiCallable[_workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest, _workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse]
+    DeleteWorkspaceNamespaceBindings: _aio.UnaryUnaryMultiCallable[_workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest, _workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse]
+    GetKubernetesResourceQuotas: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetKubernetesResourceQuotasRequest, _workspace_pb2.GetKubernetesResourceQuotasResponse]
+    GetProject: _aio.UnaryUnaryMultiCallable[_project_pb2.GetProjectRequest, _project_pb2.GetProjectResponse]
+    GetProjectByKey: _aio.UnaryUnaryMultiCallable[_project_pb2.GetProjectByKeyRequest, _project_pb2.GetProjectByKeyResponse]
+    GetProjectColumns: _aio.UnaryUnaryMultiCallable[_project_pb2.GetProjectColumnsRequest, _project_pb2.GetProjectColumnsResponse]
+    GetProjectNumericMetricsRange: _aio.UnaryUnaryMultiCallable[_project_pb2.GetProjectNumericMetricsRangeRequest, _project_pb2.GetProjectNumericMetricsRangeResponse]
+    PostProject: _aio.UnaryUnaryMultiCallable[_project_pb2.PostProjectRequest, _project_pb2.PostProjectResponse]
+    AddProjectNote: _aio.UnaryUnaryMultiCallable[_project_pb2.AddProjectNoteRequest, _project_pb2.AddProjectNoteResponse]
+    PutProjectNotes: _aio.UnaryUnaryMultiCallable[_project_pb2.PutProjectNotesRequest, _project_pb2.PutProjectNotesResponse]
+    PatchProject: _aio.UnaryUnaryMultiCallable[_project_pb2.PatchProjectRequest, _project_pb2.PatchProjectResponse]
+    DeleteProject: _aio.UnaryUnaryMultiCallable[_project_pb2.DeleteProjectRequest, _project_pb2.DeleteProjectResponse]
+    ArchiveProject: _aio.UnaryUnaryMultiCallable[_project_pb2.ArchiveProjectRequest, _project_pb2.ArchiveProjectResponse]
+    UnarchiveProject: _aio.UnaryUnaryMultiCallable[_project_pb2.UnarchiveProjectRequest, _project_pb2.UnarchiveProjectResponse]
+    MoveProject: _aio.UnaryUnaryMultiCallable[_project_pb2.MoveProjectRequest, _project_pb2.MoveProjectResponse]
+    MoveExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.MoveExperimentRequest, _experiment_pb2.MoveExperimentResponse]
+    MoveExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.MoveExperimentsRequest, _experiment_pb2.MoveExperimentsResponse]
+    GetWebhooks: _aio.UnaryUnaryMultiCallable[_webhook_pb2.GetWebhooksRequest, _webhook_pb2.GetWebhooksResponse]
+    PatchWebhook: _aio.UnaryUnaryMultiCallable[_webhook_pb2.PatchWebhookRequest, _webhook_pb2.PatchWebhookResponse]
+    PostWebhook: _aio.UnaryUnaryMultiCallable[_webhook_pb2.PostWebhookRequest, _webhook_pb2.PostWebhookResponse]
+    DeleteWebhook: _aio.UnaryUnaryMultiCallable[_webhook_pb2.DeleteWebhookRequest, _webhook_pb2.DeleteWebhookResponse]
+    TestWebhook: _aio.UnaryUnaryMultiCallable[_webhook_pb2.TestWebhookRequest, _webhook_pb2.TestWebhookResponse]
+    PostWebhookEventData: _aio.UnaryUnaryMultiCallable[_webhook_pb2.PostWebhookEventDataRequest, _webhook_pb2.PostWebhookEventDataResponse]
+    GetGroup: _aio.UnaryUnaryMultiCallable[_group_pb2.GetGroupRequest, _group_pb2.GetGroupResponse]
+    GetGroups: _aio.UnaryUnaryMultiCallable[_group_pb2.GetGroupsRequest, _group_pb2.GetGroupsResponse]
+    CreateGroup: _aio.UnaryUnaryMultiCallable[_group_pb2.CreateGroupRequest, _group_pb2.CreateGroupResponse]
+    UpdateGroup: _aio.UnaryUnaryMultiCallable[_group_pb2.UpdateGroupRequest, _group_pb2.UpdateGroupResponse]
+    DeleteGroup: _aio.UnaryUnaryMultiCallable[_group_pb2.DeleteGroupRequest, _group_pb2.DeleteGroupResponse]
+    GetPermissionsSummary: _aio.UnaryUnaryMultiCallable[_rbac_pb2.GetPermissionsSummaryRequest, _rbac_pb2.GetPermissionsSummaryResponse]
+    GetGroupsAndUsersAssignedToWorkspace: _aio.UnaryUnaryMultiCallable[_rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest, _rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse]
+    GetRolesByID: _aio.UnaryUnaryMultiCallable[_rbac_pb2.GetRolesByIDRequest, _rbac_pb2.GetRolesByIDResponse]
+    GetRolesAssignedToUser: _aio.UnaryUnaryMultiCallable[_rbac_pb2.GetRolesAssignedToUserRequest, _rbac_pb2.GetRolesAssignedToUserResponse]
+    GetRolesAssignedToGroup: _aio.UnaryUnaryMultiCallable[_rbac_pb2.GetRolesAssignedToGroupRequest, _rbac_pb2.GetRolesAssignedToGroupResponse]
+    SearchRolesAssignableToScope: _aio.UnaryUnaryMultiCallable[_rbac_pb2.SearchRolesAssignableToScopeRequest, _rbac_pb2.SearchRolesAssignableToScopeResponse]
+    ListRoles: _aio.UnaryUnaryMultiCallable[_rbac_pb2.ListRolesRequest, _rbac_pb2.ListRolesResponse]
+    AssignRoles: _aio.UnaryUnaryMultiCallable[_rbac_pb2.AssignRolesRequest, _rbac_pb2.AssignRolesResponse]
+    RemoveAssignments: _aio.UnaryUnaryMultiCallable[_rbac_pb2.RemoveAssignmentsRequest, _rbac_pb2.RemoveAssignmentsResponse]
+    PostUserActivity: _aio.UnaryUnaryMultiCallable[_user_pb2.PostUserActivityRequest, _user_pb2.PostUserActivityResponse]
+    GetProjectsByUserActivity: _aio.UnaryUnaryMultiCallable[_project_pb2.GetProjectsByUserActivityRequest, _project_pb2.GetProjectsByUserActivityResponse]
+    SearchExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.SearchExperimentsRequest, _experiment_pb2.SearchExperimentsResponse]
+    BindRPToWorkspace: _aio.UnaryUnaryMultiCallable[_resourcepool_pb2.BindRPToWorkspaceRequest, _resourcepool_pb2.BindRPToWorkspaceResponse]
+    UnbindRPFromWorkspace: _aio.UnaryUnaryMultiCallable[_resourcepool_pb2.UnbindRPFromWorkspaceRequest, _resourcepool_pb2.UnbindRPFromWorkspaceResponse]
+    OverwriteRPWorkspaceBindings: _aio.UnaryUnaryMultiCallable[_resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest, _resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse]
+    ListRPsBoundToWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.ListRPsBoundToWorkspaceRequest, _workspace_pb2.ListRPsBoundToWorkspaceResponse]
+    ListWorkspacesBoundToRP: _aio.UnaryUnaryMultiCallable[_resourcepool_pb2.ListWorkspacesBoundToRPRequest, _resourcepool_pb2.ListWorkspacesBoundToRPResponse]
+    GetGenericTaskConfig: _aio.UnaryUnaryMultiCallable[_task_pb2.GetGenericTaskConfigRequest, _task_pb2.GetGenericTaskConfigResponse]
+    KillGenericTask: _aio.UnaryUnaryMultiCallable[_task_pb2.KillGenericTaskRequest, _task_pb2.KillGenericTaskResponse]
+    PauseGenericTask: _aio.UnaryUnaryMultiCallable[_task_pb2.PauseGenericTaskRequest, _task_pb2.PauseGenericTaskResponse]
+    UnpauseGenericTask: _aio.UnaryUnaryMultiCallable[_task_pb2.UnpauseGenericTaskRequest, _task_pb2.UnpauseGenericTaskResponse]
+    SearchRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.SearchRunsRequest, _run_pb2.SearchRunsResponse]
+    MoveRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.MoveRunsRequest, _run_pb2.MoveRunsResponse]
+    KillRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.KillRunsRequest, _run_pb2.KillRunsResponse]
+    DeleteRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.DeleteRunsRequest, _run_pb2.DeleteRunsResponse]
+    ArchiveRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.ArchiveRunsRequest, _run_pb2.ArchiveRunsResponse]
+    UnarchiveRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.UnarchiveRunsRequest, _run_pb2.UnarchiveRunsResponse]
+    PauseRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.PauseRunsRequest, _run_pb2.PauseRunsResponse]
+    ResumeRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.ResumeRunsRequest, _run_pb2.ResumeRunsResponse]
+    GetRunMetadata: _aio.UnaryUnaryMultiCallable[_run_pb2.GetRunMetadataRequest, _run_pb2.GetRunMetadataResponse]
+    PostRunMetadata: _aio.UnaryUnaryMultiCallable[_run_pb2.PostRunMetadataRequest, _run_pb2.PostRunMetadataResponse]
+    GetMetadataValues: _aio.UnaryUnaryMultiCallable[_project_pb2.GetMetadataValuesRequest, _project_pb2.GetMetadataValuesResponse]
+    PutWorkspaceConfigPolicies: _aio.UnaryUnaryMultiCallable[_config_policies_pb2.PutWorkspaceConfigPoliciesRequest, _config_policies_pb2.PutWorkspaceConfigPoliciesResponse]
+    PutGlobalConfigPolicies: _aio.UnaryUnaryMultiCallable[_config_policies_pb2.PutGlobalConfigPoliciesRequest, _config_policies_pb2.PutGlobalConfigPoliciesResponse]
+    GetWorkspaceConfigPolicies: _aio.UnaryUnaryMultiCallable[_config_policies_pb2.GetWorkspaceConfigPoliciesRequest, _config_policies_pb2.GetWorkspaceConfigPoliciesResponse]
+    GetGlobalConfigPolicies: _aio.UnaryUnaryMultiCallable[_config_policies_pb2.GetGlobalConfigPoliciesRequest, _config_policies_pb2.GetGlobalConfigPoliciesResponse]
+    DeleteWorkspaceConfigPolicies: _aio.UnaryUnaryMultiCallable[_config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest, _config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse]
+    DeleteGlobalConfigPolicies: _aio.UnaryUnaryMultiCallable[_config_policies_pb2.DeleteGlobalConfigPoliciesRequest, _config_policies_pb2.DeleteGlobalConfigPoliciesResponse]
+    PostAccessToken: _aio.UnaryUnaryMultiCallable[_token_pb2.PostAccessTokenRequest, _token_pb2.PostAccessTokenResponse]
+    GetAccessTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.GetAccessTokensRequest, _token_pb2.GetAccessTokensResponse]
+    PatchAccessToken: _aio.UnaryUnaryMultiCallable[_token_pb2.PatchAccessTokenRequest, _token_pb2.PatchAccessTokenResponse]
+
+class DeterminedServicer:
     def Login(
         self,
-        request: shipway_proto.determined.api.v1.auth_pb2.LoginRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.auth_pb2.LoginResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.auth_pb2.LoginResponse]]: ...
+        request: _auth_pb2.LoginRequest,
+        context: _aio.ServicerContext[_auth_pb2.LoginRequest, _abc.Awaitable[_auth_pb2.LoginResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.LoginResponse]: ...
 
-    @abc.abstractmethod
     def CurrentUser(
         self,
-        request: shipway_proto.determined.api.v1.auth_pb2.CurrentUserRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.auth_pb2.CurrentUserResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.auth_pb2.CurrentUserResponse]]: ...
+        request: _auth_pb2.CurrentUserRequest,
+        context: _aio.ServicerContext[_auth_pb2.CurrentUserRequest, _abc.Awaitable[_auth_pb2.CurrentUserResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.CurrentUserResponse]: ...
 
-    @abc.abstractmethod
     def Logout(
         self,
-        request: shipway_proto.determined.api.v1.auth_pb2.LogoutRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.auth_pb2.LogoutResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.auth_pb2.LogoutResponse]]: ...
+        request: _auth_pb2.LogoutRequest,
+        context: _aio.ServicerContext[_auth_pb2.LogoutRequest, _abc.Awaitable[_auth_pb2.LogoutResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.LogoutResponse]: ...
 
-    @abc.abstractmethod
     def GetUsers(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.GetUsersRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.GetUsersResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.GetUsersResponse]]: ...
+        request: _user_pb2.GetUsersRequest,
+        context: _aio.ServicerContext[_user_pb2.GetUsersRequest, _abc.Awaitable[_user_pb2.GetUsersResponse]],
+    ) -> _abc.Awaitable[_user_pb2.GetUsersResponse]: ...
 
-    @abc.abstractmethod
     def GetUserSetting(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.GetUserSettingRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.GetUserSettingResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.GetUserSettingResponse]]: ...
+        request: _user_pb2.GetUserSettingRequest,
+        context: _aio.ServicerContext[_user_pb2.GetUserSettingRequest, _abc.Awaitable[_user_pb2.GetUserSettingResponse]],
+    ) -> _abc.Awaitable[_user_pb2.GetUserSettingResponse]: ...
 
-    @abc.abstractmethod
     def ResetUserSetting(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.ResetUserSettingRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.ResetUserSettingResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.ResetUserSettingResponse]]: ...
+        request: _user_pb2.ResetUserSettingRequest,
+        context: _aio.ServicerContext[_user_pb2.ResetUserSettingRequest, _abc.Awaitable[_user_pb2.ResetUserSettingResponse]],
+    ) -> _abc.Awaitable[_user_pb2.ResetUserSettingResponse]: ...
 
-    @abc.abstractmethod
     def PostUserSetting(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.PostUserSettingRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.PostUserSettingResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.PostUserSettingResponse]]: ...
+        request: _user_pb2.PostUserSettingRequest,
+        context: _aio.ServicerContext[_user_pb2.PostUserSettingRequest, _abc.Awaitable[_user_pb2.PostUserSettingResponse]],
+    ) -> _abc.Awaitable[_user_pb2.PostUserSettingResponse]: ...
 
-    @abc.abstractmethod
     def GetUser(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.GetUserRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.GetUserResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.GetUserResponse]]: ...
+        request: _user_pb2.GetUserRequest,
+        context: _aio.ServicerContext[_user_pb2.GetUserRequest, _abc.Awaitable[_user_pb2.GetUserResponse]],
+    ) -> _abc.Awaitable[_user_pb2.GetUserResponse]: ...
 
-    @abc.abstractmethod
     def GetUserByUsername(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.GetUserByUsernameResponse]]: ...
+        request: _user_pb2.GetUserByUsernameRequest,
+        context: _aio.ServicerContext[_user_pb2.GetUserByUsernameRequest, _abc.Awaitable[_user_pb2.GetUserByUsernameResponse]],
+    ) -> _abc.Awaitable[_user_pb2.GetUserByUsernameResponse]: ...
 
-    @abc.abstractmethod
     def GetMe(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.GetMeRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.GetMeResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.GetMeResponse]]: ...
+        request: _user_pb2.GetMeRequest,
+        context: _aio.ServicerContext[_user_pb2.GetMeRequest, _abc.Awaitable[_user_pb2.GetMeResponse]],
+    ) -> _abc.Awaitable[_user_pb2.GetMeResponse]: ...
 
-    @abc.abstractmethod
     def PostUser(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.PostUserRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.PostUserResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.PostUserResponse]]: ...
+        request: _user_pb2.PostUserRequest,
+        context: _aio.ServicerContext[_user_pb2.PostUserRequest, _abc.Awaitable[_user_pb2.PostUserResponse]],
+    ) -> _abc.Awaitable[_user_pb2.PostUserResponse]: ...
 
-    @abc.abstractmethod
     def SetUserPassword(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.SetUserPasswordRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.SetUserPasswordResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.SetUserPasswordResponse]]: ...
+        request: _user_pb2.SetUserPasswordRequest,
+        context: _aio.ServicerContext[_user_pb2.SetUserPasswordRequest, _abc.Awaitable[_user_pb2.SetUserPasswordResponse]],
+    ) -> _abc.Awaitable[_user_pb2.SetUserPasswordResponse]: ...
 
-    @abc.abstractmethod
     def AssignMultipleGroups(
         self,
-        request: shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.group_pb2.AssignMultipleGroupsResponse]]: ...
+        request: _group_pb2.AssignMultipleGroupsRequest,
+        context: _aio.ServicerContext[_group_pb2.AssignMultipleGroupsRequest, _abc.Awaitable[_group_pb2.AssignMultipleGroupsResponse]],
+    ) -> _abc.Awaitable[_group_pb2.AssignMultipleGroupsResponse]: ...
 
-    @abc.abstractmethod
     def PatchUser(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.PatchUserRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.PatchUserResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.PatchUserResponse]]: ...
+        request: _user_pb2.PatchUserRequest,
+        context: _aio.ServicerContext[_user_pb2.PatchUserRequest, _abc.Awaitable[_user_pb2.PatchUserResponse]],
+    ) -> _abc.Awaitable[_user_pb2.PatchUserResponse]: ...
 
-    @abc.abstractmethod
     def PatchUsers(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.PatchUsersRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.PatchUsersResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.PatchUsersResponse]]: ...
+        request: _user_pb2.PatchUsersRequest,
+        context: _aio.ServicerContext[_user_pb2.PatchUsersRequest, _abc.Awaitable[_user_pb2.PatchUsersResponse]],
+    ) -> _abc.Awaitable[_user_pb2.PatchUsersResponse]: ...
 
-    @abc.abstractmethod
     def GetTelemetry(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.GetTelemetryRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.GetTelemetryResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.GetTelemetryResponse]]: ...
+        request: _master_pb2.GetTelemetryRequest,
+        context: _aio.ServicerContext[_master_pb2.GetTelemetryRequest, _abc.Awaitable[_master_pb2.GetTelemetryResponse]],
+    ) -> _abc.Awaitable[_master_pb2.GetTelemetryResponse]: ...
 
-    @abc.abstractmethod
     def GetMaster(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.GetMasterRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.GetMasterResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.GetMasterResponse]]: ...
+        request: _master_pb2.GetMasterRequest,
+        context: _aio.ServicerContext[_master_pb2.GetMasterRequest, _abc.Awaitable[_master_pb2.GetMasterResponse]],
+    ) -> _abc.Awaitable[_master_pb2.GetMasterResponse]: ...
 
-    @abc.abstractmethod
     def GetMasterConfig(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.GetMasterConfigRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.GetMasterConfigResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.GetMasterConfigResponse]]: ...
+        request: _master_pb2.GetMasterConfigRequest,
+        context: _aio.ServicerContext[_master_pb2.GetMasterConfigRequest, _abc.Awaitable[_master_pb2.GetMasterConfigResponse]],
+    ) -> _abc.Awaitable[_master_pb2.GetMasterConfigResponse]: ...
 
-    @abc.abstractmethod
     def PatchMasterConfig(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.PatchMasterConfigResponse]]: ...
+        request: _master_pb2.PatchMasterConfigRequest,
+        context: _aio.ServicerContext[_master_pb2.PatchMasterConfigRequest, _abc.Awaitable[_master_pb2.PatchMasterConfigResponse]],
+    ) -> _abc.Awaitable[_master_pb2.PatchMasterConfigResponse]: ...
 
-    @abc.abstractmethod
     def MasterLogs(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.MasterLogsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.master_pb2.MasterLogsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.master_pb2.MasterLogsResponse]]: ...
+        request: _master_pb2.MasterLogsRequest,
+        context: _aio.ServicerContext[_master_pb2.MasterLogsRequest, _abc.AsyncIterator[_master_pb2.MasterLogsResponse]],
+    ) -> _abc.AsyncIterator[_master_pb2.MasterLogsResponse]: ...
 
-    @abc.abstractmethod
     def GetClusterMessage(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.GetClusterMessageRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.GetClusterMessageResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.GetClusterMessageResponse]]: ...
+        request: _master_pb2.GetClusterMessageRequest,
+        context: _aio.ServicerContext[_master_pb2.GetClusterMessageRequest, _abc.Awaitable[_master_pb2.GetClusterMessageResponse]],
+    ) -> _abc.Awaitable[_master_pb2.GetClusterMessageResponse]: ...
 
-    @abc.abstractmethod
     def SetClusterMessage(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.SetClusterMessageRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.SetClusterMessageResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.SetClusterMessageResponse]]: ...
+        request: _master_pb2.SetClusterMessageRequest,
+        context: _aio.ServicerContext[_master_pb2.SetClusterMessageRequest, _abc.Awaitable[_master_pb2.SetClusterMessageResponse]],
+    ) -> _abc.Awaitable[_master_pb2.SetClusterMessageResponse]: ...
 
-    @abc.abstractmethod
     def DeleteClusterMessage(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.DeleteClusterMessageResponse]]: ...
+        request: _master_pb2.DeleteClusterMessageRequest,
+        context: _aio.ServicerContext[_master_pb2.DeleteClusterMessageRequest, _abc.Awaitable[_master_pb2.DeleteClusterMessageResponse]],
+    ) -> _abc.Awaitable[_master_pb2.DeleteClusterMessageResponse]: ...
 
-    @abc.abstractmethod
     def GetAgents(
         self,
-        request: shipway_proto.determined.api.v1.agent_pb2.GetAgentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.agent_pb2.GetAgentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.agent_pb2.GetAgentsResponse]]: ...
+        request: _agent_pb2.GetAgentsRequest,
+        context: _aio.ServicerContext[_agent_pb2.GetAgentsRequest, _abc.Awaitable[_agent_pb2.GetAgentsResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.GetAgentsResponse]: ...
 
-    @abc.abstractmethod
     def GetAgent(
         self,
-        request: shipway_proto.determined.api.v1.agent_pb2.GetAgentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.agent_pb2.GetAgentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.agent_pb2.GetAgentResponse]]: ...
+        request: _agent_pb2.GetAgentRequest,
+        context: _aio.ServicerContext[_agent_pb2.GetAgentRequest, _abc.Awaitable[_agent_pb2.GetAgentResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.GetAgentResponse]: ...
 
-    @abc.abstractmethod
     def GetSlots(
         self,
-        request: shipway_proto.determined.api.v1.agent_pb2.GetSlotsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.agent_pb2.GetSlotsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.agent_pb2.GetSlotsResponse]]: ...
+        request: _agent_pb2.GetSlotsRequest,
+        context: _aio.ServicerContext[_agent_pb2.GetSlotsRequest, _abc.Awaitable[_agent_pb2.GetSlotsResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.GetSlotsResponse]: ...
 
-    @abc.abstractmethod
     def GetSlot(
         self,
-        request: shipway_proto.determined.api.v1.agent_pb2.GetSlotRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.agent_pb2.GetSlotResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.agent_pb2.GetSlotResponse]]: ...
+        request: _agent_pb2.GetSlotRequest,
+        context: _aio.ServicerContext[_agent_pb2.GetSlotRequest, _abc.Awaitable[_agent_pb2.GetSlotResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.GetSlotResponse]: ...
 
-    @abc.abstractmethod
     def EnableAgent(
         self,
-        request: shipway_proto.determined.api.v1.agent_pb2.EnableAgentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.agent_pb2.EnableAgentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.agent_pb2.EnableAgentResponse]]: ...
+        request: _agent_pb2.EnableAgentRequest,
+        context: _aio.ServicerContext[_agent_pb2.EnableAgentRequest, _abc.Awaitable[_agent_pb2.EnableAgentResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.EnableAgentResponse]: ...
 
-    @abc.abstractmethod
     def DisableAgent(
         self,
-        request: shipway_proto.determined.api.v1.agent_pb2.DisableAgentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.agent_pb2.DisableAgentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.agent_pb2.DisableAgentResponse]]: ...
+        request: _agent_pb2.DisableAgentRequest,
+        context: _aio.ServicerContext[_agent_pb2.DisableAgentRequest, _abc.Awaitable[_agent_pb2.DisableAgentResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.DisableAgentResponse]: ...
 
-    @abc.abstractmethod
     def EnableSlot(
         self,
-        request: shipway_proto.determined.api.v1.agent_pb2.EnableSlotRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.agent_pb2.EnableSlotResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.agent_pb2.EnableSlotResponse]]: ...
+        request: _agent_pb2.EnableSlotRequest,
+        context: _aio.ServicerContext[_agent_pb2.EnableSlotRequest, _abc.Awaitable[_agent_pb2.EnableSlotResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.EnableSlotResponse]: ...
 
-    @abc.abstractmethod
     def DisableSlot(
         self,
-        request: shipway_proto.determined.api.v1.agent_pb2.DisableSlotRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.agent_pb2.DisableSlotResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.agent_pb2.DisableSlotResponse]]: ...
+        request: _agent_pb2.DisableSlotRequest,
+        context: _aio.ServicerContext[_agent_pb2.DisableSlotRequest, _abc.Awaitable[_agent_pb2.DisableSlotResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.DisableSlotResponse]: ...
 
-    @abc.abstractmethod
     def CreateGenericTask(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.CreateGenericTaskResponse]]: ...
+        request: _task_pb2.CreateGenericTaskRequest,
+        context: _aio.ServicerContext[_task_pb2.CreateGenericTaskRequest, _abc.Awaitable[_task_pb2.CreateGenericTaskResponse]],
+    ) -> _abc.Awaitable[_task_pb2.CreateGenericTaskResponse]: ...
 
-    @abc.abstractmethod
     def CreateExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.CreateExperimentResponse]]: ...
+        request: _experiment_pb2.CreateExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.CreateExperimentRequest, _abc.Awaitable[_experiment_pb2.CreateExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.CreateExperimentResponse]: ...
 
-    @abc.abstractmethod
     def PutExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.PutExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.PutExperimentResponse]]: ...
+        request: _experiment_pb2.PutExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.PutExperimentRequest, _abc.Awaitable[_experiment_pb2.PutExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.PutExperimentResponse]: ...
 
-    @abc.abstractmethod
     def ContinueExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.ContinueExperimentResponse]]: ...
+        request: _experiment_pb2.ContinueExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.ContinueExperimentRequest, _abc.Awaitable[_experiment_pb2.ContinueExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.ContinueExperimentResponse]: ...
 
-    @abc.abstractmethod
     def GetExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentResponse]]: ...
+        request: _experiment_pb2.GetExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetExperimentRequest, _abc.Awaitable[_experiment_pb2.GetExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetExperimentResponse]: ...
 
-    @abc.abstractmethod
     def GetExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentsResponse]]: ...
+        request: _experiment_pb2.GetExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetExperimentsRequest, _abc.Awaitable[_experiment_pb2.GetExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def PutExperimentRetainLogs(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.PutExperimentRetainLogsResponse]]: ...
+        request: _experiment_pb2.PutExperimentRetainLogsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.PutExperimentRetainLogsRequest, _abc.Awaitable[_experiment_pb2.PutExperimentRetainLogsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.PutExperimentRetainLogsResponse]: ...
 
-    @abc.abstractmethod
     def PutExperimentsRetainLogs(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.PutExperimentsRetainLogsResponse]]: ...
+        request: _experiment_pb2.PutExperimentsRetainLogsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.PutExperimentsRetainLogsRequest, _abc.Awaitable[_experiment_pb2.PutExperimentsRetainLogsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.PutExperimentsRetainLogsResponse]: ...
 
-    @abc.abstractmethod
     def PutTrialRetainLogs(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.PutTrialRetainLogsResponse]]: ...
+        request: _trial_pb2.PutTrialRetainLogsRequest,
+        context: _aio.ServicerContext[_trial_pb2.PutTrialRetainLogsRequest, _abc.Awaitable[_trial_pb2.PutTrialRetainLogsResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.PutTrialRetainLogsResponse]: ...
 
-    @abc.abstractmethod
     def GetModelDef(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetModelDefRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetModelDefResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetModelDefResponse]]: ...
+        request: _experiment_pb2.GetModelDefRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetModelDefRequest, _abc.Awaitable[_experiment_pb2.GetModelDefResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetModelDefResponse]: ...
 
-    @abc.abstractmethod
     def GetTaskContextDirectory(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.GetTaskContextDirectoryResponse]]: ...
+        request: _task_pb2.GetTaskContextDirectoryRequest,
+        context: _aio.ServicerContext[_task_pb2.GetTaskContextDirectoryRequest, _abc.Awaitable[_task_pb2.GetTaskContextDirectoryResponse]],
+    ) -> _abc.Awaitable[_task_pb2.GetTaskContextDirectoryResponse]: ...
 
-    @abc.abstractmethod
     def GetModelDefTree(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetModelDefTreeResponse]]: ...
+        request: _experiment_pb2.GetModelDefTreeRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetModelDefTreeRequest, _abc.Awaitable[_experiment_pb2.GetModelDefTreeResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetModelDefTreeResponse]: ...
 
-    @abc.abstractmethod
     def GetModelDefFile(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetModelDefFileResponse]]: ...
+        request: _experiment_pb2.GetModelDefFileRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetModelDefFileRequest, _abc.Awaitable[_experiment_pb2.GetModelDefFileResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetModelDefFileResponse]: ...
 
-    @abc.abstractmethod
     def GetExperimentLabels(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentLabelsResponse]]: ...
+        request: _experiment_pb2.GetExperimentLabelsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetExperimentLabelsRequest, _abc.Awaitable[_experiment_pb2.GetExperimentLabelsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetExperimentLabelsResponse]: ...
 
-    @abc.abstractmethod
     def GetExperimentValidationHistory(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentValidationHistoryResponse]]: ...
+        request: _experiment_pb2.GetExperimentValidationHistoryRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetExperimentValidationHistoryRequest, _abc.Awaitable[_experiment_pb2.GetExperimentValidationHistoryResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetExperimentValidationHistoryResponse]: ...
 
-    @abc.abstractmethod
     def ActivateExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentResponse]]: ...
+        request: _experiment_pb2.ActivateExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.ActivateExperimentRequest, _abc.Awaitable[_experiment_pb2.ActivateExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.ActivateExperimentResponse]: ...
 
-    @abc.abstractmethod
     def ActivateExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.ActivateExperimentsResponse]]: ...
+        request: _experiment_pb2.ActivateExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.ActivateExperimentsRequest, _abc.Awaitable[_experiment_pb2.ActivateExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.ActivateExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def PauseExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentResponse]]: ...
+        request: _experiment_pb2.PauseExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.PauseExperimentRequest, _abc.Awaitable[_experiment_pb2.PauseExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.PauseExperimentResponse]: ...
 
-    @abc.abstractmethod
     def PauseExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.PauseExperimentsResponse]]: ...
+        request: _experiment_pb2.PauseExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.PauseExperimentsRequest, _abc.Awaitable[_experiment_pb2.PauseExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.PauseExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def CancelExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentResponse]]: ...
+        request: _experiment_pb2.CancelExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.CancelExperimentRequest, _abc.Awaitable[_experiment_pb2.CancelExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.CancelExperimentResponse]: ...
 
-    @abc.abstractmethod
     def CancelExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.CancelExperimentsResponse]]: ...
+        request: _experiment_pb2.CancelExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.CancelExperimentsRequest, _abc.Awaitable[_experiment_pb2.CancelExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.CancelExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def KillExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.KillExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.KillExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.KillExperimentResponse]]: ...
+        request: _experiment_pb2.KillExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.KillExperimentRequest, _abc.Awaitable[_experiment_pb2.KillExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.KillExperimentResponse]: ...
 
-    @abc.abstractmethod
     def KillExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.KillExperimentsResponse]]: ...
+        request: _experiment_pb2.KillExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.KillExperimentsRequest, _abc.Awaitable[_experiment_pb2.KillExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.KillExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def ArchiveExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentResponse]]: ...
+        request: _experiment_pb2.ArchiveExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.ArchiveExperimentRequest, _abc.Awaitable[_experiment_pb2.ArchiveExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.ArchiveExperimentResponse]: ...
 
-    @abc.abstractmethod
     def ArchiveExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.ArchiveExperimentsResponse]]: ...
+        request: _experiment_pb2.ArchiveExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.ArchiveExperimentsRequest, _abc.Awaitable[_experiment_pb2.ArchiveExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.ArchiveExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def UnarchiveExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentResponse]]: ...
+        request: _experiment_pb2.UnarchiveExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.UnarchiveExperimentRequest, _abc.Awaitable[_experiment_pb2.UnarchiveExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.UnarchiveExperimentResponse]: ...
 
-    @abc.abstractmethod
     def UnarchiveExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.UnarchiveExperimentsResponse]]: ...
+        request: _experiment_pb2.UnarchiveExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.UnarchiveExperimentsRequest, _abc.Awaitable[_experiment_pb2.UnarchiveExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.UnarchiveExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def PatchExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.PatchExperimentResponse]]: ...
+        request: _experiment_pb2.PatchExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.PatchExperimentRequest, _abc.Awaitable[_experiment_pb2.PatchExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.PatchExperimentResponse]: ...
 
-    @abc.abstractmethod
     def DeleteExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentsResponse]]: ...
+        request: _experiment_pb2.DeleteExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.DeleteExperimentsRequest, _abc.Awaitable[_experiment_pb2.DeleteExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.DeleteExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def DeleteExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentResponse]]: ...
+        request: _experiment_pb2.DeleteExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.DeleteExperimentRequest, _abc.Awaitable[_experiment_pb2.DeleteExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.DeleteExperimentResponse]: ...
 
-    @abc.abstractmethod
     def GetBestSearcherValidationMetric(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetBestSearcherValidationMetricResponse]]: ...
+        request: _experiment_pb2.GetBestSearcherValidationMetricRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetBestSearcherValidationMetricRequest, _abc.Awaitable[_experiment_pb2.GetBestSearcherValidationMetricResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetBestSearcherValidationMetricResponse]: ...
 
-    @abc.abstractmethod
     def GetExperimentCheckpoints(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.GetExperimentCheckpointsResponse]]: ...
+        request: _experiment_pb2.GetExperimentCheckpointsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.GetExperimentCheckpointsRequest, _abc.Awaitable[_experiment_pb2.GetExperimentCheckpointsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.GetExperimentCheckpointsResponse]: ...
 
-    @abc.abstractmethod
     def PutExperimentLabel(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.PutExperimentLabelResponse]]: ...
+        request: _experiment_pb2.PutExperimentLabelRequest,
+        context: _aio.ServicerContext[_experiment_pb2.PutExperimentLabelRequest, _abc.Awaitable[_experiment_pb2.PutExperimentLabelResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.PutExperimentLabelResponse]: ...
 
-    @abc.abstractmethod
     def DeleteExperimentLabel(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.DeleteExperimentLabelResponse]]: ...
+        request: _experiment_pb2.DeleteExperimentLabelRequest,
+        context: _aio.ServicerContext[_experiment_pb2.DeleteExperimentLabelRequest, _abc.Awaitable[_experiment_pb2.DeleteExperimentLabelResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.DeleteExperimentLabelResponse]: ...
 
-    @abc.abstractmethod
     def PreviewHPSearch(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.PreviewHPSearchResponse]]: ...
+        request: _experiment_pb2.PreviewHPSearchRequest,
+        context: _aio.ServicerContext[_experiment_pb2.PreviewHPSearchRequest, _abc.Awaitable[_experiment_pb2.PreviewHPSearchResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.PreviewHPSearchResponse]: ...
 
-    @abc.abstractmethod
     def GetExperimentTrials(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.GetExperimentTrialsResponse]]: ...
+        request: _trial_pb2.GetExperimentTrialsRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetExperimentTrialsRequest, _abc.Awaitable[_trial_pb2.GetExperimentTrialsResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.GetExperimentTrialsResponse]: ...
 
-    @abc.abstractmethod
     def GetTrialRemainingLogRetentionDays(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.GetTrialRemainingLogRetentionDaysResponse]]: ...
+        request: _trial_pb2.GetTrialRemainingLogRetentionDaysRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetTrialRemainingLogRetentionDaysRequest, _abc.Awaitable[_trial_pb2.GetTrialRemainingLogRetentionDaysResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.GetTrialRemainingLogRetentionDaysResponse]: ...
 
-    @abc.abstractmethod
     def CompareTrials(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.CompareTrialsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.CompareTrialsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.CompareTrialsResponse]]: ...
+        request: _trial_pb2.CompareTrialsRequest,
+        context: _aio.ServicerContext[_trial_pb2.CompareTrialsRequest, _abc.Awaitable[_trial_pb2.CompareTrialsResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.CompareTrialsResponse]: ...
 
-    @abc.abstractmethod
     def ReportTrialSourceInfo(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.ReportTrialSourceInfoResponse]]: ...
+        request: _trial_pb2.ReportTrialSourceInfoRequest,
+        context: _aio.ServicerContext[_trial_pb2.ReportTrialSourceInfoRequest, _abc.Awaitable[_trial_pb2.ReportTrialSourceInfoResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.ReportTrialSourceInfoResponse]: ...
 
-    @abc.abstractmethod
     def CreateTrial(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.CreateTrialRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.CreateTrialResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.CreateTrialResponse]]: ...
+        request: _trial_pb2.CreateTrialRequest,
+        context: _aio.ServicerContext[_trial_pb2.CreateTrialRequest, _abc.Awaitable[_trial_pb2.CreateTrialResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.CreateTrialResponse]: ...
 
-    @abc.abstractmethod
     def PutTrial(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.PutTrialRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.PutTrialResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.PutTrialResponse]]: ...
+        request: _trial_pb2.PutTrialRequest,
+        context: _aio.ServicerContext[_trial_pb2.PutTrialRequest, _abc.Awaitable[_trial_pb2.PutTrialResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.PutTrialResponse]: ...
 
-    @abc.abstractmethod
     def PatchTrial(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.PatchTrialRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.PatchTrialResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.PatchTrialResponse]]: ...
+        request: _trial_pb2.PatchTrialRequest,
+        context: _aio.ServicerContext[_trial_pb2.PatchTrialRequest, _abc.Awaitable[_trial_pb2.PatchTrialResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.PatchTrialResponse]: ...
 
-    @abc.abstractmethod
     def StartTrial(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.StartTrialRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.StartTrialResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.StartTrialResponse]]: ...
+        request: _trial_pb2.StartTrialRequest,
+        context: _aio.ServicerContext[_trial_pb2.StartTrialRequest, _abc.Awaitable[_trial_pb2.StartTrialResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.StartTrialResponse]: ...
 
-    @abc.abstractmethod
     def RunPrepareForReporting(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.RunPrepareForReportingResponse]]: ...
+        request: _run_pb2.RunPrepareForReportingRequest,
+        context: _aio.ServicerContext[_run_pb2.RunPrepareForReportingRequest, _abc.Awaitable[_run_pb2.RunPrepareForReportingResponse]],
+    ) -> _abc.Awaitable[_run_pb2.RunPrepareForReportingResponse]: ...
 
-    @abc.abstractmethod
     def GetTrial(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetTrialRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.GetTrialResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.GetTrialResponse]]: ...
+        request: _trial_pb2.GetTrialRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetTrialRequest, _abc.Awaitable[_trial_pb2.GetTrialResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.GetTrialResponse]: ...
 
-    @abc.abstractmethod
     def GetTrialByExternalID(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.GetTrialByExternalIDResponse]]: ...
+        request: _trial_pb2.GetTrialByExternalIDRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetTrialByExternalIDRequest, _abc.Awaitable[_trial_pb2.GetTrialByExternalIDResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.GetTrialByExternalIDResponse]: ...
 
-    @abc.abstractmethod
     def GetTrialWorkloads(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.GetTrialWorkloadsResponse]]: ...
+        request: _trial_pb2.GetTrialWorkloadsRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetTrialWorkloadsRequest, _abc.Awaitable[_trial_pb2.GetTrialWorkloadsResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.GetTrialWorkloadsResponse]: ...
 
-    @abc.abstractmethod
     def TrialLogs(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.TrialLogsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.trial_pb2.TrialLogsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.trial_pb2.TrialLogsResponse]]: ...
+        request: _trial_pb2.TrialLogsRequest,
+        context: _aio.ServicerContext[_trial_pb2.TrialLogsRequest, _abc.AsyncIterator[_trial_pb2.TrialLogsResponse]],
+    ) -> _abc.AsyncIterator[_trial_pb2.TrialLogsResponse]: ...
 
-    @abc.abstractmethod
     def TrialLogsFields(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.trial_pb2.TrialLogsFieldsResponse]]: ...
+        request: _trial_pb2.TrialLogsFieldsRequest,
+        context: _aio.ServicerContext[_trial_pb2.TrialLogsFieldsRequest, _abc.AsyncIterator[_trial_pb2.TrialLogsFieldsResponse]],
+    ) -> _abc.AsyncIterator[_trial_pb2.TrialLogsFieldsResponse]: ...
 
-    @abc.abstractmethod
     def AllocationReady(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.AllocationReadyRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.AllocationReadyResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.AllocationReadyResponse]]: ...
+        request: _task_pb2.AllocationReadyRequest,
+        context: _aio.ServicerContext[_task_pb2.AllocationReadyRequest, _abc.Awaitable[_task_pb2.AllocationReadyResponse]],
+    ) -> _abc.Awaitable[_task_pb2.AllocationReadyResponse]: ...
 
-    @abc.abstractmethod
     def GetAllocation(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.GetAllocationRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.GetAllocationResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.GetAllocationResponse]]: ...
+        request: _task_pb2.GetAllocationRequest,
+        context: _aio.ServicerContext[_task_pb2.GetAllocationRequest, _abc.Awaitable[_task_pb2.GetAllocationResponse]],
+    ) -> _abc.Awaitable[_task_pb2.GetAllocationResponse]: ...
 
-    @abc.abstractmethod
     def AllocationWaiting(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.AllocationWaitingRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.AllocationWaitingResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.AllocationWaitingResponse]]: ...
+        request: _task_pb2.AllocationWaitingRequest,
+        context: _aio.ServicerContext[_task_pb2.AllocationWaitingRequest, _abc.Awaitable[_task_pb2.AllocationWaitingResponse]],
+    ) -> _abc.Awaitable[_task_pb2.AllocationWaitingResponse]: ...
 
-    @abc.abstractmethod
     def PostTaskLogs(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.PostTaskLogsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.PostTaskLogsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.PostTaskLogsResponse]]: ...
+        request: _task_pb2.PostTaskLogsRequest,
+        context: _aio.ServicerContext[_task_pb2.PostTaskLogsRequest, _abc.Awaitable[_task_pb2.PostTaskLogsResponse]],
+    ) -> _abc.Awaitable[_task_pb2.PostTaskLogsResponse]: ...
 
-    @abc.abstractmethod
     def TaskLogs(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.TaskLogsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.task_pb2.TaskLogsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.task_pb2.TaskLogsResponse]]: ...
+        request: _task_pb2.TaskLogsRequest,
+        context: _aio.ServicerContext[_task_pb2.TaskLogsRequest, _abc.AsyncIterator[_task_pb2.TaskLogsResponse]],
+    ) -> _abc.AsyncIterator[_task_pb2.TaskLogsResponse]: ...
 
-    @abc.abstractmethod
     def TaskLogsFields(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.task_pb2.TaskLogsFieldsResponse]]: ...
+        request: _task_pb2.TaskLogsFieldsRequest,
+        context: _aio.ServicerContext[_task_pb2.TaskLogsFieldsRequest, _abc.AsyncIterator[_task_pb2.TaskLogsFieldsResponse]],
+    ) -> _abc.AsyncIterator[_task_pb2.TaskLogsFieldsResponse]: ...
 
-    @abc.abstractmethod
     def GetTrialProfilerMetrics(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerMetricsResponse]]: ...
+        request: _trial_pb2.GetTrialProfilerMetricsRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetTrialProfilerMetricsRequest, _abc.AsyncIterator[_trial_pb2.GetTrialProfilerMetricsResponse]],
+    ) -> _abc.AsyncIterator[_trial_pb2.GetTrialProfilerMetricsResponse]: ...
 
-    @abc.abstractmethod
     def GetTrialProfilerAvailableSeries(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.trial_pb2.GetTrialProfilerAvailableSeriesResponse]]: ...
+        request: _trial_pb2.GetTrialProfilerAvailableSeriesRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetTrialProfilerAvailableSeriesRequest, _abc.AsyncIterator[_trial_pb2.GetTrialProfilerAvailableSeriesResponse]],
+    ) -> _abc.AsyncIterator[_trial_pb2.GetTrialProfilerAvailableSeriesResponse]: ...
 
-    @abc.abstractmethod
     def PostTrialProfilerMetricsBatch(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.PostTrialProfilerMetricsBatchResponse]]: ...
+        request: _trial_pb2.PostTrialProfilerMetricsBatchRequest,
+        context: _aio.ServicerContext[_trial_pb2.PostTrialProfilerMetricsBatchRequest, _abc.Awaitable[_trial_pb2.PostTrialProfilerMetricsBatchResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.PostTrialProfilerMetricsBatchResponse]: ...
 
-    @abc.abstractmethod
     def GetMetrics(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetMetricsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.trial_pb2.GetMetricsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.trial_pb2.GetMetricsResponse]]: ...
+        request: _trial_pb2.GetMetricsRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetMetricsRequest, _abc.AsyncIterator[_trial_pb2.GetMetricsResponse]],
+    ) -> _abc.AsyncIterator[_trial_pb2.GetMetricsResponse]: ...
 
-    @abc.abstractmethod
     def GetTrainingMetrics(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.trial_pb2.GetTrainingMetricsResponse]]: ...
+        request: _trial_pb2.GetTrainingMetricsRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetTrainingMetricsRequest, _abc.AsyncIterator[_trial_pb2.GetTrainingMetricsResponse]],
+    ) -> _abc.AsyncIterator[_trial_pb2.GetTrainingMetricsResponse]: ...
 
-    @abc.abstractmethod
     def GetValidationMetrics(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.trial_pb2.GetValidationMetricsResponse]]: ...
+        request: _trial_pb2.GetValidationMetricsRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetValidationMetricsRequest, _abc.AsyncIterator[_trial_pb2.GetValidationMetricsResponse]],
+    ) -> _abc.AsyncIterator[_trial_pb2.GetValidationMetricsResponse]: ...
 
-    @abc.abstractmethod
     def KillTrial(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.KillTrialRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.KillTrialResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.KillTrialResponse]]: ...
+        request: _trial_pb2.KillTrialRequest,
+        context: _aio.ServicerContext[_trial_pb2.KillTrialRequest, _abc.Awaitable[_trial_pb2.KillTrialResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.KillTrialResponse]: ...
 
-    @abc.abstractmethod
     def GetTrialCheckpoints(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.GetTrialCheckpointsResponse]]: ...
+        request: _trial_pb2.GetTrialCheckpointsRequest,
+        context: _aio.ServicerContext[_trial_pb2.GetTrialCheckpointsRequest, _abc.Awaitable[_trial_pb2.GetTrialCheckpointsResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.GetTrialCheckpointsResponse]: ...
 
-    @abc.abstractmethod
     def CleanupLogs(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.CleanupLogsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.CleanupLogsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.CleanupLogsResponse]]: ...
+        request: _master_pb2.CleanupLogsRequest,
+        context: _aio.ServicerContext[_master_pb2.CleanupLogsRequest, _abc.Awaitable[_master_pb2.CleanupLogsResponse]],
+    ) -> _abc.Awaitable[_master_pb2.CleanupLogsResponse]: ...
 
-    @abc.abstractmethod
     def AllocationPreemptionSignal(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.AllocationPreemptionSignalResponse]]: ...
+        request: _trial_pb2.AllocationPreemptionSignalRequest,
+        context: _aio.ServicerContext[_trial_pb2.AllocationPreemptionSignalRequest, _abc.Awaitable[_trial_pb2.AllocationPreemptionSignalResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.AllocationPreemptionSignalResponse]: ...
 
-    @abc.abstractmethod
     def AllocationPendingPreemptionSignal(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.AllocationPendingPreemptionSignalResponse]]: ...
+        request: _trial_pb2.AllocationPendingPreemptionSignalRequest,
+        context: _aio.ServicerContext[_trial_pb2.AllocationPendingPreemptionSignalRequest, _abc.Awaitable[_trial_pb2.AllocationPendingPreemptionSignalResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.AllocationPendingPreemptionSignalResponse]: ...
 
-    @abc.abstractmethod
     def AckAllocationPreemptionSignal(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.AckAllocationPreemptionSignalResponse]]: ...
+        request: _trial_pb2.AckAllocationPreemptionSignalRequest,
+        context: _aio.ServicerContext[_trial_pb2.AckAllocationPreemptionSignalRequest, _abc.Awaitable[_trial_pb2.AckAllocationPreemptionSignalResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.AckAllocationPreemptionSignalResponse]: ...
 
-    @abc.abstractmethod
     def MarkAllocationResourcesDaemon(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.MarkAllocationResourcesDaemonResponse]]: ...
+        request: _trial_pb2.MarkAllocationResourcesDaemonRequest,
+        context: _aio.ServicerContext[_trial_pb2.MarkAllocationResourcesDaemonRequest, _abc.Awaitable[_trial_pb2.MarkAllocationResourcesDaemonResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.MarkAllocationResourcesDaemonResponse]: ...
 
-    @abc.abstractmethod
     def AllocationRendezvousInfo(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.AllocationRendezvousInfoResponse]]: ...
+        request: _trial_pb2.AllocationRendezvousInfoRequest,
+        context: _aio.ServicerContext[_trial_pb2.AllocationRendezvousInfoRequest, _abc.Awaitable[_trial_pb2.AllocationRendezvousInfoResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.AllocationRendezvousInfoResponse]: ...
 
-    @abc.abstractmethod
     def PostAllocationProxyAddress(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.PostAllocationProxyAddressResponse]]: ...
+        request: _trial_pb2.PostAllocationProxyAddressRequest,
+        context: _aio.ServicerContext[_trial_pb2.PostAllocationProxyAddressRequest, _abc.Awaitable[_trial_pb2.PostAllocationProxyAddressResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.PostAllocationProxyAddressResponse]: ...
 
-    @abc.abstractmethod
     def GetTaskAcceleratorData(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.GetTaskAcceleratorDataResponse]]: ...
+        request: _task_pb2.GetTaskAcceleratorDataRequest,
+        context: _aio.ServicerContext[_task_pb2.GetTaskAcceleratorDataRequest, _abc.Awaitable[_task_pb2.GetTaskAcceleratorDataResponse]],
+    ) -> _abc.Awaitable[_task_pb2.GetTaskAcceleratorDataResponse]: ...
 
-    @abc.abstractmethod
     def PostAllocationAcceleratorData(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.PostAllocationAcceleratorDataResponse]]: ...
+        request: _trial_pb2.PostAllocationAcceleratorDataRequest,
+        context: _aio.ServicerContext[_trial_pb2.PostAllocationAcceleratorDataRequest, _abc.Awaitable[_trial_pb2.PostAllocationAcceleratorDataResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.PostAllocationAcceleratorDataResponse]: ...
 
-    @abc.abstractmethod
     def AllocationAllGather(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.AllocationAllGatherResponse]]: ...
+        request: _trial_pb2.AllocationAllGatherRequest,
+        context: _aio.ServicerContext[_trial_pb2.AllocationAllGatherRequest, _abc.Awaitable[_trial_pb2.AllocationAllGatherResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.AllocationAllGatherResponse]: ...
 
-    @abc.abstractmethod
     def NotifyContainerRunning(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.NotifyContainerRunningResponse]]: ...
+        request: _trial_pb2.NotifyContainerRunningRequest,
+        context: _aio.ServicerContext[_trial_pb2.NotifyContainerRunningRequest, _abc.Awaitable[_trial_pb2.NotifyContainerRunningResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.NotifyContainerRunningResponse]: ...
 
-    @abc.abstractmethod
     def ReportTrialSearcherEarlyExit(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.ReportTrialSearcherEarlyExitResponse]]: ...
+        request: _trial_pb2.ReportTrialSearcherEarlyExitRequest,
+        context: _aio.ServicerContext[_trial_pb2.ReportTrialSearcherEarlyExitRequest, _abc.Awaitable[_trial_pb2.ReportTrialSearcherEarlyExitResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.ReportTrialSearcherEarlyExitResponse]: ...
 
-    @abc.abstractmethod
     def ReportTrialProgress(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.ReportTrialProgressResponse]]: ...
+        request: _trial_pb2.ReportTrialProgressRequest,
+        context: _aio.ServicerContext[_trial_pb2.ReportTrialProgressRequest, _abc.Awaitable[_trial_pb2.ReportTrialProgressResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.ReportTrialProgressResponse]: ...
 
-    @abc.abstractmethod
     def PostTrialRunnerMetadata(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.PostTrialRunnerMetadataResponse]]: ...
+        request: _trial_pb2.PostTrialRunnerMetadataRequest,
+        context: _aio.ServicerContext[_trial_pb2.PostTrialRunnerMetadataRequest, _abc.Awaitable[_trial_pb2.PostTrialRunnerMetadataResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.PostTrialRunnerMetadataResponse]: ...
 
-    @abc.abstractmethod
     def ReportTrialMetrics(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.ReportTrialMetricsResponse]]: ...
+        request: _trial_pb2.ReportTrialMetricsRequest,
+        context: _aio.ServicerContext[_trial_pb2.ReportTrialMetricsRequest, _abc.Awaitable[_trial_pb2.ReportTrialMetricsResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.ReportTrialMetricsResponse]: ...
 
-    @abc.abstractmethod
     def ReportTrialTrainingMetrics(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.ReportTrialTrainingMetricsResponse]]: ...
+        request: _trial_pb2.ReportTrialTrainingMetricsRequest,
+        context: _aio.ServicerContext[_trial_pb2.ReportTrialTrainingMetricsRequest, _abc.Awaitable[_trial_pb2.ReportTrialTrainingMetricsResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.ReportTrialTrainingMetricsResponse]: ...
 
-    @abc.abstractmethod
     def ReportTrialValidationMetrics(
         self,
-        request: shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.trial_pb2.ReportTrialValidationMetricsResponse]]: ...
+        request: _trial_pb2.ReportTrialValidationMetricsRequest,
+        context: _aio.ServicerContext[_trial_pb2.ReportTrialValidationMetricsRequest, _abc.Awaitable[_trial_pb2.ReportTrialValidationMetricsResponse]],
+    ) -> _abc.Awaitable[_trial_pb2.ReportTrialValidationMetricsResponse]: ...
 
-    @abc.abstractmethod
     def ReportCheckpoint(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.ReportCheckpointRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.ReportCheckpointResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.ReportCheckpointResponse]]: ...
+        request: _task_pb2.ReportCheckpointRequest,
+        context: _aio.ServicerContext[_task_pb2.ReportCheckpointRequest, _abc.Awaitable[_task_pb2.ReportCheckpointResponse]],
+    ) -> _abc.Awaitable[_task_pb2.ReportCheckpointResponse]: ...
 
-    @abc.abstractmethod
     def GetJobs(
         self,
-        request: shipway_proto.determined.api.v1.job_pb2.GetJobsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.job_pb2.GetJobsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.job_pb2.GetJobsResponse]]: ...
+        request: _job_pb2.GetJobsRequest,
+        context: _aio.ServicerContext[_job_pb2.GetJobsRequest, _abc.Awaitable[_job_pb2.GetJobsResponse]],
+    ) -> _abc.Awaitable[_job_pb2.GetJobsResponse]: ...
 
-    @abc.abstractmethod
     def GetJobsV2(
         self,
-        request: shipway_proto.determined.api.v1.job_pb2.GetJobsV2Request,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.job_pb2.GetJobsV2Response, collections.abc.Awaitable[shipway_proto.determined.api.v1.job_pb2.GetJobsV2Response]]: ...
+        request: _job_pb2.GetJobsV2Request,
+        context: _aio.ServicerContext[_job_pb2.GetJobsV2Request, _abc.Awaitable[_job_pb2.GetJobsV2Response]],
+    ) -> _abc.Awaitable[_job_pb2.GetJobsV2Response]: ...
 
-    @abc.abstractmethod
     def GetJobQueueStats(
         self,
-        request: shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.job_pb2.GetJobQueueStatsResponse]]: ...
+        request: _job_pb2.GetJobQueueStatsRequest,
+        context: _aio.ServicerContext[_job_pb2.GetJobQueueStatsRequest, _abc.Awaitable[_job_pb2.GetJobQueueStatsResponse]],
+    ) -> _abc.Awaitable[_job_pb2.GetJobQueueStatsResponse]: ...
 
-    @abc.abstractmethod
     def UpdateJobQueue(
         self,
-        request: shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.job_pb2.UpdateJobQueueResponse]]: ...
+        request: _job_pb2.UpdateJobQueueRequest,
+        context: _aio.ServicerContext[_job_pb2.UpdateJobQueueRequest, _abc.Awaitable[_job_pb2.UpdateJobQueueResponse]],
+    ) -> _abc.Awaitable[_job_pb2.UpdateJobQueueResponse]: ...
 
-    @abc.abstractmethod
     def GetTemplates(
         self,
-        request: shipway_proto.determined.api.v1.template_pb2.GetTemplatesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.template_pb2.GetTemplatesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.template_pb2.GetTemplatesResponse]]: ...
+        request: _template_pb2.GetTemplatesRequest,
+        context: _aio.ServicerContext[_template_pb2.GetTemplatesRequest, _abc.Awaitable[_template_pb2.GetTemplatesResponse]],
+    ) -> _abc.Awaitable[_template_pb2.GetTemplatesResponse]: ...
 
-    @abc.abstractmethod
     def GetTemplate(
         self,
-        request: shipway_proto.determined.api.v1.template_pb2.GetTemplateRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.template_pb2.GetTemplateResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.template_pb2.GetTemplateResponse]]: ...
+        request: _template_pb2.GetTemplateRequest,
+        context: _aio.ServicerContext[_template_pb2.GetTemplateRequest, _abc.Awaitable[_template_pb2.GetTemplateResponse]],
+    ) -> _abc.Awaitable[_template_pb2.GetTemplateResponse]: ...
 
-    @abc.abstractmethod
     def PutTemplate(
         self,
-        request: shipway_proto.determined.api.v1.template_pb2.PutTemplateRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.template_pb2.PutTemplateResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.template_pb2.PutTemplateResponse]]: ...
+        request: _template_pb2.PutTemplateRequest,
+        context: _aio.ServicerContext[_template_pb2.PutTemplateRequest, _abc.Awaitable[_template_pb2.PutTemplateResponse]],
+    ) -> _abc.Awaitable[_template_pb2.PutTemplateResponse]: ...
 
-    @abc.abstractmethod
     def PostTemplate(
         self,
-        request: shipway_proto.determined.api.v1.template_pb2.PostTemplateRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.template_pb2.PostTemplateResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.template_pb2.PostTemplateResponse]]: ...
+        request: _template_pb2.PostTemplateRequest,
+        context: _aio.ServicerContext[_template_pb2.PostTemplateRequest, _abc.Awaitable[_template_pb2.PostTemplateResponse]],
+    ) -> _abc.Awaitable[_template_pb2.PostTemplateResponse]: ...
 
-    @abc.abstractmethod
     def PatchTemplateConfig(
         self,
-        request: shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.template_pb2.PatchTemplateConfigResponse]]: ...
+        request: _template_pb2.PatchTemplateConfigRequest,
+        context: _aio.ServicerContext[_template_pb2.PatchTemplateConfigRequest, _abc.Awaitable[_template_pb2.PatchTemplateConfigResponse]],
+    ) -> _abc.Awaitable[_template_pb2.PatchTemplateConfigResponse]: ...
 
-    @abc.abstractmethod
     def PatchTemplateName(
         self,
-        request: shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.template_pb2.PatchTemplateNameResponse]]: ...
+        request: _template_pb2.PatchTemplateNameRequest,
+        context: _aio.ServicerContext[_template_pb2.PatchTemplateNameRequest, _abc.Awaitable[_template_pb2.PatchTemplateNameResponse]],
+    ) -> _abc.Awaitable[_template_pb2.PatchTemplateNameResponse]: ...
 
-    @abc.abstractmethod
     def DeleteTemplate(
         self,
-        request: shipway_proto.determined.api.v1.template_pb2.DeleteTemplateRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.template_pb2.DeleteTemplateResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.template_pb2.DeleteTemplateResponse]]: ...
+        request: _template_pb2.DeleteTemplateRequest,
+        context: _aio.ServicerContext[_template_pb2.DeleteTemplateRequest, _abc.Awaitable[_template_pb2.DeleteTemplateResponse]],
+    ) -> _abc.Awaitable[_template_pb2.DeleteTemplateResponse]: ...
 
-    @abc.abstractmethod
     def GetNotebooks(
         self,
-        request: shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.notebook_pb2.GetNotebooksResponse]]: ...
+        request: _notebook_pb2.GetNotebooksRequest,
+        context: _aio.ServicerContext[_notebook_pb2.GetNotebooksRequest, _abc.Awaitable[_notebook_pb2.GetNotebooksResponse]],
+    ) -> _abc.Awaitable[_notebook_pb2.GetNotebooksResponse]: ...
 
-    @abc.abstractmethod
     def GetNotebook(
         self,
-        request: shipway_proto.determined.api.v1.notebook_pb2.GetNotebookRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.notebook_pb2.GetNotebookResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.notebook_pb2.GetNotebookResponse]]: ...
+        request: _notebook_pb2.GetNotebookRequest,
+        context: _aio.ServicerContext[_notebook_pb2.GetNotebookRequest, _abc.Awaitable[_notebook_pb2.GetNotebookResponse]],
+    ) -> _abc.Awaitable[_notebook_pb2.GetNotebookResponse]: ...
 
-    @abc.abstractmethod
     def IdleNotebook(
         self,
-        request: shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.notebook_pb2.IdleNotebookResponse]]: ...
+        request: _notebook_pb2.IdleNotebookRequest,
+        context: _aio.ServicerContext[_notebook_pb2.IdleNotebookRequest, _abc.Awaitable[_notebook_pb2.IdleNotebookResponse]],
+    ) -> _abc.Awaitable[_notebook_pb2.IdleNotebookResponse]: ...
 
-    @abc.abstractmethod
     def KillNotebook(
         self,
-        request: shipway_proto.determined.api.v1.notebook_pb2.KillNotebookRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.notebook_pb2.KillNotebookResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.notebook_pb2.KillNotebookResponse]]: ...
+        request: _notebook_pb2.KillNotebookRequest,
+        context: _aio.ServicerContext[_notebook_pb2.KillNotebookRequest, _abc.Awaitable[_notebook_pb2.KillNotebookResponse]],
+    ) -> _abc.Awaitable[_notebook_pb2.KillNotebookResponse]: ...
 
-    @abc.abstractmethod
     def SetNotebookPriority(
         self,
-        request: shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.notebook_pb2.SetNotebookPriorityResponse]]: ...
+        request: _notebook_pb2.SetNotebookPriorityRequest,
+        context: _aio.ServicerContext[_notebook_pb2.SetNotebookPriorityRequest, _abc.Awaitable[_notebook_pb2.SetNotebookPriorityResponse]],
+    ) -> _abc.Awaitable[_notebook_pb2.SetNotebookPriorityResponse]: ...
 
-    @abc.abstractmethod
     def LaunchNotebook(
         self,
-        request: shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.notebook_pb2.LaunchNotebookResponse]]: ...
+        request: _notebook_pb2.LaunchNotebookRequest,
+        context: _aio.ServicerContext[_notebook_pb2.LaunchNotebookRequest, _abc.Awaitable[_notebook_pb2.LaunchNotebookResponse]],
+    ) -> _abc.Awaitable[_notebook_pb2.LaunchNotebookResponse]: ...
 
-    @abc.abstractmethod
     def GetShells(
         self,
-        request: shipway_proto.determined.api.v1.shell_pb2.GetShellsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.shell_pb2.GetShellsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.shell_pb2.GetShellsResponse]]: ...
+        request: _shell_pb2.GetShellsRequest,
+        context: _aio.ServicerContext[_shell_pb2.GetShellsRequest, _abc.Awaitable[_shell_pb2.GetShellsResponse]],
+    ) -> _abc.Awaitable[_shell_pb2.GetShellsResponse]: ...
 
-    @abc.abstractmethod
     def GetShell(
         self,
-        request: shipway_proto.determined.api.v1.shell_pb2.GetShellRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.shell_pb2.GetShellResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.shell_pb2.GetShellResponse]]: ...
+        request: _shell_pb2.GetShellRequest,
+        context: _aio.ServicerContext[_shell_pb2.GetShellRequest, _abc.Awaitable[_shell_pb2.GetShellResponse]],
+    ) -> _abc.Awaitable[_shell_pb2.GetShellResponse]: ...
 
-    @abc.abstractmethod
     def KillShell(
         self,
-        request: shipway_proto.determined.api.v1.shell_pb2.KillShellRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.shell_pb2.KillShellResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.shell_pb2.KillShellResponse]]: ...
+        request: _shell_pb2.KillShellRequest,
+        context: _aio.ServicerContext[_shell_pb2.KillShellRequest, _abc.Awaitable[_shell_pb2.KillShellResponse]],
+    ) -> _abc.Awaitable[_shell_pb2.KillShellResponse]: ...
 
-    @abc.abstractmethod
     def SetShellPriority(
         self,
-        request: shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.shell_pb2.SetShellPriorityResponse]]: ...
+        request: _shell_pb2.SetShellPriorityRequest,
+        context: _aio.ServicerContext[_shell_pb2.SetShellPriorityRequest, _abc.Awaitable[_shell_pb2.SetShellPriorityResponse]],
+    ) -> _abc.Awaitable[_shell_pb2.SetShellPriorityResponse]: ...
 
-    @abc.abstractmethod
     def LaunchShell(
         self,
-        request: shipway_proto.determined.api.v1.shell_pb2.LaunchShellRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.shell_pb2.LaunchShellResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.shell_pb2.LaunchShellResponse]]: ...
+        request: _shell_pb2.LaunchShellRequest,
+        context: _aio.ServicerContext[_shell_pb2.LaunchShellRequest, _abc.Awaitable[_shell_pb2.LaunchShellResponse]],
+    ) -> _abc.Awaitable[_shell_pb2.LaunchShellResponse]: ...
 
-    @abc.abstractmethod
     def GetCommands(
         self,
-        request: shipway_proto.determined.api.v1.command_pb2.GetCommandsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.command_pb2.GetCommandsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.command_pb2.GetCommandsResponse]]: ...
+        request: _command_pb2.GetCommandsRequest,
+        context: _aio.ServicerContext[_command_pb2.GetCommandsRequest, _abc.Awaitable[_command_pb2.GetCommandsResponse]],
+    ) -> _abc.Awaitable[_command_pb2.GetCommandsResponse]: ...
 
-    @abc.abstractmethod
     def GetCommand(
         self,
-        request: shipway_proto.determined.api.v1.command_pb2.GetCommandRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.command_pb2.GetCommandResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.command_pb2.GetCommandResponse]]: ...
+        request: _command_pb2.GetCommandRequest,
+        context: _aio.ServicerContext[_command_pb2.GetCommandRequest, _abc.Awaitable[_command_pb2.GetCommandResponse]],
+    ) -> _abc.Awaitable[_command_pb2.GetCommandResponse]: ...
 
-    @abc.abstractmethod
     def KillCommand(
         self,
-        request: shipway_proto.determined.api.v1.command_pb2.KillCommandRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.command_pb2.KillCommandResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.command_pb2.KillCommandResponse]]: ...
+        request: _command_pb2.KillCommandRequest,
+        context: _aio.ServicerContext[_command_pb2.KillCommandRequest, _abc.Awaitable[_command_pb2.KillCommandResponse]],
+    ) -> _abc.Awaitable[_command_pb2.KillCommandResponse]: ...
 
-    @abc.abstractmethod
     def SetCommandPriority(
         self,
-        request: shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.command_pb2.SetCommandPriorityResponse]]: ...
+        request: _command_pb2.SetCommandPriorityRequest,
+        context: _aio.ServicerContext[_command_pb2.SetCommandPriorityRequest, _abc.Awaitable[_command_pb2.SetCommandPriorityResponse]],
+    ) -> _abc.Awaitable[_command_pb2.SetCommandPriorityResponse]: ...
 
-    @abc.abstractmethod
     def LaunchCommand(
         self,
-        request: shipway_proto.determined.api.v1.command_pb2.LaunchCommandRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.command_pb2.LaunchCommandResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.command_pb2.LaunchCommandResponse]]: ...
+        request: _command_pb2.LaunchCommandRequest,
+        context: _aio.ServicerContext[_command_pb2.LaunchCommandRequest, _abc.Awaitable[_command_pb2.LaunchCommandResponse]],
+    ) -> _abc.Awaitable[_command_pb2.LaunchCommandResponse]: ...
 
-    @abc.abstractmethod
     def GetTensorboards(
         self,
-        request: shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardsResponse]]: ...
+        request: _tensorboard_pb2.GetTensorboardsRequest,
+        context: _aio.ServicerContext[_tensorboard_pb2.GetTensorboardsRequest, _abc.Awaitable[_tensorboard_pb2.GetTensorboardsResponse]],
+    ) -> _abc.Awaitable[_tensorboard_pb2.GetTensorboardsResponse]: ...
 
-    @abc.abstractmethod
     def GetTensorboard(
         self,
-        request: shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.tensorboard_pb2.GetTensorboardResponse]]: ...
+        request: _tensorboard_pb2.GetTensorboardRequest,
+        context: _aio.ServicerContext[_tensorboard_pb2.GetTensorboardRequest, _abc.Awaitable[_tensorboard_pb2.GetTensorboardResponse]],
+    ) -> _abc.Awaitable[_tensorboard_pb2.GetTensorboardResponse]: ...
 
-    @abc.abstractmethod
     def KillTensorboard(
         self,
-        request: shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.tensorboard_pb2.KillTensorboardResponse]]: ...
+        request: _tensorboard_pb2.KillTensorboardRequest,
+        context: _aio.ServicerContext[_tensorboard_pb2.KillTensorboardRequest, _abc.Awaitable[_tensorboard_pb2.KillTensorboardResponse]],
+    ) -> _abc.Awaitable[_tensorboard_pb2.KillTensorboardResponse]: ...
 
-    @abc.abstractmethod
     def SetTensorboardPriority(
         self,
-        request: shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.tensorboard_pb2.SetTensorboardPriorityResponse]]: ...
+        request: _tensorboard_pb2.SetTensorboardPriorityRequest,
+        context: _aio.ServicerContext[_tensorboard_pb2.SetTensorboardPriorityRequest, _abc.Awaitable[_tensorboard_pb2.SetTensorboardPriorityResponse]],
+    ) -> _abc.Awaitable[_tensorboard_pb2.SetTensorboardPriorityResponse]: ...
 
-    @abc.abstractmethod
     def LaunchTensorboard(
         self,
-        request: shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.tensorboard_pb2.LaunchTensorboardResponse]]: ...
+        request: _tensorboard_pb2.LaunchTensorboardRequest,
+        context: _aio.ServicerContext[_tensorboard_pb2.LaunchTensorboardRequest, _abc.Awaitable[_tensorboard_pb2.LaunchTensorboardResponse]],
+    ) -> _abc.Awaitable[_tensorboard_pb2.LaunchTensorboardResponse]: ...
 
-    @abc.abstractmethod
     def DeleteTensorboardFiles(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.DeleteTensorboardFilesResponse]]: ...
+        request: _experiment_pb2.DeleteTensorboardFilesRequest,
+        context: _aio.ServicerContext[_experiment_pb2.DeleteTensorboardFilesRequest, _abc.Awaitable[_experiment_pb2.DeleteTensorboardFilesResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.DeleteTensorboardFilesResponse]: ...
 
-    @abc.abstractmethod
     def GetActiveTasksCount(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.GetActiveTasksCountResponse]]: ...
+        request: _task_pb2.GetActiveTasksCountRequest,
+        context: _aio.ServicerContext[_task_pb2.GetActiveTasksCountRequest, _abc.Awaitable[_task_pb2.GetActiveTasksCountResponse]],
+    ) -> _abc.Awaitable[_task_pb2.GetActiveTasksCountResponse]: ...
 
-    @abc.abstractmethod
     def GetTask(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.GetTaskRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.GetTaskResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.GetTaskResponse]]: ...
+        request: _task_pb2.GetTaskRequest,
+        context: _aio.ServicerContext[_task_pb2.GetTaskRequest, _abc.Awaitable[_task_pb2.GetTaskResponse]],
+    ) -> _abc.Awaitable[_task_pb2.GetTaskResponse]: ...
 
-    @abc.abstractmethod
     def GetTasks(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.GetTasksRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.GetTasksResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.GetTasksResponse]]: ...
+        request: _task_pb2.GetTasksRequest,
+        context: _aio.ServicerContext[_task_pb2.GetTasksRequest, _abc.Awaitable[_task_pb2.GetTasksResponse]],
+    ) -> _abc.Awaitable[_task_pb2.GetTasksResponse]: ...
 
-    @abc.abstractmethod
     def GetModel(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.GetModelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.GetModelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.GetModelResponse]]: ...
+        request: _model_pb2.GetModelRequest,
+        context: _aio.ServicerContext[_model_pb2.GetModelRequest, _abc.Awaitable[_model_pb2.GetModelResponse]],
+    ) -> _abc.Awaitable[_model_pb2.GetModelResponse]: ...
 
-    @abc.abstractmethod
     def PostModel(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.PostModelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.PostModelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.PostModelResponse]]: ...
+        request: _model_pb2.PostModelRequest,
+        context: _aio.ServicerContext[_model_pb2.PostModelRequest, _abc.Awaitable[_model_pb2.PostModelResponse]],
+    ) -> _abc.Awaitable[_model_pb2.PostModelResponse]: ...
 
-    @abc.abstractmethod
     def PatchModel(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.PatchModelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.PatchModelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.PatchModelResponse]]: ...
+        request: _model_pb2.PatchModelRequest,
+        context: _aio.ServicerContext[_model_pb2.PatchModelRequest, _abc.Awaitable[_model_pb2.PatchModelResponse]],
+    ) -> _abc.Awaitable[_model_pb2.PatchModelResponse]: ...
 
-    @abc.abstractmethod
     def ArchiveModel(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.ArchiveModelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.ArchiveModelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.ArchiveModelResponse]]: ...
+        request: _model_pb2.ArchiveModelRequest,
+        context: _aio.ServicerContext[_model_pb2.ArchiveModelRequest, _abc.Awaitable[_model_pb2.ArchiveModelResponse]],
+    ) -> _abc.Awaitable[_model_pb2.ArchiveModelResponse]: ...
 
-    @abc.abstractmethod
     def UnarchiveModel(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.UnarchiveModelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.UnarchiveModelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.UnarchiveModelResponse]]: ...
+        request: _model_pb2.UnarchiveModelRequest,
+        context: _aio.ServicerContext[_model_pb2.UnarchiveModelRequest, _abc.Awaitable[_model_pb2.UnarchiveModelResponse]],
+    ) -> _abc.Awaitable[_model_pb2.UnarchiveModelResponse]: ...
 
-    @abc.abstractmethod
     def MoveModel(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.MoveModelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.MoveModelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.MoveModelResponse]]: ...
+        request: _model_pb2.MoveModelRequest,
+        context: _aio.ServicerContext[_model_pb2.MoveModelRequest, _abc.Awaitable[_model_pb2.MoveModelResponse]],
+    ) -> _abc.Awaitable[_model_pb2.MoveModelResponse]: ...
 
-    @abc.abstractmethod
     def DeleteModel(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.DeleteModelRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.DeleteModelResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.DeleteModelResponse]]: ...
+        request: _model_pb2.DeleteModelRequest,
+        context: _aio.ServicerContext[_model_pb2.DeleteModelRequest, _abc.Awaitable[_model_pb2.DeleteModelResponse]],
+    ) -> _abc.Awaitable[_model_pb2.DeleteModelResponse]: ...
 
-    @abc.abstractmethod
     def GetModels(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.GetModelsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.GetModelsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.GetModelsResponse]]: ...
+        request: _model_pb2.GetModelsRequest,
+        context: _aio.ServicerContext[_model_pb2.GetModelsRequest, _abc.Awaitable[_model_pb2.GetModelsResponse]],
+    ) -> _abc.Awaitable[_model_pb2.GetModelsResponse]: ...
 
-    @abc.abstractmethod
     def GetModelLabels(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.GetModelLabelsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.GetModelLabelsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.GetModelLabelsResponse]]: ...
+        request: _model_pb2.GetModelLabelsRequest,
+        context: _aio.ServicerContext[_model_pb2.GetModelLabelsRequest, _abc.Awaitable[_model_pb2.GetModelLabelsResponse]],
+    ) -> _abc.Awaitable[_model_pb2.GetModelLabelsResponse]: ...
 
-    @abc.abstractmethod
     def GetModelVersion(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.GetModelVersionRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.GetModelVersionResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.GetModelVersionResponse]]: ...
+        request: _model_pb2.GetModelVersionRequest,
+        context: _aio.ServicerContext[_model_pb2.GetModelVersionRequest, _abc.Awaitable[_model_pb2.GetModelVersionResponse]],
+    ) -> _abc.Awaitable[_model_pb2.GetModelVersionResponse]: ...
 
-    @abc.abstractmethod
     def GetModelVersions(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.GetModelVersionsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.GetModelVersionsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.GetModelVersionsResponse]]: ...
+        request: _model_pb2.GetModelVersionsRequest,
+        context: _aio.ServicerContext[_model_pb2.GetModelVersionsRequest, _abc.Awaitable[_model_pb2.GetModelVersionsResponse]],
+    ) -> _abc.Awaitable[_model_pb2.GetModelVersionsResponse]: ...
 
-    @abc.abstractmethod
     def PostModelVersion(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.PostModelVersionRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.PostModelVersionResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.PostModelVersionResponse]]: ...
+        request: _model_pb2.PostModelVersionRequest,
+        context: _aio.ServicerContext[_model_pb2.PostModelVersionRequest, _abc.Awaitable[_model_pb2.PostModelVersionResponse]],
+    ) -> _abc.Awaitable[_model_pb2.PostModelVersionResponse]: ...
 
-    @abc.abstractmethod
     def PatchModelVersion(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.PatchModelVersionRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.PatchModelVersionResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.PatchModelVersionResponse]]: ...
+        request: _model_pb2.PatchModelVersionRequest,
+        context: _aio.ServicerContext[_model_pb2.PatchModelVersionRequest, _abc.Awaitable[_model_pb2.PatchModelVersionResponse]],
+    ) -> _abc.Awaitable[_model_pb2.PatchModelVersionResponse]: ...
 
-    @abc.abstractmethod
     def DeleteModelVersion(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.DeleteModelVersionResponse]]: ...
+        request: _model_pb2.DeleteModelVersionRequest,
+        context: _aio.ServicerContext[_model_pb2.DeleteModelVersionRequest, _abc.Awaitable[_model_pb2.DeleteModelVersionResponse]],
+    ) -> _abc.Awaitable[_model_pb2.DeleteModelVersionResponse]: ...
 
-    @abc.abstractmethod
     def GetTrialMetricsByModelVersion(
         self,
-        request: shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.model_pb2.GetTrialMetricsByModelVersionResponse]]: ...
+        request: _model_pb2.GetTrialMetricsByModelVersionRequest,
+        context: _aio.ServicerContext[_model_pb2.GetTrialMetricsByModelVersionRequest, _abc.Awaitable[_model_pb2.GetTrialMetricsByModelVersionResponse]],
+    ) -> _abc.Awaitable[_model_pb2.GetTrialMetricsByModelVersionResponse]: ...
 
-    @abc.abstractmethod
     def GetCheckpoint(
         self,
-        request: shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.checkpoint_pb2.GetCheckpointResponse]]: ...
+        request: _checkpoint_pb2.GetCheckpointRequest,
+        context: _aio.ServicerContext[_checkpoint_pb2.GetCheckpointRequest, _abc.Awaitable[_checkpoint_pb2.GetCheckpointResponse]],
+    ) -> _abc.Awaitable[_checkpoint_pb2.GetCheckpointResponse]: ...
 
-    @abc.abstractmethod
     def PostCheckpointMetadata(
         self,
-        request: shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.checkpoint_pb2.PostCheckpointMetadataResponse]]: ...
+        request: _checkpoint_pb2.PostCheckpointMetadataRequest,
+        context: _aio.ServicerContext[_checkpoint_pb2.PostCheckpointMetadataRequest, _abc.Awaitable[_checkpoint_pb2.PostCheckpointMetadataResponse]],
+    ) -> _abc.Awaitable[_checkpoint_pb2.PostCheckpointMetadataResponse]: ...
 
-    @abc.abstractmethod
     def CheckpointsRemoveFiles(
         self,
-        request: shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.checkpoint_pb2.CheckpointsRemoveFilesResponse]]: ...
+        request: _checkpoint_pb2.CheckpointsRemoveFilesRequest,
+        context: _aio.ServicerContext[_checkpoint_pb2.CheckpointsRemoveFilesRequest, _abc.Awaitable[_checkpoint_pb2.CheckpointsRemoveFilesResponse]],
+    ) -> _abc.Awaitable[_checkpoint_pb2.CheckpointsRemoveFilesResponse]: ...
 
-    @abc.abstractmethod
     def PatchCheckpoints(
         self,
-        request: shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.checkpoint_pb2.PatchCheckpointsResponse]]: ...
+        request: _checkpoint_pb2.PatchCheckpointsRequest,
+        context: _aio.ServicerContext[_checkpoint_pb2.PatchCheckpointsRequest, _abc.Awaitable[_checkpoint_pb2.PatchCheckpointsResponse]],
+    ) -> _abc.Awaitable[_checkpoint_pb2.PatchCheckpointsResponse]: ...
 
-    @abc.abstractmethod
     def DeleteCheckpoints(
         self,
-        request: shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.checkpoint_pb2.DeleteCheckpointsResponse]]: ...
+        request: _checkpoint_pb2.DeleteCheckpointsRequest,
+        context: _aio.ServicerContext[_checkpoint_pb2.DeleteCheckpointsRequest, _abc.Awaitable[_checkpoint_pb2.DeleteCheckpointsResponse]],
+    ) -> _abc.Awaitable[_checkpoint_pb2.DeleteCheckpointsResponse]: ...
 
-    @abc.abstractmethod
     def GetTrialMetricsByCheckpoint(
         self,
-        request: shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.checkpoint_pb2.GetTrialMetricsByCheckpointResponse]]: ...
+        request: _checkpoint_pb2.GetTrialMetricsByCheckpointRequest,
+        context: _aio.ServicerContext[_checkpoint_pb2.GetTrialMetricsByCheckpointRequest, _abc.Awaitable[_checkpoint_pb2.GetTrialMetricsByCheckpointResponse]],
+    ) -> _abc.Awaitable[_checkpoint_pb2.GetTrialMetricsByCheckpointResponse]: ...
 
-    @abc.abstractmethod
     def ExpMetricNames(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.experiment_pb2.ExpMetricNamesResponse]]: ...
+        request: _experiment_pb2.ExpMetricNamesRequest,
+        context: _aio.ServicerContext[_experiment_pb2.ExpMetricNamesRequest, _abc.AsyncIterator[_experiment_pb2.ExpMetricNamesResponse]],
+    ) -> _abc.AsyncIterator[_experiment_pb2.ExpMetricNamesResponse]: ...
 
-    @abc.abstractmethod
     def MetricBatches(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.experiment_pb2.MetricBatchesResponse]]: ...
+        request: _experiment_pb2.MetricBatchesRequest,
+        context: _aio.ServicerContext[_experiment_pb2.MetricBatchesRequest, _abc.AsyncIterator[_experiment_pb2.MetricBatchesResponse]],
+    ) -> _abc.AsyncIterator[_experiment_pb2.MetricBatchesResponse]: ...
 
-    @abc.abstractmethod
     def TrialsSnapshot(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.experiment_pb2.TrialsSnapshotResponse]]: ...
+        request: _experiment_pb2.TrialsSnapshotRequest,
+        context: _aio.ServicerContext[_experiment_pb2.TrialsSnapshotRequest, _abc.AsyncIterator[_experiment_pb2.TrialsSnapshotResponse]],
+    ) -> _abc.AsyncIterator[_experiment_pb2.TrialsSnapshotResponse]: ...
 
-    @abc.abstractmethod
     def TrialsSample(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleResponse], collections.abc.AsyncIterator[shipway_proto.determined.api.v1.experiment_pb2.TrialsSampleResponse]]: ...
+        request: _experiment_pb2.TrialsSampleRequest,
+        context: _aio.ServicerContext[_experiment_pb2.TrialsSampleRequest, _abc.AsyncIterator[_experiment_pb2.TrialsSampleResponse]],
+    ) -> _abc.AsyncIterator[_experiment_pb2.TrialsSampleResponse]: ...
 
-    @abc.abstractmethod
     def GetResourcePools(
         self,
-        request: shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.resourcepool_pb2.GetResourcePoolsResponse]]: ...
+        request: _resourcepool_pb2.GetResourcePoolsRequest,
+        context: _aio.ServicerContext[_resourcepool_pb2.GetResourcePoolsRequest, _abc.Awaitable[_resourcepool_pb2.GetResourcePoolsResponse]],
+    ) -> _abc.Awaitable[_resourcepool_pb2.GetResourcePoolsResponse]: ...
 
-    @abc.abstractmethod
     def GetKubernetesResourceManagers(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.GetKubernetesResourceManagersResponse]]: ...
+        request: _master_pb2.GetKubernetesResourceManagersRequest,
+        context: _aio.ServicerContext[_master_pb2.GetKubernetesResourceManagersRequest, _abc.Awaitable[_master_pb2.GetKubernetesResourceManagersResponse]],
+    ) -> _abc.Awaitable[_master_pb2.GetKubernetesResourceManagersResponse]: ...
 
-    @abc.abstractmethod
     def ResourceAllocationRaw(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.ResourceAllocationRawResponse]]: ...
+        request: _master_pb2.ResourceAllocationRawRequest,
+        context: _aio.ServicerContext[_master_pb2.ResourceAllocationRawRequest, _abc.Awaitable[_master_pb2.ResourceAllocationRawResponse]],
+    ) -> _abc.Awaitable[_master_pb2.ResourceAllocationRawResponse]: ...
 
-    @abc.abstractmethod
     def ResourceAllocationAggregated(
         self,
-        request: shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.master_pb2.ResourceAllocationAggregatedResponse]]: ...
+        request: _master_pb2.ResourceAllocationAggregatedRequest,
+        context: _aio.ServicerContext[_master_pb2.ResourceAllocationAggregatedRequest, _abc.Awaitable[_master_pb2.ResourceAllocationAggregatedResponse]],
+    ) -> _abc.Awaitable[_master_pb2.ResourceAllocationAggregatedResponse]: ...
 
-    @abc.abstractmethod
     def GetWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceResponse]]: ...
+        request: _workspace_pb2.GetWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.GetWorkspaceRequest, _abc.Awaitable[_workspace_pb2.GetWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.GetWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def GetWorkspaceProjects(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.GetWorkspaceProjectsResponse]]: ...
+        request: _workspace_pb2.GetWorkspaceProjectsRequest,
+        context: _aio.ServicerContext[_workspace_pb2.GetWorkspaceProjectsRequest, _abc.Awaitable[_workspace_pb2.GetWorkspaceProjectsResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.GetWorkspaceProjectsResponse]: ...
 
-    @abc.abstractmethod
     def GetWorkspaces(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesResponse]]: ...
+        request: _workspace_pb2.GetWorkspacesRequest,
+        context: _aio.ServicerContext[_workspace_pb2.GetWorkspacesRequest, _abc.Awaitable[_workspace_pb2.GetWorkspacesResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.GetWorkspacesResponse]: ...
 
-    @abc.abstractmethod
     def PostWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.PostWorkspaceResponse]]: ...
+        request: _workspace_pb2.PostWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.PostWorkspaceRequest, _abc.Awaitable[_workspace_pb2.PostWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.PostWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def PatchWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.PatchWorkspaceResponse]]: ...
+        request: _workspace_pb2.PatchWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.PatchWorkspaceRequest, _abc.Awaitable[_workspace_pb2.PatchWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.PatchWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def DeleteWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceResponse]]: ...
+        request: _workspace_pb2.DeleteWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.DeleteWorkspaceRequest, _abc.Awaitable[_workspace_pb2.DeleteWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.DeleteWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def ArchiveWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.ArchiveWorkspaceResponse]]: ...
+        request: _workspace_pb2.ArchiveWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.ArchiveWorkspaceRequest, _abc.Awaitable[_workspace_pb2.ArchiveWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.ArchiveWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def UnarchiveWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.UnarchiveWorkspaceResponse]]: ...
+        request: _workspace_pb2.UnarchiveWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.UnarchiveWorkspaceRequest, _abc.Awaitable[_workspace_pb2.UnarchiveWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.UnarchiveWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def PinWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.PinWorkspaceResponse]]: ...
+        request: _workspace_pb2.PinWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.PinWorkspaceRequest, _abc.Awaitable[_workspace_pb2.PinWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.PinWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def UnpinWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.UnpinWorkspaceResponse]]: ...
+        request: _workspace_pb2.UnpinWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.UnpinWorkspaceRequest, _abc.Awaitable[_workspace_pb2.UnpinWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.UnpinWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def SetWorkspaceNamespaceBindings(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.SetWorkspaceNamespaceBindingsResponse]]: ...
+        request: _workspace_pb2.SetWorkspaceNamespaceBindingsRequest,
+        context: _aio.ServicerContext[_workspace_pb2.SetWorkspaceNamespaceBindingsRequest, _abc.Awaitable[_workspace_pb2.SetWorkspaceNamespaceBindingsResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.SetWorkspaceNamespaceBindingsResponse]: ...
 
-    @abc.abstractmethod
     def SetResourceQuotas(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.SetResourceQuotasResponse]]: ...
+        request: _workspace_pb2.SetResourceQuotasRequest,
+        context: _aio.ServicerContext[_workspace_pb2.SetResourceQuotasRequest, _abc.Awaitable[_workspace_pb2.SetResourceQuotasResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.SetResourceQuotasResponse]: ...
 
-    @abc.abstractmethod
     def ListWorkspaceNamespaceBindings(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.ListWorkspaceNamespaceBindingsResponse]]: ...
+        request: _workspace_pb2.ListWorkspaceNamespaceBindingsRequest,
+        context: _aio.ServicerContext[_workspace_pb2.ListWorkspaceNamespaceBindingsRequest, _abc.Awaitable[_workspace_pb2.ListWorkspaceNamespaceBindingsResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.ListWorkspaceNamespaceBindingsResponse]: ...
 
-    @abc.abstractmethod
     def GetWorkspacesWithDefaultNamespaceBindings(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse]]: ...
+        request: _workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest,
+        context: _aio.ServicerContext[_workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsRequest, _abc.Awaitable[_workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.GetWorkspacesWithDefaultNamespaceBindingsResponse]: ...
 
-    @abc.abstractmethod
     def BulkAutoCreateWorkspaceNamespaceBindings(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse]]: ...
+        request: _workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest,
+        context: _aio.ServicerContext[_workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsRequest, _abc.Awaitable[_workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.BulkAutoCreateWorkspaceNamespaceBindingsResponse]: ...
 
-    @abc.abstractmethod
     def DeleteWorkspaceNamespaceBindings(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse]]: ...
+        request: _workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest,
+        context: _aio.ServicerContext[_workspace_pb2.DeleteWorkspaceNamespaceBindingsRequest, _abc.Awaitable[_workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.DeleteWorkspaceNamespaceBindingsResponse]: ...
 
-    @abc.abstractmethod
     def GetKubernetesResourceQuotas(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.GetKubernetesResourceQuotasResponse]]: ...
+        request: _workspace_pb2.GetKubernetesResourceQuotasRequest,
+        context: _aio.ServicerContext[_workspace_pb2.GetKubernetesResourceQuotasRequest, _abc.Awaitable[_workspace_pb2.GetKubernetesResourceQuotasResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.GetKubernetesResourceQuotasResponse]: ...
 
-    @abc.abstractmethod
     def GetProject(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.GetProjectRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.GetProjectResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.GetProjectResponse]]: ...
+        request: _project_pb2.GetProjectRequest,
+        context: _aio.ServicerContext[_project_pb2.GetProjectRequest, _abc.Awaitable[_project_pb2.GetProjectResponse]],
+    ) -> _abc.Awaitable[_project_pb2.GetProjectResponse]: ...
 
-    @abc.abstractmethod
     def GetProjectByKey(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.GetProjectByKeyResponse]]: ...
+        request: _project_pb2.GetProjectByKeyRequest,
+        context: _aio.ServicerContext[_project_pb2.GetProjectByKeyRequest, _abc.Awaitable[_project_pb2.GetProjectByKeyResponse]],
+    ) -> _abc.Awaitable[_project_pb2.GetProjectByKeyResponse]: ...
 
-    @abc.abstractmethod
     def GetProjectColumns(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.GetProjectColumnsResponse]]: ...
+        request: _project_pb2.GetProjectColumnsRequest,
+        context: _aio.ServicerContext[_project_pb2.GetProjectColumnsRequest, _abc.Awaitable[_project_pb2.GetProjectColumnsResponse]],
+    ) -> _abc.Awaitable[_project_pb2.GetProjectColumnsResponse]: ...
 
-    @abc.abstractmethod
     def GetProjectNumericMetricsRange(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.GetProjectNumericMetricsRangeResponse]]: ...
+        request: _project_pb2.GetProjectNumericMetricsRangeRequest,
+        context: _aio.ServicerContext[_project_pb2.GetProjectNumericMetricsRangeRequest, _abc.Awaitable[_project_pb2.GetProjectNumericMetricsRangeResponse]],
+    ) -> _abc.Awaitable[_project_pb2.GetProjectNumericMetricsRangeResponse]: ...
 
-    @abc.abstractmethod
     def PostProject(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.PostProjectRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.PostProjectResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.PostProjectResponse]]: ...
+        request: _project_pb2.PostProjectRequest,
+        context: _aio.ServicerContext[_project_pb2.PostProjectRequest, _abc.Awaitable[_project_pb2.PostProjectResponse]],
+    ) -> _abc.Awaitable[_project_pb2.PostProjectResponse]: ...
 
-    @abc.abstractmethod
     def AddProjectNote(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.AddProjectNoteRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.AddProjectNoteResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.AddProjectNoteResponse]]: ...
+        request: _project_pb2.AddProjectNoteRequest,
+        context: _aio.ServicerContext[_project_pb2.AddProjectNoteRequest, _abc.Awaitable[_project_pb2.AddProjectNoteResponse]],
+    ) -> _abc.Awaitable[_project_pb2.AddProjectNoteResponse]: ...
 
-    @abc.abstractmethod
     def PutProjectNotes(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.PutProjectNotesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.PutProjectNotesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.PutProjectNotesResponse]]: ...
+        request: _project_pb2.PutProjectNotesRequest,
+        context: _aio.ServicerContext[_project_pb2.PutProjectNotesRequest, _abc.Awaitable[_project_pb2.PutProjectNotesResponse]],
+    ) -> _abc.Awaitable[_project_pb2.PutProjectNotesResponse]: ...
 
-    @abc.abstractmethod
     def PatchProject(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.PatchProjectRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.PatchProjectResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.PatchProjectResponse]]: ...
+        request: _project_pb2.PatchProjectRequest,
+        context: _aio.ServicerContext[_project_pb2.PatchProjectRequest, _abc.Awaitable[_project_pb2.PatchProjectResponse]],
+    ) -> _abc.Awaitable[_project_pb2.PatchProjectResponse]: ...
 
-    @abc.abstractmethod
     def DeleteProject(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.DeleteProjectRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.DeleteProjectResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.DeleteProjectResponse]]: ...
+        request: _project_pb2.DeleteProjectRequest,
+        context: _aio.ServicerContext[_project_pb2.DeleteProjectRequest, _abc.Awaitable[_project_pb2.DeleteProjectResponse]],
+    ) -> _abc.Awaitable[_project_pb2.DeleteProjectResponse]: ...
 
-    @abc.abstractmethod
     def ArchiveProject(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.ArchiveProjectRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.ArchiveProjectResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.ArchiveProjectResponse]]: ...
+        request: _project_pb2.ArchiveProjectRequest,
+        context: _aio.ServicerContext[_project_pb2.ArchiveProjectRequest, _abc.Awaitable[_project_pb2.ArchiveProjectResponse]],
+    ) -> _abc.Awaitable[_project_pb2.ArchiveProjectResponse]: ...
 
-    @abc.abstractmethod
     def UnarchiveProject(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.UnarchiveProjectResponse]]: ...
+        request: _project_pb2.UnarchiveProjectRequest,
+        context: _aio.ServicerContext[_project_pb2.UnarchiveProjectRequest, _abc.Awaitable[_project_pb2.UnarchiveProjectResponse]],
+    ) -> _abc.Awaitable[_project_pb2.UnarchiveProjectResponse]: ...
 
-    @abc.abstractmethod
     def MoveProject(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.MoveProjectRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.MoveProjectResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.MoveProjectResponse]]: ...
+        request: _project_pb2.MoveProjectRequest,
+        context: _aio.ServicerContext[_project_pb2.MoveProjectRequest, _abc.Awaitable[_project_pb2.MoveProjectResponse]],
+    ) -> _abc.Awaitable[_project_pb2.MoveProjectResponse]: ...
 
-    @abc.abstractmethod
     def MoveExperiment(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentResponse]]: ...
+        request: _experiment_pb2.MoveExperimentRequest,
+        context: _aio.ServicerContext[_experiment_pb2.MoveExperimentRequest, _abc.Awaitable[_experiment_pb2.MoveExperimentResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.MoveExperimentResponse]: ...
 
-    @abc.abstractmethod
     def MoveExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.MoveExperimentsResponse]]: ...
+        request: _experiment_pb2.MoveExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.MoveExperimentsRequest, _abc.Awaitable[_experiment_pb2.MoveExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.MoveExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def GetWebhooks(
         self,
-        request: shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.webhook_pb2.GetWebhooksResponse]]: ...
+        request: _webhook_pb2.GetWebhooksRequest,
+        context: _aio.ServicerContext[_webhook_pb2.GetWebhooksRequest, _abc.Awaitable[_webhook_pb2.GetWebhooksResponse]],
+    ) -> _abc.Awaitable[_webhook_pb2.GetWebhooksResponse]: ...
 
-    @abc.abstractmethod
     def PatchWebhook(
         self,
-        request: shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.webhook_pb2.PatchWebhookResponse]]: ...
+        request: _webhook_pb2.PatchWebhookRequest,
+        context: _aio.ServicerContext[_webhook_pb2.PatchWebhookRequest, _abc.Awaitable[_webhook_pb2.PatchWebhookResponse]],
+    ) -> _abc.Awaitable[_webhook_pb2.PatchWebhookResponse]: ...
 
-    @abc.abstractmethod
     def PostWebhook(
         self,
-        request: shipway_proto.determined.api.v1.webhook_pb2.PostWebhookRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.webhook_pb2.PostWebhookResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.webhook_pb2.PostWebhookResponse]]: ...
+        request: _webhook_pb2.PostWebhookRequest,
+        context: _aio.ServicerContext[_webhook_pb2.PostWebhookRequest, _abc.Awaitable[_webhook_pb2.PostWebhookResponse]],
+    ) -> _abc.Awaitable[_webhook_pb2.PostWebhookResponse]: ...
 
-    @abc.abstractmethod
     def DeleteWebhook(
         self,
-        request: shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.webhook_pb2.DeleteWebhookResponse]]: ...
+        request: _webhook_pb2.DeleteWebhookRequest,
+        context: _aio.ServicerContext[_webhook_pb2.DeleteWebhookRequest, _abc.Awaitable[_webhook_pb2.DeleteWebhookResponse]],
+    ) -> _abc.Awaitable[_webhook_pb2.DeleteWebhookResponse]: ...
 
-    @abc.abstractmethod
     def TestWebhook(
         self,
-        request: shipway_proto.determined.api.v1.webhook_pb2.TestWebhookRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.webhook_pb2.TestWebhookResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.webhook_pb2.TestWebhookResponse]]: ...
+        request: _webhook_pb2.TestWebhookRequest,
+        context: _aio.ServicerContext[_webhook_pb2.TestWebhookRequest, _abc.Awaitable[_webhook_pb2.TestWebhookResponse]],
+    ) -> _abc.Awaitable[_webhook_pb2.TestWebhookResponse]: ...
 
-    @abc.abstractmethod
     def PostWebhookEventData(
         self,
-        request: shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.webhook_pb2.PostWebhookEventDataResponse]]: ...
+        request: _webhook_pb2.PostWebhookEventDataRequest,
+        context: _aio.ServicerContext[_webhook_pb2.PostWebhookEventDataRequest, _abc.Awaitable[_webhook_pb2.PostWebhookEventDataResponse]],
+    ) -> _abc.Awaitable[_webhook_pb2.PostWebhookEventDataResponse]: ...
 
-    @abc.abstractmethod
     def GetGroup(
         self,
-        request: shipway_proto.determined.api.v1.group_pb2.GetGroupRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.group_pb2.GetGroupResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.group_pb2.GetGroupResponse]]: ...
+        request: _group_pb2.GetGroupRequest,
+        context: _aio.ServicerContext[_group_pb2.GetGroupRequest, _abc.Awaitable[_group_pb2.GetGroupResponse]],
+    ) -> _abc.Awaitable[_group_pb2.GetGroupResponse]: ...
 
-    @abc.abstractmethod
     def GetGroups(
         self,
-        request: shipway_proto.determined.api.v1.group_pb2.GetGroupsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.group_pb2.GetGroupsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.group_pb2.GetGroupsResponse]]: ...
+        request: _group_pb2.GetGroupsRequest,
+        context: _aio.ServicerContext[_group_pb2.GetGroupsRequest, _abc.Awaitable[_group_pb2.GetGroupsResponse]],
+    ) -> _abc.Awaitable[_group_pb2.GetGroupsResponse]: ...
 
-    @abc.abstractmethod
     def CreateGroup(
         self,
-        request: shipway_proto.determined.api.v1.group_pb2.CreateGroupRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.group_pb2.CreateGroupResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.group_pb2.CreateGroupResponse]]: ...
+        request: _group_pb2.CreateGroupRequest,
+        context: _aio.ServicerContext[_group_pb2.CreateGroupRequest, _abc.Awaitable[_group_pb2.CreateGroupResponse]],
+    ) -> _abc.Awaitable[_group_pb2.CreateGroupResponse]: ...
 
-    @abc.abstractmethod
     def UpdateGroup(
         self,
-        request: shipway_proto.determined.api.v1.group_pb2.UpdateGroupRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.group_pb2.UpdateGroupResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.group_pb2.UpdateGroupResponse]]: ...
+        request: _group_pb2.UpdateGroupRequest,
+        context: _aio.ServicerContext[_group_pb2.UpdateGroupRequest, _abc.Awaitable[_group_pb2.UpdateGroupResponse]],
+    ) -> _abc.Awaitable[_group_pb2.UpdateGroupResponse]: ...
 
-    @abc.abstractmethod
     def DeleteGroup(
         self,
-        request: shipway_proto.determined.api.v1.group_pb2.DeleteGroupRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.group_pb2.DeleteGroupResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.group_pb2.DeleteGroupResponse]]: ...
+        request: _group_pb2.DeleteGroupRequest,
+        context: _aio.ServicerContext[_group_pb2.DeleteGroupRequest, _abc.Awaitable[_group_pb2.DeleteGroupResponse]],
+    ) -> _abc.Awaitable[_group_pb2.DeleteGroupResponse]: ...
 
-    @abc.abstractmethod
     def GetPermissionsSummary(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.GetPermissionsSummaryResponse]]: ...
+        request: _rbac_pb2.GetPermissionsSummaryRequest,
+        context: _aio.ServicerContext[_rbac_pb2.GetPermissionsSummaryRequest, _abc.Awaitable[_rbac_pb2.GetPermissionsSummaryResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.GetPermissionsSummaryResponse]: ...
 
-    @abc.abstractmethod
     def GetGroupsAndUsersAssignedToWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse]]: ...
+        request: _rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest,
+        context: _aio.ServicerContext[_rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceRequest, _abc.Awaitable[_rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.GetGroupsAndUsersAssignedToWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def GetRolesByID(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.GetRolesByIDResponse]]: ...
+        request: _rbac_pb2.GetRolesByIDRequest,
+        context: _aio.ServicerContext[_rbac_pb2.GetRolesByIDRequest, _abc.Awaitable[_rbac_pb2.GetRolesByIDResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.GetRolesByIDResponse]: ...
 
-    @abc.abstractmethod
     def GetRolesAssignedToUser(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToUserResponse]]: ...
+        request: _rbac_pb2.GetRolesAssignedToUserRequest,
+        context: _aio.ServicerContext[_rbac_pb2.GetRolesAssignedToUserRequest, _abc.Awaitable[_rbac_pb2.GetRolesAssignedToUserResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.GetRolesAssignedToUserResponse]: ...
 
-    @abc.abstractmethod
     def GetRolesAssignedToGroup(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.GetRolesAssignedToGroupResponse]]: ...
+        request: _rbac_pb2.GetRolesAssignedToGroupRequest,
+        context: _aio.ServicerContext[_rbac_pb2.GetRolesAssignedToGroupRequest, _abc.Awaitable[_rbac_pb2.GetRolesAssignedToGroupResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.GetRolesAssignedToGroupResponse]: ...
 
-    @abc.abstractmethod
     def SearchRolesAssignableToScope(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.SearchRolesAssignableToScopeResponse]]: ...
+        request: _rbac_pb2.SearchRolesAssignableToScopeRequest,
+        context: _aio.ServicerContext[_rbac_pb2.SearchRolesAssignableToScopeRequest, _abc.Awaitable[_rbac_pb2.SearchRolesAssignableToScopeResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.SearchRolesAssignableToScopeResponse]: ...
 
-    @abc.abstractmethod
     def ListRoles(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.ListRolesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.ListRolesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.ListRolesResponse]]: ...
+        request: _rbac_pb2.ListRolesRequest,
+        context: _aio.ServicerContext[_rbac_pb2.ListRolesRequest, _abc.Awaitable[_rbac_pb2.ListRolesResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.ListRolesResponse]: ...
 
-    @abc.abstractmethod
     def AssignRoles(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.AssignRolesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.AssignRolesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.AssignRolesResponse]]: ...
+        request: _rbac_pb2.AssignRolesRequest,
+        context: _aio.ServicerContext[_rbac_pb2.AssignRolesRequest, _abc.Awaitable[_rbac_pb2.AssignRolesResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.AssignRolesResponse]: ...
 
-    @abc.abstractmethod
     def RemoveAssignments(
         self,
-        request: shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.rbac_pb2.RemoveAssignmentsResponse]]: ...
+        request: _rbac_pb2.RemoveAssignmentsRequest,
+        context: _aio.ServicerContext[_rbac_pb2.RemoveAssignmentsRequest, _abc.Awaitable[_rbac_pb2.RemoveAssignmentsResponse]],
+    ) -> _abc.Awaitable[_rbac_pb2.RemoveAssignmentsResponse]: ...
 
-    @abc.abstractmethod
     def PostUserActivity(
         self,
-        request: shipway_proto.determined.api.v1.user_pb2.PostUserActivityRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.user_pb2.PostUserActivityResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.user_pb2.PostUserActivityResponse]]: ...
+        request: _user_pb2.PostUserActivityRequest,
+        context: _aio.ServicerContext[_user_pb2.PostUserActivityRequest, _abc.Awaitable[_user_pb2.PostUserActivityResponse]],
+    ) -> _abc.Awaitable[_user_pb2.PostUserActivityResponse]: ...
 
-    @abc.abstractmethod
     def GetProjectsByUserActivity(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.GetProjectsByUserActivityResponse]]: ...
+        request: _project_pb2.GetProjectsByUserActivityRequest,
+        context: _aio.ServicerContext[_project_pb2.GetProjectsByUserActivityRequest, _abc.Awaitable[_project_pb2.GetProjectsByUserActivityResponse]],
+    ) -> _abc.Awaitable[_project_pb2.GetProjectsByUserActivityResponse]: ...
 
-    @abc.abstractmethod
     def SearchExperiments(
         self,
-        request: shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.experiment_pb2.SearchExperimentsResponse]]: ...
+        request: _experiment_pb2.SearchExperimentsRequest,
+        context: _aio.ServicerContext[_experiment_pb2.SearchExperimentsRequest, _abc.Awaitable[_experiment_pb2.SearchExperimentsResponse]],
+    ) -> _abc.Awaitable[_experiment_pb2.SearchExperimentsResponse]: ...
 
-    @abc.abstractmethod
     def BindRPToWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.resourcepool_pb2.BindRPToWorkspaceResponse]]: ...
+        request: _resourcepool_pb2.BindRPToWorkspaceRequest,
+        context: _aio.ServicerContext[_resourcepool_pb2.BindRPToWorkspaceRequest, _abc.Awaitable[_resourcepool_pb2.BindRPToWorkspaceResponse]],
+    ) -> _abc.Awaitable[_resourcepool_pb2.BindRPToWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def UnbindRPFromWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.resourcepool_pb2.UnbindRPFromWorkspaceResponse]]: ...
+        request: _resourcepool_pb2.UnbindRPFromWorkspaceRequest,
+        context: _aio.ServicerContext[_resourcepool_pb2.UnbindRPFromWorkspaceRequest, _abc.Awaitable[_resourcepool_pb2.UnbindRPFromWorkspaceResponse]],
+    ) -> _abc.Awaitable[_resourcepool_pb2.UnbindRPFromWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def OverwriteRPWorkspaceBindings(
         self,
-        request: shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse]]: ...
+        request: _resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest,
+        context: _aio.ServicerContext[_resourcepool_pb2.OverwriteRPWorkspaceBindingsRequest, _abc.Awaitable[_resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse]],
+    ) -> _abc.Awaitable[_resourcepool_pb2.OverwriteRPWorkspaceBindingsResponse]: ...
 
-    @abc.abstractmethod
     def ListRPsBoundToWorkspace(
         self,
-        request: shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.workspace_pb2.ListRPsBoundToWorkspaceResponse]]: ...
+        request: _workspace_pb2.ListRPsBoundToWorkspaceRequest,
+        context: _aio.ServicerContext[_workspace_pb2.ListRPsBoundToWorkspaceRequest, _abc.Awaitable[_workspace_pb2.ListRPsBoundToWorkspaceResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.ListRPsBoundToWorkspaceResponse]: ...
 
-    @abc.abstractmethod
     def ListWorkspacesBoundToRP(
         self,
-        request: shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.resourcepool_pb2.ListWorkspacesBoundToRPResponse]]: ...
+        request: _resourcepool_pb2.ListWorkspacesBoundToRPRequest,
+        context: _aio.ServicerContext[_resourcepool_pb2.ListWorkspacesBoundToRPRequest, _abc.Awaitable[_resourcepool_pb2.ListWorkspacesBoundToRPResponse]],
+    ) -> _abc.Awaitable[_resourcepool_pb2.ListWorkspacesBoundToRPResponse]: ...
 
-    @abc.abstractmethod
     def GetGenericTaskConfig(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.GetGenericTaskConfigResponse]]: ...
+        request: _task_pb2.GetGenericTaskConfigRequest,
+        context: _aio.ServicerContext[_task_pb2.GetGenericTaskConfigRequest, _abc.Awaitable[_task_pb2.GetGenericTaskConfigResponse]],
+    ) -> _abc.Awaitable[_task_pb2.GetGenericTaskConfigResponse]: ...
 
-    @abc.abstractmethod
     def KillGenericTask(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.KillGenericTaskRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.KillGenericTaskResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.KillGenericTaskResponse]]: ...
+        request: _task_pb2.KillGenericTaskRequest,
+        context: _aio.ServicerContext[_task_pb2.KillGenericTaskRequest, _abc.Awaitable[_task_pb2.KillGenericTaskResponse]],
+    ) -> _abc.Awaitable[_task_pb2.KillGenericTaskResponse]: ...
 
-    @abc.abstractmethod
     def PauseGenericTask(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.PauseGenericTaskResponse]]: ...
+        request: _task_pb2.PauseGenericTaskRequest,
+        context: _aio.ServicerContext[_task_pb2.PauseGenericTaskRequest, _abc.Awaitable[_task_pb2.PauseGenericTaskResponse]],
+    ) -> _abc.Awaitable[_task_pb2.PauseGenericTaskResponse]: ...
 
-    @abc.abstractmethod
     def UnpauseGenericTask(
         self,
-        request: shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.task_pb2.UnpauseGenericTaskResponse]]: ...
+        request: _task_pb2.UnpauseGenericTaskRequest,
+        context: _aio.ServicerContext[_task_pb2.UnpauseGenericTaskRequest, _abc.Awaitable[_task_pb2.UnpauseGenericTaskResponse]],
+    ) -> _abc.Awaitable[_task_pb2.UnpauseGenericTaskResponse]: ...
 
-    @abc.abstractmethod
     def SearchRuns(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.SearchRunsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.SearchRunsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.SearchRunsResponse]]: ...
+        request: _run_pb2.SearchRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.SearchRunsRequest, _abc.Awaitable[_run_pb2.SearchRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.SearchRunsResponse]: ...
 
-    @abc.abstractmethod
     def MoveRuns(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.MoveRunsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.MoveRunsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.MoveRunsResponse]]: ...
+        request: _run_pb2.MoveRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.MoveRunsRequest, _abc.Awaitable[_run_pb2.MoveRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.MoveRunsResponse]: ...
 
-    @abc.abstractmethod
     def KillRuns(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.KillRunsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.KillRunsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.KillRunsResponse]]: ...
+        request: _run_pb2.KillRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.KillRunsRequest, _abc.Awaitable[_run_pb2.KillRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.KillRunsResponse]: ...
 
-    @abc.abstractmethod
     def DeleteRuns(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.DeleteRunsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.DeleteRunsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.DeleteRunsResponse]]: ...
+        request: _run_pb2.DeleteRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.DeleteRunsRequest, _abc.Awaitable[_run_pb2.DeleteRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.DeleteRunsResponse]: ...
 
-    @abc.abstractmethod
     def ArchiveRuns(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.ArchiveRunsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.ArchiveRunsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.ArchiveRunsResponse]]: ...
+        request: _run_pb2.ArchiveRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.ArchiveRunsRequest, _abc.Awaitable[_run_pb2.ArchiveRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.ArchiveRunsResponse]: ...
 
-    @abc.abstractmethod
     def UnarchiveRuns(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.UnarchiveRunsResponse]]: ...
+        request: _run_pb2.UnarchiveRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.UnarchiveRunsRequest, _abc.Awaitable[_run_pb2.UnarchiveRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.UnarchiveRunsResponse]: ...
 
-    @abc.abstractmethod
     def PauseRuns(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.PauseRunsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.PauseRunsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.PauseRunsResponse]]: ...
+        request: _run_pb2.PauseRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.PauseRunsRequest, _abc.Awaitable[_run_pb2.PauseRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.PauseRunsResponse]: ...
 
-    @abc.abstractmethod
     def ResumeRuns(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.ResumeRunsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.ResumeRunsResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.ResumeRunsResponse]]: ...
+        request: _run_pb2.ResumeRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.ResumeRunsRequest, _abc.Awaitable[_run_pb2.ResumeRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.ResumeRunsResponse]: ...
 
-    @abc.abstractmethod
     def GetRunMetadata(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.GetRunMetadataRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.GetRunMetadataResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.GetRunMetadataResponse]]: ...
+        request: _run_pb2.GetRunMetadataRequest,
+        context: _aio.ServicerContext[_run_pb2.GetRunMetadataRequest, _abc.Awaitable[_run_pb2.GetRunMetadataResponse]],
+    ) -> _abc.Awaitable[_run_pb2.GetRunMetadataResponse]: ...
 
-    @abc.abstractmethod
     def PostRunMetadata(
         self,
-        request: shipway_proto.determined.api.v1.run_pb2.PostRunMetadataRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.run_pb2.PostRunMetadataResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.run_pb2.PostRunMetadataResponse]]: ...
+        request: _run_pb2.PostRunMetadataRequest,
+        context: _aio.ServicerContext[_run_pb2.PostRunMetadataRequest, _abc.Awaitable[_run_pb2.PostRunMetadataResponse]],
+    ) -> _abc.Awaitable[_run_pb2.PostRunMetadataResponse]: ...
 
-    @abc.abstractmethod
     def GetMetadataValues(
         self,
-        request: shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.project_pb2.GetMetadataValuesResponse]]: ...
+        request: _project_pb2.GetMetadataValuesRequest,
+        context: _aio.ServicerContext[_project_pb2.GetMetadataValuesRequest, _abc.Awaitable[_project_pb2.GetMetadataValuesResponse]],
+    ) -> _abc.Awaitable[_project_pb2.GetMetadataValuesResponse]: ...
 
-    @abc.abstractmethod
     def PutWorkspaceConfigPolicies(
         self,
-        request: shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.config_policies_pb2.PutWorkspaceConfigPoliciesResponse]]: ...
+        request: _config_policies_pb2.PutWorkspaceConfigPoliciesRequest,
+        context: _aio.ServicerContext[_config_policies_pb2.PutWorkspaceConfigPoliciesRequest, _abc.Awaitable[_config_policies_pb2.PutWorkspaceConfigPoliciesResponse]],
+    ) -> _abc.Awaitable[_config_policies_pb2.PutWorkspaceConfigPoliciesResponse]: ...
 
-    @abc.abstractmethod
     def PutGlobalConfigPolicies(
         self,
-        request: shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.config_policies_pb2.PutGlobalConfigPoliciesResponse]]: ...
+        request: _config_policies_pb2.PutGlobalConfigPoliciesRequest,
+        context: _aio.ServicerContext[_config_policies_pb2.PutGlobalConfigPoliciesRequest, _abc.Awaitable[_config_policies_pb2.PutGlobalConfigPoliciesResponse]],
+    ) -> _abc.Awaitable[_config_policies_pb2.PutGlobalConfigPoliciesResponse]: ...
 
-    @abc.abstractmethod
     def GetWorkspaceConfigPolicies(
         self,
-        request: shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.config_policies_pb2.GetWorkspaceConfigPoliciesResponse]]: ...
+        request: _config_policies_pb2.GetWorkspaceConfigPoliciesRequest,
+        context: _aio.ServicerContext[_config_policies_pb2.GetWorkspaceConfigPoliciesRequest, _abc.Awaitable[_config_policies_pb2.GetWorkspaceConfigPoliciesResponse]],
+    ) -> _abc.Awaitable[_config_policies_pb2.GetWorkspaceConfigPoliciesResponse]: ...
 
-    @abc.abstractmethod
     def GetGlobalConfigPolicies(
         self,
-        request: shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.config_policies_pb2.GetGlobalConfigPoliciesResponse]]: ...
+        request: _config_policies_pb2.GetGlobalConfigPoliciesRequest,
+        context: _aio.ServicerContext[_config_policies_pb2.GetGlobalConfigPoliciesRequest, _abc.Awaitable[_config_policies_pb2.GetGlobalConfigPoliciesResponse]],
+    ) -> _abc.Awaitable[_config_policies_pb2.GetGlobalConfigPoliciesResponse]: ...
 
-    @abc.abstractmethod
     def DeleteWorkspaceConfigPolicies(
         self,
-        request: shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse]]: ...
+        request: _config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest,
+        context: _aio.ServicerContext[_config_policies_pb2.DeleteWorkspaceConfigPoliciesRequest, _abc.Awaitable[_config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse]],
+    ) -> _abc.Awaitable[_config_policies_pb2.DeleteWorkspaceConfigPoliciesResponse]: ...
 
-    @abc.abstractmethod
     def DeleteGlobalConfigPolicies(
         self,
-        request: shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.config_policies_pb2.DeleteGlobalConfigPoliciesResponse]]: ...
+        request: _config_policies_pb2.DeleteGlobalConfigPoliciesRequest,
+        context: _aio.ServicerContext[_config_policies_pb2.DeleteGlobalConfigPoliciesRequest, _abc.Awaitable[_config_policies_pb2.DeleteGlobalConfigPoliciesResponse]],
+    ) -> _abc.Awaitable[_config_policies_pb2.DeleteGlobalConfigPoliciesResponse]: ...
 
-    @abc.abstractmethod
     def PostAccessToken(
         self,
-        request: shipway_proto.determined.api.v1.token_pb2.PostAccessTokenRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.token_pb2.PostAccessTokenResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.token_pb2.PostAccessTokenResponse]]: ...
+        request: _token_pb2.PostAccessTokenRequest,
+        context: _aio.ServicerContext[_token_pb2.PostAccessTokenRequest, _abc.Awaitable[_token_pb2.PostAccessTokenResponse]],
+    ) -> _abc.Awaitable[_token_pb2.PostAccessTokenResponse]: ...
 
-    @abc.abstractmethod
     def GetAccessTokens(
         self,
-        request: shipway_proto.determined.api.v1.token_pb2.GetAccessTokensRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.token_pb2.GetAccessTokensResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.token_pb2.GetAccessTokensResponse]]: ...
+        request: _token_pb2.GetAccessTokensRequest,
+        context: _aio.ServicerContext[_token_pb2.GetAccessTokensRequest, _abc.Awaitable[_token_pb2.GetAccessTokensResponse]],
+    ) -> _abc.Awaitable[_token_pb2.GetAccessTokensResponse]: ...
 
-    @abc.abstractmethod
     def PatchAccessToken(
         self,
-        request: shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenResponse, collections.abc.Awaitable[shipway_proto.determined.api.v1.token_pb2.PatchAccessTokenResponse]]: ...
+        request: _token_pb2.PatchAccessTokenRequest,
+        context: _aio.ServicerContext[_token_pb2.PatchAccessTokenRequest, _abc.Awaitable[_token_pb2.PatchAccessTokenResponse]],
+    ) -> _abc.Awaitable[_token_pb2.PatchAccessTokenResponse]: ...
 
-def add_DeterminedServicer_to_server(servicer: DeterminedServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_DeterminedServicer_to_server(servicer: DeterminedServicer, server: _aio.Server) -> None: ...

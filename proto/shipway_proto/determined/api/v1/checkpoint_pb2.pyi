@@ -3,209 +3,259 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import shipway_proto.determined.checkpoint.v1.checkpoint_pb2
-import shipway_proto.determined.trial.v1.trial_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2 as _checkpoint_pb2
+from shipway_proto.determined.trial.v1 import trial_pb2 as _trial_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetCheckpointRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetCheckpointRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINT_UUID_FIELD_NUMBER: builtins.int
-    checkpoint_uuid: builtins.str
+    CHECKPOINT_UUID_FIELD_NUMBER: _builtins.int
+    checkpoint_uuid: _builtins.str
     def __init__(
         self,
         *,
-        checkpoint_uuid: builtins.str = ...,
+        checkpoint_uuid: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_uuid", b"checkpoint_uuid"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_uuid", b"checkpoint_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCheckpointRequest: typing_extensions.TypeAlias = GetCheckpointRequest
+Global___GetCheckpointRequest: _TypeAlias = GetCheckpointRequest  # noqa: Y015
 
-@typing.final
-class GetCheckpointResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetCheckpointResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINT_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoint(self) -> shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint: ...
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint(self) -> _checkpoint_pb2.Checkpoint: ...
     def __init__(
         self,
         *,
-        checkpoint: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint | None = ...,
+        checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCheckpointResponse: typing_extensions.TypeAlias = GetCheckpointResponse
+Global___GetCheckpointResponse: _TypeAlias = GetCheckpointResponse  # noqa: Y015
 
-@typing.final
-class PostCheckpointMetadataRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostCheckpointMetadataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINT_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoint(self) -> shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint: ...
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint(self) -> _checkpoint_pb2.Checkpoint: ...
     def __init__(
         self,
         *,
-        checkpoint: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint | None = ...,
+        checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostCheckpointMetadataRequest: typing_extensions.TypeAlias = PostCheckpointMetadataRequest
+Global___PostCheckpointMetadataRequest: _TypeAlias = PostCheckpointMetadataRequest  # noqa: Y015
 
-@typing.final
-class PostCheckpointMetadataResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostCheckpointMetadataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINT_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoint(self) -> shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint: ...
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint(self) -> _checkpoint_pb2.Checkpoint: ...
     def __init__(
         self,
         *,
-        checkpoint: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint | None = ...,
+        checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostCheckpointMetadataResponse: typing_extensions.TypeAlias = PostCheckpointMetadataResponse
+Global___PostCheckpointMetadataResponse: _TypeAlias = PostCheckpointMetadataResponse  # noqa: Y015
 
-@typing.final
-class CheckpointsRemoveFilesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CheckpointsRemoveFilesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINT_UUIDS_FIELD_NUMBER: builtins.int
-    CHECKPOINT_GLOBS_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoint_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def checkpoint_globs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    CHECKPOINT_UUIDS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_GLOBS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def checkpoint_globs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        checkpoint_uuids: collections.abc.Iterable[builtins.str] | None = ...,
-        checkpoint_globs: collections.abc.Iterable[builtins.str] | None = ...,
+        checkpoint_uuids: _abc.Iterable[_builtins.str] | None = ...,
+        checkpoint_globs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_globs", b"checkpoint_globs", "checkpoint_uuids", b"checkpoint_uuids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_globs", b"checkpoint_globs", "checkpoint_uuids", b"checkpoint_uuids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CheckpointsRemoveFilesRequest: typing_extensions.TypeAlias = CheckpointsRemoveFilesRequest
+Global___CheckpointsRemoveFilesRequest: _TypeAlias = CheckpointsRemoveFilesRequest  # noqa: Y015
 
-@typing.final
-class CheckpointsRemoveFilesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CheckpointsRemoveFilesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CheckpointsRemoveFilesResponse: typing_extensions.TypeAlias = CheckpointsRemoveFilesResponse
+Global___CheckpointsRemoveFilesResponse: _TypeAlias = CheckpointsRemoveFilesResponse  # noqa: Y015
 
-@typing.final
-class PatchCheckpointsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchCheckpointsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINTS_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.PatchCheckpoint]: ...
-    def __init__(
-        self,
-        *,
-        checkpoints: collections.abc.Iterable[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.PatchCheckpoint] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints"]) -> None: ...
-
-Global___PatchCheckpointsRequest: typing_extensions.TypeAlias = PatchCheckpointsRequest
-
-@typing.final
-class PatchCheckpointsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___PatchCheckpointsResponse: typing_extensions.TypeAlias = PatchCheckpointsResponse
-
-@typing.final
-class DeleteCheckpointsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    CHECKPOINT_UUIDS_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoint_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.PatchCheckpoint]: ...
     def __init__(
         self,
         *,
-        checkpoint_uuids: collections.abc.Iterable[builtins.str] | None = ...,
+        checkpoints: _abc.Iterable[_checkpoint_pb2.PatchCheckpoint] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_uuids", b"checkpoint_uuids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteCheckpointsRequest: typing_extensions.TypeAlias = DeleteCheckpointsRequest
+Global___PatchCheckpointsRequest: _TypeAlias = PatchCheckpointsRequest  # noqa: Y015
 
-@typing.final
-class DeleteCheckpointsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchCheckpointsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteCheckpointsResponse: typing_extensions.TypeAlias = DeleteCheckpointsResponse
+Global___PatchCheckpointsResponse: _TypeAlias = PatchCheckpointsResponse  # noqa: Y015
 
-@typing.final
-class GetTrialMetricsByCheckpointRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteCheckpointsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINT_UUID_FIELD_NUMBER: builtins.int
-    TRIAL_SOURCE_INFO_TYPE_FIELD_NUMBER: builtins.int
-    METRIC_GROUP_FIELD_NUMBER: builtins.int
-    checkpoint_uuid: builtins.str
-    trial_source_info_type: shipway_proto.determined.trial.v1.trial_pb2.TrialSourceInfoType.ValueType
-    metric_group: builtins.str
-    def __init__(
-        self,
-        *,
-        checkpoint_uuid: builtins.str = ...,
-        trial_source_info_type: shipway_proto.determined.trial.v1.trial_pb2.TrialSourceInfoType.ValueType | None = ...,
-        metric_group: builtins.str | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_metric_group", b"_metric_group", "_trial_source_info_type", b"_trial_source_info_type", "metric_group", b"metric_group", "trial_source_info_type", b"trial_source_info_type"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_metric_group", b"_metric_group", "_trial_source_info_type", b"_trial_source_info_type", "checkpoint_uuid", b"checkpoint_uuid", "metric_group", b"metric_group", "trial_source_info_type", b"trial_source_info_type"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_metric_group", b"_metric_group"]) -> typing.Literal["metric_group"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_trial_source_info_type", b"_trial_source_info_type"]) -> typing.Literal["trial_source_info_type"] | None: ...
-
-Global___GetTrialMetricsByCheckpointRequest: typing_extensions.TypeAlias = GetTrialMetricsByCheckpointRequest
-
-@typing.final
-class GetTrialMetricsByCheckpointResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport]: ...
+    CHECKPOINT_UUIDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        metrics: collections.abc.Iterable[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport] | None = ...,
+        checkpoint_uuids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metrics", b"metrics"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_uuids", b"checkpoint_uuids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialMetricsByCheckpointResponse: typing_extensions.TypeAlias = GetTrialMetricsByCheckpointResponse
+Global___DeleteCheckpointsRequest: _TypeAlias = DeleteCheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class DeleteCheckpointsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCheckpointsResponse: _TypeAlias = DeleteCheckpointsResponse  # noqa: Y015
+
+@_typing.final
+class GetTrialMetricsByCheckpointRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_UUID_FIELD_NUMBER: _builtins.int
+    TRIAL_SOURCE_INFO_TYPE_FIELD_NUMBER: _builtins.int
+    METRIC_GROUP_FIELD_NUMBER: _builtins.int
+    checkpoint_uuid: _builtins.str
+    trial_source_info_type: _trial_pb2.TrialSourceInfoType.ValueType
+    metric_group: _builtins.str
+    def __init__(
+        self,
+        *,
+        checkpoint_uuid: _builtins.str = ...,
+        trial_source_info_type: _trial_pb2.TrialSourceInfoType.ValueType | None = ...,
+        metric_group: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_metric_group", b"_metric_group", "_trial_source_info_type", b"_trial_source_info_type", "metric_group", b"metric_group", "trial_source_info_type", b"trial_source_info_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_metric_group", b"_metric_group", "_trial_source_info_type", b"_trial_source_info_type", "checkpoint_uuid", b"checkpoint_uuid", "metric_group", b"metric_group", "trial_source_info_type", b"trial_source_info_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__metric_group: _TypeAlias = _typing.Literal["metric_group"]  # noqa: Y015
+    _WhichOneofArgType__metric_group: _TypeAlias = _typing.Literal["_metric_group", b"_metric_group"]  # noqa: Y015
+    _WhichOneofReturnType__trial_source_info_type: _TypeAlias = _typing.Literal["trial_source_info_type"]  # noqa: Y015
+    _WhichOneofArgType__trial_source_info_type: _TypeAlias = _typing.Literal["_trial_source_info_type", b"_trial_source_info_type"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metric_group) -> _WhichOneofReturnType__metric_group | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trial_source_info_type) -> _WhichOneofReturnType__trial_source_info_type | None: ...
+
+Global___GetTrialMetricsByCheckpointRequest: _TypeAlias = GetTrialMetricsByCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class GetTrialMetricsByCheckpointResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.MetricsReport]: ...
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[_trial_pb2.MetricsReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrialMetricsByCheckpointResponse: _TypeAlias = GetTrialMetricsByCheckpointResponse  # noqa: Y015

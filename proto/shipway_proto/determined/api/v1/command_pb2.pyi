@@ -3,32 +3,32 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.command.v1.command_pb2
-import shipway_proto.determined.util.v1.util_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.command.v1 import command_pb2 as _command_pb2
+from shipway_proto.determined.util.v1 import util_pb2 as _util_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _LaunchWarning:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _LaunchWarningEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LaunchWarning.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _LaunchWarningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LaunchWarning.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     LAUNCH_WARNING_UNSPECIFIED: _LaunchWarning.ValueType  # 0
     LAUNCH_WARNING_CURRENT_SLOTS_EXCEEDED: _LaunchWarning.ValueType  # 1
 
@@ -36,18 +36,18 @@ class LaunchWarning(_LaunchWarning, metaclass=_LaunchWarningEnumTypeWrapper): ..
 
 LAUNCH_WARNING_UNSPECIFIED: LaunchWarning.ValueType  # 0
 LAUNCH_WARNING_CURRENT_SLOTS_EXCEEDED: LaunchWarning.ValueType  # 1
-Global___LaunchWarning: typing_extensions.TypeAlias = LaunchWarning
+Global___LaunchWarning: _TypeAlias = LaunchWarning  # noqa: Y015
 
-@typing.final
-class GetCommandsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetCommandsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetCommandsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetCommandsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetCommandsRequest._SortBy.ValueType  # 0
         SORT_BY_ID: GetCommandsRequest._SortBy.ValueType  # 1
         SORT_BY_DESCRIPTION: GetCommandsRequest._SortBy.ValueType  # 2
@@ -61,212 +61,246 @@ class GetCommandsRequest(google.protobuf.message.Message):
     SORT_BY_START_TIME: GetCommandsRequest.SortBy.ValueType  # 4
     SORT_BY_WORKSPACE_ID: GetCommandsRequest.SortBy.ValueType  # 5
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetCommandsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    workspace_id: builtins.int
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    workspace_id: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetCommandsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        workspace_id: builtins.int = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCommandsRequest: typing_extensions.TypeAlias = GetCommandsRequest
+Global___GetCommandsRequest: _TypeAlias = GetCommandsRequest  # noqa: Y015
 
-@typing.final
-class GetCommandsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetCommandsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMANDS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def commands(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.command.v1.command_pb2.Command]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[_command_pb2.Command]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        commands: collections.abc.Iterable[shipway_proto.determined.command.v1.command_pb2.Command] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        commands: _abc.Iterable[_command_pb2.Command] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["commands", b"commands", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCommandsResponse: typing_extensions.TypeAlias = GetCommandsResponse
+Global___GetCommandsResponse: _TypeAlias = GetCommandsResponse  # noqa: Y015
 
-@typing.final
-class GetCommandRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetCommandRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMAND_ID_FIELD_NUMBER: builtins.int
-    command_id: builtins.str
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
     def __init__(
         self,
         *,
-        command_id: builtins.str = ...,
+        command_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["command_id", b"command_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCommandRequest: typing_extensions.TypeAlias = GetCommandRequest
+Global___GetCommandRequest: _TypeAlias = GetCommandRequest  # noqa: Y015
 
-@typing.final
-class GetCommandResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetCommandResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMAND_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    @property
-    def command(self) -> shipway_proto.determined.command.v1.command_pb2.Command: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    COMMAND_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def command(self) -> _command_pb2.Command: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        command: shipway_proto.determined.command.v1.command_pb2.Command | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
+        command: _command_pb2.Command | None = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command", "config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "config", b"config"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "config", b"config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCommandResponse: typing_extensions.TypeAlias = GetCommandResponse
+Global___GetCommandResponse: _TypeAlias = GetCommandResponse  # noqa: Y015
 
-@typing.final
-class KillCommandRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillCommandRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMAND_ID_FIELD_NUMBER: builtins.int
-    command_id: builtins.str
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
     def __init__(
         self,
         *,
-        command_id: builtins.str = ...,
+        command_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["command_id", b"command_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillCommandRequest: typing_extensions.TypeAlias = KillCommandRequest
+Global___KillCommandRequest: _TypeAlias = KillCommandRequest  # noqa: Y015
 
-@typing.final
-class KillCommandResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillCommandResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMAND_FIELD_NUMBER: builtins.int
-    @property
-    def command(self) -> shipway_proto.determined.command.v1.command_pb2.Command: ...
+    COMMAND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def command(self) -> _command_pb2.Command: ...
     def __init__(
         self,
         *,
-        command: shipway_proto.determined.command.v1.command_pb2.Command | None = ...,
+        command: _command_pb2.Command | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillCommandResponse: typing_extensions.TypeAlias = KillCommandResponse
+Global___KillCommandResponse: _TypeAlias = KillCommandResponse  # noqa: Y015
 
-@typing.final
-class SetCommandPriorityRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetCommandPriorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMAND_ID_FIELD_NUMBER: builtins.int
-    PRIORITY_FIELD_NUMBER: builtins.int
-    command_id: builtins.str
-    priority: builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    priority: _builtins.int
     def __init__(
         self,
         *,
-        command_id: builtins.str = ...,
-        priority: builtins.int = ...,
+        command_id: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["command_id", b"command_id", "priority", b"priority"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "priority", b"priority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetCommandPriorityRequest: typing_extensions.TypeAlias = SetCommandPriorityRequest
+Global___SetCommandPriorityRequest: _TypeAlias = SetCommandPriorityRequest  # noqa: Y015
 
-@typing.final
-class SetCommandPriorityResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetCommandPriorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMAND_FIELD_NUMBER: builtins.int
-    @property
-    def command(self) -> shipway_proto.determined.command.v1.command_pb2.Command: ...
+    COMMAND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def command(self) -> _command_pb2.Command: ...
     def __init__(
         self,
         *,
-        command: shipway_proto.determined.command.v1.command_pb2.Command | None = ...,
+        command: _command_pb2.Command | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetCommandPriorityResponse: typing_extensions.TypeAlias = SetCommandPriorityResponse
+Global___SetCommandPriorityResponse: _TypeAlias = SetCommandPriorityResponse  # noqa: Y015
 
-@typing.final
-class LaunchCommandRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LaunchCommandRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: builtins.int
-    TEMPLATE_NAME_FIELD_NUMBER: builtins.int
-    FILES_FIELD_NUMBER: builtins.int
-    DATA_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    template_name: builtins.str
-    data: builtins.bytes
-    workspace_id: builtins.int
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.util.v1.util_pb2.File]: ...
+    CONFIG_FIELD_NUMBER: _builtins.int
+    TEMPLATE_NAME_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    template_name: _builtins.str
+    data: _builtins.bytes
+    workspace_id: _builtins.int
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_util_pb2.File]: ...
     def __init__(
         self,
         *,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        template_name: builtins.str = ...,
-        files: collections.abc.Iterable[shipway_proto.determined.util.v1.util_pb2.File] | None = ...,
-        data: builtins.bytes = ...,
-        workspace_id: builtins.int = ...,
+        config: _struct_pb2.Struct | None = ...,
+        template_name: _builtins.str = ...,
+        files: _abc.Iterable[_util_pb2.File] | None = ...,
+        data: _builtins.bytes = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "data", b"data", "files", b"files", "template_name", b"template_name", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "data", b"data", "files", b"files", "template_name", b"template_name", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchCommandRequest: typing_extensions.TypeAlias = LaunchCommandRequest
+Global___LaunchCommandRequest: _TypeAlias = LaunchCommandRequest  # noqa: Y015
 
-@typing.final
-class LaunchCommandResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LaunchCommandResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMAND_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    WARNINGS_FIELD_NUMBER: builtins.int
-    @property
-    def command(self) -> shipway_proto.determined.command.v1.command_pb2.Command: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___LaunchWarning.ValueType]: ...
+    COMMAND_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def command(self) -> _command_pb2.Command: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[Global___LaunchWarning.ValueType]: ...
     def __init__(
         self,
         *,
-        command: shipway_proto.determined.command.v1.command_pb2.Command | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        warnings: collections.abc.Iterable[Global___LaunchWarning.ValueType] | None = ...,
+        command: _command_pb2.Command | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        warnings: _abc.Iterable[Global___LaunchWarning.ValueType] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command", "config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "config", b"config", "warnings", b"warnings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "config", b"config", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchCommandResponse: typing_extensions.TypeAlias = LaunchCommandResponse
+Global___LaunchCommandResponse: _TypeAlias = LaunchCommandResponse  # noqa: Y015

@@ -3,209 +3,255 @@
 isort:skip_file
 """
 
-import builtins
-import google.protobuf.descriptor
-import google.protobuf.message
-import google.protobuf.struct_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class PutWorkspaceConfigPoliciesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutWorkspaceConfigPoliciesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    WORKLOAD_TYPE_FIELD_NUMBER: builtins.int
-    CONFIG_POLICIES_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
-    workload_type: builtins.str
-    config_policies: builtins.str
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    WORKLOAD_TYPE_FIELD_NUMBER: _builtins.int
+    CONFIG_POLICIES_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
+    workload_type: _builtins.str
+    config_policies: _builtins.str
     def __init__(
         self,
         *,
-        workspace_id: builtins.int = ...,
-        workload_type: builtins.str = ...,
-        config_policies: builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        workload_type: _builtins.str = ...,
+        config_policies: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["config_policies", b"config_policies", "workload_type", b"workload_type", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies", "workload_type", b"workload_type", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutWorkspaceConfigPoliciesRequest: typing_extensions.TypeAlias = PutWorkspaceConfigPoliciesRequest
+Global___PutWorkspaceConfigPoliciesRequest: _TypeAlias = PutWorkspaceConfigPoliciesRequest  # noqa: Y015
 
-@typing.final
-class PutWorkspaceConfigPoliciesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutWorkspaceConfigPoliciesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_POLICIES_FIELD_NUMBER: builtins.int
-    @property
-    def config_policies(self) -> google.protobuf.struct_pb2.Struct: ...
+    CONFIG_POLICIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config_policies(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        config_policies: google.protobuf.struct_pb2.Struct | None = ...,
+        config_policies: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config_policies", b"config_policies"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config_policies", b"config_policies"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutWorkspaceConfigPoliciesResponse: typing_extensions.TypeAlias = PutWorkspaceConfigPoliciesResponse
+Global___PutWorkspaceConfigPoliciesResponse: _TypeAlias = PutWorkspaceConfigPoliciesResponse  # noqa: Y015
 
-@typing.final
-class PutGlobalConfigPoliciesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutGlobalConfigPoliciesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKLOAD_TYPE_FIELD_NUMBER: builtins.int
-    CONFIG_POLICIES_FIELD_NUMBER: builtins.int
-    workload_type: builtins.str
-    config_policies: builtins.str
+    WORKLOAD_TYPE_FIELD_NUMBER: _builtins.int
+    CONFIG_POLICIES_FIELD_NUMBER: _builtins.int
+    workload_type: _builtins.str
+    config_policies: _builtins.str
     def __init__(
         self,
         *,
-        workload_type: builtins.str = ...,
-        config_policies: builtins.str = ...,
+        workload_type: _builtins.str = ...,
+        config_policies: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["config_policies", b"config_policies", "workload_type", b"workload_type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies", "workload_type", b"workload_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutGlobalConfigPoliciesRequest: typing_extensions.TypeAlias = PutGlobalConfigPoliciesRequest
+Global___PutGlobalConfigPoliciesRequest: _TypeAlias = PutGlobalConfigPoliciesRequest  # noqa: Y015
 
-@typing.final
-class PutGlobalConfigPoliciesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutGlobalConfigPoliciesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_POLICIES_FIELD_NUMBER: builtins.int
-    @property
-    def config_policies(self) -> google.protobuf.struct_pb2.Struct: ...
+    CONFIG_POLICIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config_policies(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        config_policies: google.protobuf.struct_pb2.Struct | None = ...,
+        config_policies: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config_policies", b"config_policies"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config_policies", b"config_policies"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutGlobalConfigPoliciesResponse: typing_extensions.TypeAlias = PutGlobalConfigPoliciesResponse
+Global___PutGlobalConfigPoliciesResponse: _TypeAlias = PutGlobalConfigPoliciesResponse  # noqa: Y015
 
-@typing.final
-class GetWorkspaceConfigPoliciesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspaceConfigPoliciesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    WORKLOAD_TYPE_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
-    workload_type: builtins.str
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    WORKLOAD_TYPE_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
+    workload_type: _builtins.str
     def __init__(
         self,
         *,
-        workspace_id: builtins.int = ...,
-        workload_type: builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        workload_type: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["workload_type", b"workload_type", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workload_type", b"workload_type", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWorkspaceConfigPoliciesRequest: typing_extensions.TypeAlias = GetWorkspaceConfigPoliciesRequest
+Global___GetWorkspaceConfigPoliciesRequest: _TypeAlias = GetWorkspaceConfigPoliciesRequest  # noqa: Y015
 
-@typing.final
-class GetWorkspaceConfigPoliciesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspaceConfigPoliciesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_POLICIES_FIELD_NUMBER: builtins.int
-    @property
-    def config_policies(self) -> google.protobuf.struct_pb2.Struct: ...
+    CONFIG_POLICIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config_policies(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        config_policies: google.protobuf.struct_pb2.Struct | None = ...,
+        config_policies: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config_policies", b"config_policies"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config_policies", b"config_policies"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWorkspaceConfigPoliciesResponse: typing_extensions.TypeAlias = GetWorkspaceConfigPoliciesResponse
+Global___GetWorkspaceConfigPoliciesResponse: _TypeAlias = GetWorkspaceConfigPoliciesResponse  # noqa: Y015
 
-@typing.final
-class GetGlobalConfigPoliciesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGlobalConfigPoliciesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKLOAD_TYPE_FIELD_NUMBER: builtins.int
-    workload_type: builtins.str
+    WORKLOAD_TYPE_FIELD_NUMBER: _builtins.int
+    workload_type: _builtins.str
     def __init__(
         self,
         *,
-        workload_type: builtins.str = ...,
+        workload_type: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["workload_type", b"workload_type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workload_type", b"workload_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGlobalConfigPoliciesRequest: typing_extensions.TypeAlias = GetGlobalConfigPoliciesRequest
+Global___GetGlobalConfigPoliciesRequest: _TypeAlias = GetGlobalConfigPoliciesRequest  # noqa: Y015
 
-@typing.final
-class GetGlobalConfigPoliciesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGlobalConfigPoliciesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_POLICIES_FIELD_NUMBER: builtins.int
-    @property
-    def config_policies(self) -> google.protobuf.struct_pb2.Struct: ...
+    CONFIG_POLICIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config_policies(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        config_policies: google.protobuf.struct_pb2.Struct | None = ...,
+        config_policies: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config_policies", b"config_policies"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config_policies", b"config_policies"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_policies", b"config_policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGlobalConfigPoliciesResponse: typing_extensions.TypeAlias = GetGlobalConfigPoliciesResponse
+Global___GetGlobalConfigPoliciesResponse: _TypeAlias = GetGlobalConfigPoliciesResponse  # noqa: Y015
 
-@typing.final
-class DeleteWorkspaceConfigPoliciesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteWorkspaceConfigPoliciesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    WORKLOAD_TYPE_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
-    workload_type: builtins.str
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    WORKLOAD_TYPE_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
+    workload_type: _builtins.str
     def __init__(
         self,
         *,
-        workspace_id: builtins.int = ...,
-        workload_type: builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        workload_type: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["workload_type", b"workload_type", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workload_type", b"workload_type", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteWorkspaceConfigPoliciesRequest: typing_extensions.TypeAlias = DeleteWorkspaceConfigPoliciesRequest
+Global___DeleteWorkspaceConfigPoliciesRequest: _TypeAlias = DeleteWorkspaceConfigPoliciesRequest  # noqa: Y015
 
-@typing.final
-class DeleteWorkspaceConfigPoliciesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteWorkspaceConfigPoliciesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteWorkspaceConfigPoliciesResponse: typing_extensions.TypeAlias = DeleteWorkspaceConfigPoliciesResponse
+Global___DeleteWorkspaceConfigPoliciesResponse: _TypeAlias = DeleteWorkspaceConfigPoliciesResponse  # noqa: Y015
 
-@typing.final
-class DeleteGlobalConfigPoliciesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteGlobalConfigPoliciesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKLOAD_TYPE_FIELD_NUMBER: builtins.int
-    workload_type: builtins.str
+    WORKLOAD_TYPE_FIELD_NUMBER: _builtins.int
+    workload_type: _builtins.str
     def __init__(
         self,
         *,
-        workload_type: builtins.str = ...,
+        workload_type: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["workload_type", b"workload_type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workload_type", b"workload_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteGlobalConfigPoliciesRequest: typing_extensions.TypeAlias = DeleteGlobalConfigPoliciesRequest
+Global___DeleteGlobalConfigPoliciesRequest: _TypeAlias = DeleteGlobalConfigPoliciesRequest  # noqa: Y015
 
-@typing.final
-class DeleteGlobalConfigPoliciesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteGlobalConfigPoliciesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteGlobalConfigPoliciesResponse: typing_extensions.TypeAlias = DeleteGlobalConfigPoliciesResponse
+Global___DeleteGlobalConfigPoliciesResponse: _TypeAlias = DeleteGlobalConfigPoliciesResponse  # noqa: Y015

@@ -3,41 +3,46 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import google.protobuf.wrappers_pb2
-import shipway_proto.determined.api.v1.command_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.checkpoint.v1.checkpoint_pb2
-import shipway_proto.determined.common.v1.common_pb2
-import shipway_proto.determined.experiment.v1.experiment_pb2
-import shipway_proto.determined.experiment.v1.searcher_pb2
-import shipway_proto.determined.job.v1.job_pb2
-import shipway_proto.determined.metric.v1.metric_pb2
-import shipway_proto.determined.trial.v1.trial_pb2
-import shipway_proto.determined.util.v1.util_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import command_pb2 as _command_pb2
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2 as _checkpoint_pb2
+from shipway_proto.determined.common.v1 import common_pb2 as _common_pb2
+from shipway_proto.determined.experiment.v1 import experiment_pb2 as _experiment_pb2
+from shipway_proto.determined.experiment.v1 import searcher_pb2 as _searcher_pb2
+from shipway_proto.determined.job.v1 import job_pb2 as _job_pb2
+from shipway_proto.determined.metric.v1 import metric_pb2 as _metric_pb2
+from shipway_proto.determined.trial.v1 import trial_pb2 as _trial_pb2
+from shipway_proto.determined.util.v1 import util_pb2 as _util_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _MetricType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _MetricTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MetricType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _MetricTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MetricType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     METRIC_TYPE_UNSPECIFIED: _MetricType.ValueType  # 0
     METRIC_TYPE_TRAINING: _MetricType.ValueType  # 1
     METRIC_TYPE_VALIDATION: _MetricType.ValueType  # 2
@@ -49,86 +54,97 @@ METRIC_TYPE_UNSPECIFIED: MetricType.ValueType  # 0
 METRIC_TYPE_TRAINING: MetricType.ValueType  # 1
 METRIC_TYPE_VALIDATION: MetricType.ValueType  # 2
 METRIC_TYPE_PROFILING: MetricType.ValueType  # 3
-Global___MetricType: typing_extensions.TypeAlias = MetricType
+Global___MetricType: _TypeAlias = MetricType  # noqa: Y015
 
-@typing.final
-class DataPoint(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DataPoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    BATCHES_FIELD_NUMBER: builtins.int
-    VALUES_FIELD_NUMBER: builtins.int
-    TIME_FIELD_NUMBER: builtins.int
-    EPOCH_FIELD_NUMBER: builtins.int
-    batches: builtins.int
-    epoch: builtins.float
-    @property
-    def values(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    BATCHES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    batches: _builtins.int
+    epoch: _builtins.float
+    @_builtins.property
+    def values(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        batches: builtins.int = ...,
-        values: google.protobuf.struct_pb2.Struct | None = ...,
-        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        epoch: builtins.float | None = ...,
+        batches: _builtins.int = ...,
+        values: _struct_pb2.Struct | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        epoch: _builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_epoch", b"_epoch", "epoch", b"epoch", "time", b"time", "values", b"values"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_epoch", b"_epoch", "batches", b"batches", "epoch", b"epoch", "time", b"time", "values", b"values"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_epoch", b"_epoch"]) -> typing.Literal["epoch"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "epoch", b"epoch", "time", b"time", "values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "batches", b"batches", "epoch", b"epoch", "time", b"time", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__epoch: _TypeAlias = _typing.Literal["epoch"]  # noqa: Y015
+    _WhichOneofArgType__epoch: _TypeAlias = _typing.Literal["_epoch", b"_epoch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epoch) -> _WhichOneofReturnType__epoch | None: ...
 
-Global___DataPoint: typing_extensions.TypeAlias = DataPoint
+Global___DataPoint: _TypeAlias = DataPoint  # noqa: Y015
 
-@typing.final
-class GetExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentRequest: typing_extensions.TypeAlias = GetExperimentRequest
+Global___GetExperimentRequest: _TypeAlias = GetExperimentRequest  # noqa: Y015
 
-@typing.final
-class GetExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_FIELD_NUMBER: builtins.int
-    JOB_SUMMARY_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    @property
-    def experiment(self) -> shipway_proto.determined.experiment.v1.experiment_pb2.Experiment: ...
-    @property
-    def job_summary(self) -> shipway_proto.determined.job.v1.job_pb2.JobSummary: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    JOB_SUMMARY_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> _experiment_pb2.Experiment: ...
+    @_builtins.property
+    def job_summary(self) -> _job_pb2.JobSummary: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        experiment: shipway_proto.determined.experiment.v1.experiment_pb2.Experiment | None = ...,
-        job_summary: shipway_proto.determined.job.v1.job_pb2.JobSummary | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
+        experiment: _experiment_pb2.Experiment | None = ...,
+        job_summary: _job_pb2.JobSummary | None = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "job_summary", b"job_summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "job_summary", b"job_summary"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "experiment", b"experiment", "job_summary", b"job_summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "experiment", b"experiment", "job_summary", b"job_summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentResponse: typing_extensions.TypeAlias = GetExperimentResponse
+Global___GetExperimentResponse: _TypeAlias = GetExperimentResponse  # noqa: Y015
 
-@typing.final
-class GetExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetExperimentsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetExperimentsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetExperimentsRequest._SortBy.ValueType  # 0
         SORT_BY_ID: GetExperimentsRequest._SortBy.ValueType  # 1
         SORT_BY_DESCRIPTION: GetExperimentsRequest._SortBy.ValueType  # 2
@@ -164,1615 +180,1955 @@ class GetExperimentsRequest(google.protobuf.message.Message):
     SORT_BY_CHECKPOINT_COUNT: GetExperimentsRequest.SortBy.ValueType  # 16
     SORT_BY_SEARCHER_METRIC_VAL: GetExperimentsRequest.SortBy.ValueType  # 17
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    STATES_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    EXPERIMENT_ID_FILTER_FIELD_NUMBER: builtins.int
-    SHOW_TRIAL_DATA_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FILTER_FIELD_NUMBER: _builtins.int
+    SHOW_TRIAL_DATA_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetExperimentsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    description: builtins.str
-    name: builtins.str
-    project_id: builtins.int
-    show_trial_data: builtins.bool
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def archived(self) -> google.protobuf.wrappers_pb2.BoolValue: ...
-    @property
-    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.experiment.v1.experiment_pb2.State.ValueType]: ...
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def experiment_id_filter(self) -> shipway_proto.determined.common.v1.common_pb2.Int32FieldFilter: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    description: _builtins.str
+    name: _builtins.str
+    project_id: _builtins.int
+    show_trial_data: _builtins.bool
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def archived(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_experiment_pb2.State.ValueType]: ...
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def experiment_id_filter(self) -> _common_pb2.Int32FieldFilter: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetExperimentsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        description: builtins.str = ...,
-        name: builtins.str = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        archived: google.protobuf.wrappers_pb2.BoolValue | None = ...,
-        states: collections.abc.Iterable[shipway_proto.determined.experiment.v1.experiment_pb2.State.ValueType] | None = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        project_id: builtins.int = ...,
-        experiment_id_filter: shipway_proto.determined.common.v1.common_pb2.Int32FieldFilter | None = ...,
-        show_trial_data: builtins.bool = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        description: _builtins.str = ...,
+        name: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        archived: _wrappers_pb2.BoolValue | None = ...,
+        states: _abc.Iterable[_experiment_pb2.State.ValueType] | None = ...,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        project_id: _builtins.int = ...,
+        experiment_id_filter: _common_pb2.Int32FieldFilter | None = ...,
+        show_trial_data: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["archived", b"archived", "experiment_id_filter", b"experiment_id_filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["archived", b"archived", "description", b"description", "experiment_id_filter", b"experiment_id_filter", "labels", b"labels", "limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "project_id", b"project_id", "show_trial_data", b"show_trial_data", "sort_by", b"sort_by", "states", b"states", "user_ids", b"user_ids", "users", b"users"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "experiment_id_filter", b"experiment_id_filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "description", b"description", "experiment_id_filter", b"experiment_id_filter", "labels", b"labels", "limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "project_id", b"project_id", "show_trial_data", b"show_trial_data", "sort_by", b"sort_by", "states", b"states", "user_ids", b"user_ids", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentsRequest: typing_extensions.TypeAlias = GetExperimentsRequest
+Global___GetExperimentsRequest: _TypeAlias = GetExperimentsRequest  # noqa: Y015
 
-@typing.final
-class GetExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENTS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def experiments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.experiment.v1.experiment_pb2.Experiment]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[_experiment_pb2.Experiment]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        experiments: collections.abc.Iterable[shipway_proto.determined.experiment.v1.experiment_pb2.Experiment] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        experiments: _abc.Iterable[_experiment_pb2.Experiment] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiments", b"experiments", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiments", b"experiments", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentsResponse: typing_extensions.TypeAlias = GetExperimentsResponse
+Global___GetExperimentsResponse: _TypeAlias = GetExperimentsResponse  # noqa: Y015
 
-@typing.final
-class GetExperimentLabelsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentLabelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
     def __init__(
         self,
         *,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentLabelsRequest: typing_extensions.TypeAlias = GetExperimentLabelsRequest
+Global___GetExperimentLabelsRequest: _TypeAlias = GetExperimentLabelsRequest  # noqa: Y015
 
-@typing.final
-class GetExperimentLabelsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentLabelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LABELS_FIELD_NUMBER: builtins.int
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentLabelsResponse: typing_extensions.TypeAlias = GetExperimentLabelsResponse
+Global___GetExperimentLabelsResponse: _TypeAlias = GetExperimentLabelsResponse  # noqa: Y015
 
-@typing.final
-class PutExperimentRetainLogsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutExperimentRetainLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    NUM_DAYS_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    num_days: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    NUM_DAYS_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    num_days: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        num_days: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
+        num_days: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "num_days", b"num_days"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "num_days", b"num_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutExperimentRetainLogsRequest: typing_extensions.TypeAlias = PutExperimentRetainLogsRequest
+Global___PutExperimentRetainLogsRequest: _TypeAlias = PutExperimentRetainLogsRequest  # noqa: Y015
 
-@typing.final
-class PutExperimentRetainLogsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutExperimentRetainLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutExperimentRetainLogsResponse: typing_extensions.TypeAlias = PutExperimentRetainLogsResponse
+Global___PutExperimentRetainLogsResponse: _TypeAlias = PutExperimentRetainLogsResponse  # noqa: Y015
 
-@typing.final
-class PutExperimentsRetainLogsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutExperimentsRetainLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    NUM_DAYS_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    num_days: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    NUM_DAYS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    num_days: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        num_days: builtins.int = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
+        num_days: _builtins.int = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "num_days", b"num_days", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "num_days", b"num_days", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutExperimentsRetainLogsRequest: typing_extensions.TypeAlias = PutExperimentsRetainLogsRequest
+Global___PutExperimentsRetainLogsRequest: _TypeAlias = PutExperimentsRetainLogsRequest  # noqa: Y015
 
-@typing.final
-class PutExperimentsRetainLogsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutExperimentsRetainLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutExperimentsRetainLogsResponse: typing_extensions.TypeAlias = PutExperimentsRetainLogsResponse
+Global___PutExperimentsRetainLogsResponse: _TypeAlias = PutExperimentsRetainLogsResponse  # noqa: Y015
 
-@typing.final
-class PutExperimentLabelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutExperimentLabelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    LABEL_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    label: builtins.str
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    label: _builtins.str
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        label: builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        label: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "label", b"label"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutExperimentLabelRequest: typing_extensions.TypeAlias = PutExperimentLabelRequest
+Global___PutExperimentLabelRequest: _TypeAlias = PutExperimentLabelRequest  # noqa: Y015
 
-@typing.final
-class PutExperimentLabelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutExperimentLabelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LABELS_FIELD_NUMBER: builtins.int
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutExperimentLabelResponse: typing_extensions.TypeAlias = PutExperimentLabelResponse
+Global___PutExperimentLabelResponse: _TypeAlias = PutExperimentLabelResponse  # noqa: Y015
 
-@typing.final
-class DeleteExperimentLabelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteExperimentLabelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    LABEL_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    label: builtins.str
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    label: _builtins.str
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        label: builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        label: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "label", b"label"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteExperimentLabelRequest: typing_extensions.TypeAlias = DeleteExperimentLabelRequest
+Global___DeleteExperimentLabelRequest: _TypeAlias = DeleteExperimentLabelRequest  # noqa: Y015
 
-@typing.final
-class DeleteExperimentLabelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteExperimentLabelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LABELS_FIELD_NUMBER: builtins.int
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteExperimentLabelResponse: typing_extensions.TypeAlias = DeleteExperimentLabelResponse
+Global___DeleteExperimentLabelResponse: _TypeAlias = DeleteExperimentLabelResponse  # noqa: Y015
 
-@typing.final
-class DeleteExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteExperimentRequest: typing_extensions.TypeAlias = DeleteExperimentRequest
+Global___DeleteExperimentRequest: _TypeAlias = DeleteExperimentRequest  # noqa: Y015
 
-@typing.final
-class DeleteExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteExperimentResponse: typing_extensions.TypeAlias = DeleteExperimentResponse
+Global___DeleteExperimentResponse: _TypeAlias = DeleteExperimentResponse  # noqa: Y015
 
-@typing.final
-class DeleteExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteExperimentsRequest: typing_extensions.TypeAlias = DeleteExperimentsRequest
+Global___DeleteExperimentsRequest: _TypeAlias = DeleteExperimentsRequest  # noqa: Y015
 
-@typing.final
-class DeleteExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteExperimentsResponse: typing_extensions.TypeAlias = DeleteExperimentsResponse
+Global___DeleteExperimentsResponse: _TypeAlias = DeleteExperimentsResponse  # noqa: Y015
 
-@typing.final
-class GetBestSearcherValidationMetricRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetBestSearcherValidationMetricRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetBestSearcherValidationMetricRequest: typing_extensions.TypeAlias = GetBestSearcherValidationMetricRequest
+Global___GetBestSearcherValidationMetricRequest: _TypeAlias = GetBestSearcherValidationMetricRequest  # noqa: Y015
 
-@typing.final
-class GetBestSearcherValidationMetricResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetBestSearcherValidationMetricResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    METRIC_FIELD_NUMBER: builtins.int
-    metric: builtins.float
+    METRIC_FIELD_NUMBER: _builtins.int
+    metric: _builtins.float
     def __init__(
         self,
         *,
-        metric: builtins.float = ...,
+        metric: _builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metric", b"metric"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetBestSearcherValidationMetricResponse: typing_extensions.TypeAlias = GetBestSearcherValidationMetricResponse
+Global___GetBestSearcherValidationMetricResponse: _TypeAlias = GetBestSearcherValidationMetricResponse  # noqa: Y015
 
-@typing.final
-class PreviewHPSearchRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PreviewHPSearchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: builtins.int
-    SEED_FIELD_NUMBER: builtins.int
-    seed: builtins.int
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    CONFIG_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    seed: _builtins.int
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        seed: builtins.int = ...,
+        config: _struct_pb2.Struct | None = ...,
+        seed: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "seed", b"seed"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PreviewHPSearchRequest: typing_extensions.TypeAlias = PreviewHPSearchRequest
+Global___PreviewHPSearchRequest: _TypeAlias = PreviewHPSearchRequest  # noqa: Y015
 
-@typing.final
-class PreviewHPSearchResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PreviewHPSearchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SUMMARY_FIELD_NUMBER: builtins.int
-    @property
-    def summary(self) -> shipway_proto.determined.experiment.v1.searcher_pb2.SearchSummary: ...
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def summary(self) -> _searcher_pb2.SearchSummary: ...
     def __init__(
         self,
         *,
-        summary: shipway_proto.determined.experiment.v1.searcher_pb2.SearchSummary | None = ...,
+        summary: _searcher_pb2.SearchSummary | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["summary", b"summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["summary", b"summary"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PreviewHPSearchResponse: typing_extensions.TypeAlias = PreviewHPSearchResponse
+Global___PreviewHPSearchResponse: _TypeAlias = PreviewHPSearchResponse  # noqa: Y015
 
-@typing.final
-class ActivateExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ActivateExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ActivateExperimentRequest: typing_extensions.TypeAlias = ActivateExperimentRequest
+Global___ActivateExperimentRequest: _TypeAlias = ActivateExperimentRequest  # noqa: Y015
 
-@typing.final
-class ActivateExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ActivateExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ActivateExperimentResponse: typing_extensions.TypeAlias = ActivateExperimentResponse
+Global___ActivateExperimentResponse: _TypeAlias = ActivateExperimentResponse  # noqa: Y015
 
-@typing.final
-class ExperimentActionResult(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ExperimentActionResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ERROR_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    error: builtins.str
-    id: builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    error: _builtins.str
+    id: _builtins.int
     def __init__(
         self,
         *,
-        error: builtins.str = ...,
-        id: builtins.int = ...,
+        error: _builtins.str = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExperimentActionResult: typing_extensions.TypeAlias = ExperimentActionResult
+Global___ExperimentActionResult: _TypeAlias = ExperimentActionResult  # noqa: Y015
 
-@typing.final
-class ActivateExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ActivateExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ActivateExperimentsRequest: typing_extensions.TypeAlias = ActivateExperimentsRequest
+Global___ActivateExperimentsRequest: _TypeAlias = ActivateExperimentsRequest  # noqa: Y015
 
-@typing.final
-class ActivateExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ActivateExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ActivateExperimentsResponse: typing_extensions.TypeAlias = ActivateExperimentsResponse
+Global___ActivateExperimentsResponse: _TypeAlias = ActivateExperimentsResponse  # noqa: Y015
 
-@typing.final
-class PauseExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PauseExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PauseExperimentRequest: typing_extensions.TypeAlias = PauseExperimentRequest
+Global___PauseExperimentRequest: _TypeAlias = PauseExperimentRequest  # noqa: Y015
 
-@typing.final
-class PauseExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PauseExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PauseExperimentResponse: typing_extensions.TypeAlias = PauseExperimentResponse
+Global___PauseExperimentResponse: _TypeAlias = PauseExperimentResponse  # noqa: Y015
 
-@typing.final
-class BulkExperimentFilters(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class BulkExperimentFilters(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    STATES_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    EXCLUDED_EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    description: builtins.str
-    name: builtins.str
-    project_id: builtins.int
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def archived(self) -> google.protobuf.wrappers_pb2.BoolValue: ...
-    @property
-    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.experiment.v1.experiment_pb2.State.ValueType]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def excluded_experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    EXCLUDED_EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    description: _builtins.str
+    name: _builtins.str
+    project_id: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def archived(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_experiment_pb2.State.ValueType]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def excluded_experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        description: builtins.str = ...,
-        name: builtins.str = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        archived: google.protobuf.wrappers_pb2.BoolValue | None = ...,
-        states: collections.abc.Iterable[shipway_proto.determined.experiment.v1.experiment_pb2.State.ValueType] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        project_id: builtins.int = ...,
-        excluded_experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        description: _builtins.str = ...,
+        name: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        archived: _wrappers_pb2.BoolValue | None = ...,
+        states: _abc.Iterable[_experiment_pb2.State.ValueType] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        project_id: _builtins.int = ...,
+        excluded_experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["archived", b"archived"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["archived", b"archived", "description", b"description", "excluded_experiment_ids", b"excluded_experiment_ids", "labels", b"labels", "name", b"name", "project_id", b"project_id", "states", b"states", "user_ids", b"user_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "description", b"description", "excluded_experiment_ids", b"excluded_experiment_ids", "labels", b"labels", "name", b"name", "project_id", b"project_id", "states", b"states", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BulkExperimentFilters: typing_extensions.TypeAlias = BulkExperimentFilters
+Global___BulkExperimentFilters: _TypeAlias = BulkExperimentFilters  # noqa: Y015
 
-@typing.final
-class PauseExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PauseExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PauseExperimentsRequest: typing_extensions.TypeAlias = PauseExperimentsRequest
+Global___PauseExperimentsRequest: _TypeAlias = PauseExperimentsRequest  # noqa: Y015
 
-@typing.final
-class PauseExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PauseExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PauseExperimentsResponse: typing_extensions.TypeAlias = PauseExperimentsResponse
+Global___PauseExperimentsResponse: _TypeAlias = PauseExperimentsResponse  # noqa: Y015
 
-@typing.final
-class CancelExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CancelExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CancelExperimentRequest: typing_extensions.TypeAlias = CancelExperimentRequest
+Global___CancelExperimentRequest: _TypeAlias = CancelExperimentRequest  # noqa: Y015
 
-@typing.final
-class CancelExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CancelExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CancelExperimentResponse: typing_extensions.TypeAlias = CancelExperimentResponse
+Global___CancelExperimentResponse: _TypeAlias = CancelExperimentResponse  # noqa: Y015
 
-@typing.final
-class CancelExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CancelExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CancelExperimentsRequest: typing_extensions.TypeAlias = CancelExperimentsRequest
+Global___CancelExperimentsRequest: _TypeAlias = CancelExperimentsRequest  # noqa: Y015
 
-@typing.final
-class CancelExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CancelExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CancelExperimentsResponse: typing_extensions.TypeAlias = CancelExperimentsResponse
+Global___CancelExperimentsResponse: _TypeAlias = CancelExperimentsResponse  # noqa: Y015
 
-@typing.final
-class KillExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillExperimentRequest: typing_extensions.TypeAlias = KillExperimentRequest
+Global___KillExperimentRequest: _TypeAlias = KillExperimentRequest  # noqa: Y015
 
-@typing.final
-class KillExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillExperimentResponse: typing_extensions.TypeAlias = KillExperimentResponse
+Global___KillExperimentResponse: _TypeAlias = KillExperimentResponse  # noqa: Y015
 
-@typing.final
-class KillExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillExperimentsRequest: typing_extensions.TypeAlias = KillExperimentsRequest
+Global___KillExperimentsRequest: _TypeAlias = KillExperimentsRequest  # noqa: Y015
 
-@typing.final
-class KillExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillExperimentsResponse: typing_extensions.TypeAlias = KillExperimentsResponse
+Global___KillExperimentsResponse: _TypeAlias = KillExperimentsResponse  # noqa: Y015
 
-@typing.final
-class ArchiveExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ArchiveExperimentRequest: typing_extensions.TypeAlias = ArchiveExperimentRequest
+Global___ArchiveExperimentRequest: _TypeAlias = ArchiveExperimentRequest  # noqa: Y015
 
-@typing.final
-class ArchiveExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ArchiveExperimentResponse: typing_extensions.TypeAlias = ArchiveExperimentResponse
+Global___ArchiveExperimentResponse: _TypeAlias = ArchiveExperimentResponse  # noqa: Y015
 
-@typing.final
-class ArchiveExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ArchiveExperimentsRequest: typing_extensions.TypeAlias = ArchiveExperimentsRequest
+Global___ArchiveExperimentsRequest: _TypeAlias = ArchiveExperimentsRequest  # noqa: Y015
 
-@typing.final
-class ArchiveExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ArchiveExperimentsResponse: typing_extensions.TypeAlias = ArchiveExperimentsResponse
+Global___ArchiveExperimentsResponse: _TypeAlias = ArchiveExperimentsResponse  # noqa: Y015
 
-@typing.final
-class UnarchiveExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveExperimentRequest: typing_extensions.TypeAlias = UnarchiveExperimentRequest
+Global___UnarchiveExperimentRequest: _TypeAlias = UnarchiveExperimentRequest  # noqa: Y015
 
-@typing.final
-class UnarchiveExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveExperimentResponse: typing_extensions.TypeAlias = UnarchiveExperimentResponse
+Global___UnarchiveExperimentResponse: _TypeAlias = UnarchiveExperimentResponse  # noqa: Y015
 
-@typing.final
-class UnarchiveExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveExperimentsRequest: typing_extensions.TypeAlias = UnarchiveExperimentsRequest
+Global___UnarchiveExperimentsRequest: _TypeAlias = UnarchiveExperimentsRequest  # noqa: Y015
 
-@typing.final
-class UnarchiveExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveExperimentsResponse: typing_extensions.TypeAlias = UnarchiveExperimentsResponse
+Global___UnarchiveExperimentsResponse: _TypeAlias = UnarchiveExperimentsResponse  # noqa: Y015
 
-@typing.final
-class PatchExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_FIELD_NUMBER: builtins.int
-    @property
-    def experiment(self) -> shipway_proto.determined.experiment.v1.experiment_pb2.PatchExperiment: ...
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> _experiment_pb2.PatchExperiment: ...
     def __init__(
         self,
         *,
-        experiment: shipway_proto.determined.experiment.v1.experiment_pb2.PatchExperiment | None = ...,
+        experiment: _experiment_pb2.PatchExperiment | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["experiment", b"experiment"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment", b"experiment"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchExperimentRequest: typing_extensions.TypeAlias = PatchExperimentRequest
+Global___PatchExperimentRequest: _TypeAlias = PatchExperimentRequest  # noqa: Y015
 
-@typing.final
-class PatchExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_FIELD_NUMBER: builtins.int
-    @property
-    def experiment(self) -> shipway_proto.determined.experiment.v1.experiment_pb2.Experiment: ...
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> _experiment_pb2.Experiment: ...
     def __init__(
         self,
         *,
-        experiment: shipway_proto.determined.experiment.v1.experiment_pb2.Experiment | None = ...,
+        experiment: _experiment_pb2.Experiment | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["experiment", b"experiment"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment", b"experiment"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchExperimentResponse: typing_extensions.TypeAlias = PatchExperimentResponse
+Global___PatchExperimentResponse: _TypeAlias = PatchExperimentResponse  # noqa: Y015
 
-@typing.final
-class GetExperimentCheckpointsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentCheckpointsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    SORT_BY_ATTR_FIELD_NUMBER: builtins.int
-    SORT_BY_METRIC_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    STATES_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    sort_by_attr: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.SortBy.ValueType
-    sort_by_metric: builtins.str
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    @property
-    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.State.ValueType]: ...
+    ID_FIELD_NUMBER: _builtins.int
+    SORT_BY_ATTR_FIELD_NUMBER: _builtins.int
+    SORT_BY_METRIC_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    sort_by_attr: _checkpoint_pb2.SortBy.ValueType
+    sort_by_metric: _builtins.str
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_checkpoint_pb2.State.ValueType]: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        sort_by_attr: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.SortBy.ValueType = ...,
-        sort_by_metric: builtins.str = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        states: collections.abc.Iterable[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.State.ValueType] | None = ...,
+        id: _builtins.int = ...,
+        sort_by_attr: _checkpoint_pb2.SortBy.ValueType = ...,
+        sort_by_metric: _builtins.str = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        states: _abc.Iterable[_checkpoint_pb2.State.ValueType] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["sort_by", b"sort_by", "sort_by_attr", b"sort_by_attr", "sort_by_metric", b"sort_by_metric"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "sort_by_attr", b"sort_by_attr", "sort_by_metric", b"sort_by_metric", "states", b"states"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["sort_by", b"sort_by"]) -> typing.Literal["sort_by_attr", "sort_by_metric"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sort_by", b"sort_by", "sort_by_attr", b"sort_by_attr", "sort_by_metric", b"sort_by_metric"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "sort_by_attr", b"sort_by_attr", "sort_by_metric", b"sort_by_metric", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_sort_by: _TypeAlias = _typing.Literal["sort_by_attr", "sort_by_metric"]  # noqa: Y015
+    _WhichOneofArgType_sort_by: _TypeAlias = _typing.Literal["sort_by", b"sort_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_sort_by) -> _WhichOneofReturnType_sort_by | None: ...
 
-Global___GetExperimentCheckpointsRequest: typing_extensions.TypeAlias = GetExperimentCheckpointsRequest
+Global___GetExperimentCheckpointsRequest: _TypeAlias = GetExperimentCheckpointsRequest  # noqa: Y015
 
-@typing.final
-class GetExperimentCheckpointsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentCheckpointsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINTS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.Checkpoint]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        checkpoints: collections.abc.Iterable[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        checkpoints: _abc.Iterable[_checkpoint_pb2.Checkpoint] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentCheckpointsResponse: typing_extensions.TypeAlias = GetExperimentCheckpointsResponse
+Global___GetExperimentCheckpointsResponse: _TypeAlias = GetExperimentCheckpointsResponse  # noqa: Y015
 
-@typing.final
-class GetExperimentValidationHistoryRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentValidationHistoryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentValidationHistoryRequest: typing_extensions.TypeAlias = GetExperimentValidationHistoryRequest
+Global___GetExperimentValidationHistoryRequest: _TypeAlias = GetExperimentValidationHistoryRequest  # noqa: Y015
 
-@typing.final
-class GetExperimentValidationHistoryResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentValidationHistoryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    VALIDATION_HISTORY_FIELD_NUMBER: builtins.int
-    @property
-    def validation_history(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.experiment.v1.experiment_pb2.ValidationHistoryEntry]: ...
+    VALIDATION_HISTORY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def validation_history(self) -> _containers.RepeatedCompositeFieldContainer[_experiment_pb2.ValidationHistoryEntry]: ...
     def __init__(
         self,
         *,
-        validation_history: collections.abc.Iterable[shipway_proto.determined.experiment.v1.experiment_pb2.ValidationHistoryEntry] | None = ...,
+        validation_history: _abc.Iterable[_experiment_pb2.ValidationHistoryEntry] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["validation_history", b"validation_history"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["validation_history", b"validation_history"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentValidationHistoryResponse: typing_extensions.TypeAlias = GetExperimentValidationHistoryResponse
+Global___GetExperimentValidationHistoryResponse: _TypeAlias = GetExperimentValidationHistoryResponse  # noqa: Y015
 
-@typing.final
-class CreateExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CreateExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_DEFINITION_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
-    PARENT_ID_FIELD_NUMBER: builtins.int
-    ACTIVATE_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    TEMPLATE_FIELD_NUMBER: builtins.int
-    UNMANAGED_FIELD_NUMBER: builtins.int
-    config: builtins.str
-    validate_only: builtins.bool
-    parent_id: builtins.int
-    activate: builtins.bool
-    project_id: builtins.int
-    template: builtins.str
-    unmanaged: builtins.bool
-    @property
-    def model_definition(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.util.v1.util_pb2.File]: ...
+    MODEL_DEFINITION_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PARENT_ID_FIELD_NUMBER: _builtins.int
+    ACTIVATE_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
+    config: _builtins.str
+    validate_only: _builtins.bool
+    parent_id: _builtins.int
+    activate: _builtins.bool
+    project_id: _builtins.int
+    template: _builtins.str
+    unmanaged: _builtins.bool
+    @_builtins.property
+    def model_definition(self) -> _containers.RepeatedCompositeFieldContainer[_util_pb2.File]: ...
     def __init__(
         self,
         *,
-        model_definition: collections.abc.Iterable[shipway_proto.determined.util.v1.util_pb2.File] | None = ...,
-        config: builtins.str = ...,
-        validate_only: builtins.bool = ...,
-        parent_id: builtins.int = ...,
-        activate: builtins.bool = ...,
-        project_id: builtins.int = ...,
-        template: builtins.str | None = ...,
-        unmanaged: builtins.bool | None = ...,
+        model_definition: _abc.Iterable[_util_pb2.File] | None = ...,
+        config: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        parent_id: _builtins.int = ...,
+        activate: _builtins.bool = ...,
+        project_id: _builtins.int = ...,
+        template: _builtins.str | None = ...,
+        unmanaged: _builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_template", b"_template", "_unmanaged", b"_unmanaged", "template", b"template", "unmanaged", b"unmanaged"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_template", b"_template", "_unmanaged", b"_unmanaged", "activate", b"activate", "config", b"config", "model_definition", b"model_definition", "parent_id", b"parent_id", "project_id", b"project_id", "template", b"template", "unmanaged", b"unmanaged", "validate_only", b"validate_only"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_template", b"_template"]) -> typing.Literal["template"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_unmanaged", b"_unmanaged"]) -> typing.Literal["unmanaged"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_template", b"_template", "_unmanaged", b"_unmanaged", "template", b"template", "unmanaged", b"unmanaged"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_template", b"_template", "_unmanaged", b"_unmanaged", "activate", b"activate", "config", b"config", "model_definition", b"model_definition", "parent_id", b"parent_id", "project_id", b"project_id", "template", b"template", "unmanaged", b"unmanaged", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__template: _TypeAlias = _typing.Literal["template"]  # noqa: Y015
+    _WhichOneofArgType__template: _TypeAlias = _typing.Literal["_template", b"_template"]  # noqa: Y015
+    _WhichOneofReturnType__unmanaged: _TypeAlias = _typing.Literal["unmanaged"]  # noqa: Y015
+    _WhichOneofArgType__unmanaged: _TypeAlias = _typing.Literal["_unmanaged", b"_unmanaged"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__template) -> _WhichOneofReturnType__template | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unmanaged) -> _WhichOneofReturnType__unmanaged | None: ...
 
-Global___CreateExperimentRequest: typing_extensions.TypeAlias = CreateExperimentRequest
+Global___CreateExperimentRequest: _TypeAlias = CreateExperimentRequest  # noqa: Y015
 
-@typing.final
-class CreateExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CreateExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    WARNINGS_FIELD_NUMBER: builtins.int
-    @property
-    def experiment(self) -> shipway_proto.determined.experiment.v1.experiment_pb2.Experiment: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType]: ...
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> _experiment_pb2.Experiment: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_command_pb2.LaunchWarning.ValueType]: ...
     def __init__(
         self,
         *,
-        experiment: shipway_proto.determined.experiment.v1.experiment_pb2.Experiment | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        warnings: collections.abc.Iterable[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType] | None = ...,
+        experiment: _experiment_pb2.Experiment | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        warnings: _abc.Iterable[_command_pb2.LaunchWarning.ValueType] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "warnings", b"warnings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "experiment", b"experiment", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateExperimentResponse: typing_extensions.TypeAlias = CreateExperimentResponse
+Global___CreateExperimentResponse: _TypeAlias = CreateExperimentResponse  # noqa: Y015
 
-@typing.final
-class PutExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CREATE_EXPERIMENT_REQUEST_FIELD_NUMBER: builtins.int
-    EXTERNAL_EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    external_experiment_id: builtins.str
-    @property
+    CREATE_EXPERIMENT_REQUEST_FIELD_NUMBER: _builtins.int
+    EXTERNAL_EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    external_experiment_id: _builtins.str
+    @_builtins.property
     def create_experiment_request(self) -> Global___CreateExperimentRequest: ...
     def __init__(
         self,
         *,
         create_experiment_request: Global___CreateExperimentRequest | None = ...,
-        external_experiment_id: builtins.str = ...,
+        external_experiment_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_experiment_request", b"create_experiment_request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_experiment_request", b"create_experiment_request", "external_experiment_id", b"external_experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_experiment_request", b"create_experiment_request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_experiment_request", b"create_experiment_request", "external_experiment_id", b"external_experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutExperimentRequest: typing_extensions.TypeAlias = PutExperimentRequest
+Global___PutExperimentRequest: _TypeAlias = PutExperimentRequest  # noqa: Y015
 
-@typing.final
-class PutExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    @property
-    def experiment(self) -> shipway_proto.determined.experiment.v1.experiment_pb2.Experiment: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> _experiment_pb2.Experiment: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        experiment: shipway_proto.determined.experiment.v1.experiment_pb2.Experiment | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
+        experiment: _experiment_pb2.Experiment | None = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutExperimentResponse: typing_extensions.TypeAlias = PutExperimentResponse
+Global___PutExperimentResponse: _TypeAlias = PutExperimentResponse  # noqa: Y015
 
-@typing.final
-class ContinueExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ContinueExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    OVERRIDE_CONFIG_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    override_config: builtins.str
+    ID_FIELD_NUMBER: _builtins.int
+    OVERRIDE_CONFIG_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    override_config: _builtins.str
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        override_config: builtins.str = ...,
+        id: _builtins.int = ...,
+        override_config: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "override_config", b"override_config"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "override_config", b"override_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ContinueExperimentRequest: typing_extensions.TypeAlias = ContinueExperimentRequest
+Global___ContinueExperimentRequest: _TypeAlias = ContinueExperimentRequest  # noqa: Y015
 
-@typing.final
-class ContinueExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ContinueExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_FIELD_NUMBER: builtins.int
-    WARNINGS_FIELD_NUMBER: builtins.int
-    @property
-    def experiment(self) -> shipway_proto.determined.experiment.v1.experiment_pb2.Experiment: ...
-    @property
-    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType]: ...
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> _experiment_pb2.Experiment: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_command_pb2.LaunchWarning.ValueType]: ...
     def __init__(
         self,
         *,
-        experiment: shipway_proto.determined.experiment.v1.experiment_pb2.Experiment | None = ...,
-        warnings: collections.abc.Iterable[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType] | None = ...,
+        experiment: _experiment_pb2.Experiment | None = ...,
+        warnings: _abc.Iterable[_command_pb2.LaunchWarning.ValueType] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["experiment", b"experiment"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment", b"experiment", "warnings", b"warnings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ContinueExperimentResponse: typing_extensions.TypeAlias = ContinueExperimentResponse
+Global___ContinueExperimentResponse: _TypeAlias = ContinueExperimentResponse  # noqa: Y015
 
-@typing.final
-class ExpMetricNamesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ExpMetricNamesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    IDS_FIELD_NUMBER: builtins.int
-    PERIOD_SECONDS_FIELD_NUMBER: builtins.int
-    period_seconds: builtins.int
-    @property
-    def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    IDS_FIELD_NUMBER: _builtins.int
+    PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
+    period_seconds: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        ids: collections.abc.Iterable[builtins.int] | None = ...,
-        period_seconds: builtins.int = ...,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+        period_seconds: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["ids", b"ids", "period_seconds", b"period_seconds"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "period_seconds", b"period_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExpMetricNamesRequest: typing_extensions.TypeAlias = ExpMetricNamesRequest
+Global___ExpMetricNamesRequest: _TypeAlias = ExpMetricNamesRequest  # noqa: Y015
 
-@typing.final
-class ExpMetricNamesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ExpMetricNamesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SEARCHER_METRICS_FIELD_NUMBER: builtins.int
-    TRAINING_METRICS_FIELD_NUMBER: builtins.int
-    VALIDATION_METRICS_FIELD_NUMBER: builtins.int
-    METRIC_NAMES_FIELD_NUMBER: builtins.int
-    @property
-    def searcher_metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def training_metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def validation_metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def metric_names(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.metric.v1.metric_pb2.MetricIdentifier]: ...
+    SEARCHER_METRICS_FIELD_NUMBER: _builtins.int
+    TRAINING_METRICS_FIELD_NUMBER: _builtins.int
+    VALIDATION_METRICS_FIELD_NUMBER: _builtins.int
+    METRIC_NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def searcher_metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def training_metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def validation_metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def metric_names(self) -> _containers.RepeatedCompositeFieldContainer[_metric_pb2.MetricIdentifier]: ...
     def __init__(
         self,
         *,
-        searcher_metrics: collections.abc.Iterable[builtins.str] | None = ...,
-        training_metrics: collections.abc.Iterable[builtins.str] | None = ...,
-        validation_metrics: collections.abc.Iterable[builtins.str] | None = ...,
-        metric_names: collections.abc.Iterable[shipway_proto.determined.metric.v1.metric_pb2.MetricIdentifier] | None = ...,
+        searcher_metrics: _abc.Iterable[_builtins.str] | None = ...,
+        training_metrics: _abc.Iterable[_builtins.str] | None = ...,
+        validation_metrics: _abc.Iterable[_builtins.str] | None = ...,
+        metric_names: _abc.Iterable[_metric_pb2.MetricIdentifier] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metric_names", b"metric_names", "searcher_metrics", b"searcher_metrics", "training_metrics", b"training_metrics", "validation_metrics", b"validation_metrics"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric_names", b"metric_names", "searcher_metrics", b"searcher_metrics", "training_metrics", b"training_metrics", "validation_metrics", b"validation_metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExpMetricNamesResponse: typing_extensions.TypeAlias = ExpMetricNamesResponse
+Global___ExpMetricNamesResponse: _TypeAlias = ExpMetricNamesResponse  # noqa: Y015
 
-@typing.final
-class MetricBatchesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MetricBatchesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    METRIC_NAME_FIELD_NUMBER: builtins.int
-    METRIC_TYPE_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    PERIOD_SECONDS_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    metric_name: builtins.str
-    metric_type: Global___MetricType.ValueType
-    group: builtins.str
-    period_seconds: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    METRIC_NAME_FIELD_NUMBER: _builtins.int
+    METRIC_TYPE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    metric_name: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self) -> Global___MetricType.ValueType: ...
+    @metric_type.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self, value: Global___MetricType.ValueType) -> None: ...
+    group: _builtins.str
+    period_seconds: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        metric_name: builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        metric_name: _builtins.str = ...,
         metric_type: Global___MetricType.ValueType = ...,
-        group: builtins.str = ...,
-        period_seconds: builtins.int = ...,
+        group: _builtins.str = ...,
+        period_seconds: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "group", b"group", "metric_name", b"metric_name", "metric_type", b"metric_type", "period_seconds", b"period_seconds"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "group", b"group", "metric_name", b"metric_name", "metric_type", b"metric_type", "period_seconds", b"period_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MetricBatchesRequest: typing_extensions.TypeAlias = MetricBatchesRequest
+Global___MetricBatchesRequest: _TypeAlias = MetricBatchesRequest  # noqa: Y015
 
-@typing.final
-class MetricBatchesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MetricBatchesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    BATCHES_FIELD_NUMBER: builtins.int
-    @property
-    def batches(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    BATCHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        batches: collections.abc.Iterable[builtins.int] | None = ...,
+        batches: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MetricBatchesResponse: typing_extensions.TypeAlias = MetricBatchesResponse
+Global___MetricBatchesResponse: _TypeAlias = MetricBatchesResponse  # noqa: Y015
 
-@typing.final
-class TrialsSnapshotRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialsSnapshotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    METRIC_NAME_FIELD_NUMBER: builtins.int
-    METRIC_TYPE_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    BATCHES_PROCESSED_FIELD_NUMBER: builtins.int
-    BATCHES_MARGIN_FIELD_NUMBER: builtins.int
-    PERIOD_SECONDS_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    metric_name: builtins.str
-    metric_type: Global___MetricType.ValueType
-    group: builtins.str
-    batches_processed: builtins.int
-    batches_margin: builtins.int
-    period_seconds: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    METRIC_NAME_FIELD_NUMBER: _builtins.int
+    METRIC_TYPE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    BATCHES_PROCESSED_FIELD_NUMBER: _builtins.int
+    BATCHES_MARGIN_FIELD_NUMBER: _builtins.int
+    PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    metric_name: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self) -> Global___MetricType.ValueType: ...
+    @metric_type.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self, value: Global___MetricType.ValueType) -> None: ...
+    group: _builtins.str
+    batches_processed: _builtins.int
+    batches_margin: _builtins.int
+    period_seconds: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        metric_name: builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        metric_name: _builtins.str = ...,
         metric_type: Global___MetricType.ValueType = ...,
-        group: builtins.str = ...,
-        batches_processed: builtins.int = ...,
-        batches_margin: builtins.int = ...,
-        period_seconds: builtins.int = ...,
+        group: _builtins.str = ...,
+        batches_processed: _builtins.int = ...,
+        batches_margin: _builtins.int = ...,
+        period_seconds: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batches_margin", b"batches_margin", "batches_processed", b"batches_processed", "experiment_id", b"experiment_id", "group", b"group", "metric_name", b"metric_name", "metric_type", b"metric_type", "period_seconds", b"period_seconds"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches_margin", b"batches_margin", "batches_processed", b"batches_processed", "experiment_id", b"experiment_id", "group", b"group", "metric_name", b"metric_name", "metric_type", b"metric_type", "period_seconds", b"period_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialsSnapshotRequest: typing_extensions.TypeAlias = TrialsSnapshotRequest
+Global___TrialsSnapshotRequest: _TypeAlias = TrialsSnapshotRequest  # noqa: Y015
 
-@typing.final
-class TrialsSnapshotResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialsSnapshotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class Trial(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class Trial(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        TRIAL_ID_FIELD_NUMBER: builtins.int
-        HPARAMS_FIELD_NUMBER: builtins.int
-        METRIC_FIELD_NUMBER: builtins.int
-        BATCHES_PROCESSED_FIELD_NUMBER: builtins.int
-        trial_id: builtins.int
-        metric: builtins.float
-        batches_processed: builtins.int
-        @property
-        def hparams(self) -> google.protobuf.struct_pb2.Struct: ...
+        TRIAL_ID_FIELD_NUMBER: _builtins.int
+        HPARAMS_FIELD_NUMBER: _builtins.int
+        METRIC_FIELD_NUMBER: _builtins.int
+        BATCHES_PROCESSED_FIELD_NUMBER: _builtins.int
+        trial_id: _builtins.int
+        metric: _builtins.float
+        batches_processed: _builtins.int
+        @_builtins.property
+        def hparams(self) -> _struct_pb2.Struct: ...
         def __init__(
             self,
             *,
-            trial_id: builtins.int = ...,
-            hparams: google.protobuf.struct_pb2.Struct | None = ...,
-            metric: builtins.float = ...,
-            batches_processed: builtins.int = ...,
+            trial_id: _builtins.int = ...,
+            hparams: _struct_pb2.Struct | None = ...,
+            metric: _builtins.float = ...,
+            batches_processed: _builtins.int = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["hparams", b"hparams"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["batches_processed", b"batches_processed", "hparams", b"hparams", "metric", b"metric", "trial_id", b"trial_id"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["hparams", b"hparams"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["batches_processed", b"batches_processed", "hparams", b"hparams", "metric", b"metric", "trial_id", b"trial_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    TRIALS_FIELD_NUMBER: builtins.int
-    @property
-    def trials(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TrialsSnapshotResponse.Trial]: ...
+    TRIALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrialsSnapshotResponse.Trial]: ...
     def __init__(
         self,
         *,
-        trials: collections.abc.Iterable[Global___TrialsSnapshotResponse.Trial] | None = ...,
+        trials: _abc.Iterable[Global___TrialsSnapshotResponse.Trial] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["trials", b"trials"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialsSnapshotResponse: typing_extensions.TypeAlias = TrialsSnapshotResponse
+Global___TrialsSnapshotResponse: _TypeAlias = TrialsSnapshotResponse  # noqa: Y015
 
-@typing.final
-class TrialsSampleRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialsSampleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    METRIC_NAME_FIELD_NUMBER: builtins.int
-    METRIC_TYPE_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    MAX_TRIALS_FIELD_NUMBER: builtins.int
-    MAX_DATAPOINTS_FIELD_NUMBER: builtins.int
-    START_BATCHES_FIELD_NUMBER: builtins.int
-    END_BATCHES_FIELD_NUMBER: builtins.int
-    PERIOD_SECONDS_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    metric_name: builtins.str
-    metric_type: Global___MetricType.ValueType
-    group: builtins.str
-    max_trials: builtins.int
-    max_datapoints: builtins.int
-    start_batches: builtins.int
-    end_batches: builtins.int
-    period_seconds: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    METRIC_NAME_FIELD_NUMBER: _builtins.int
+    METRIC_TYPE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    MAX_TRIALS_FIELD_NUMBER: _builtins.int
+    MAX_DATAPOINTS_FIELD_NUMBER: _builtins.int
+    START_BATCHES_FIELD_NUMBER: _builtins.int
+    END_BATCHES_FIELD_NUMBER: _builtins.int
+    PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    metric_name: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self) -> Global___MetricType.ValueType: ...
+    @metric_type.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self, value: Global___MetricType.ValueType) -> None: ...
+    group: _builtins.str
+    max_trials: _builtins.int
+    max_datapoints: _builtins.int
+    start_batches: _builtins.int
+    end_batches: _builtins.int
+    period_seconds: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        metric_name: builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        metric_name: _builtins.str = ...,
         metric_type: Global___MetricType.ValueType = ...,
-        group: builtins.str = ...,
-        max_trials: builtins.int = ...,
-        max_datapoints: builtins.int = ...,
-        start_batches: builtins.int = ...,
-        end_batches: builtins.int = ...,
-        period_seconds: builtins.int = ...,
+        group: _builtins.str = ...,
+        max_trials: _builtins.int = ...,
+        max_datapoints: _builtins.int = ...,
+        start_batches: _builtins.int = ...,
+        end_batches: _builtins.int = ...,
+        period_seconds: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["end_batches", b"end_batches", "experiment_id", b"experiment_id", "group", b"group", "max_datapoints", b"max_datapoints", "max_trials", b"max_trials", "metric_name", b"metric_name", "metric_type", b"metric_type", "period_seconds", b"period_seconds", "start_batches", b"start_batches"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_batches", b"end_batches", "experiment_id", b"experiment_id", "group", b"group", "max_datapoints", b"max_datapoints", "max_trials", b"max_trials", "metric_name", b"metric_name", "metric_type", b"metric_type", "period_seconds", b"period_seconds", "start_batches", b"start_batches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialsSampleRequest: typing_extensions.TypeAlias = TrialsSampleRequest
+Global___TrialsSampleRequest: _TypeAlias = TrialsSampleRequest  # noqa: Y015
 
-@typing.final
-class TrialsSampleResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialsSampleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class Trial(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class Trial(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        TRIAL_ID_FIELD_NUMBER: builtins.int
-        HPARAMS_FIELD_NUMBER: builtins.int
-        DATA_FIELD_NUMBER: builtins.int
-        trial_id: builtins.int
-        @property
-        def hparams(self) -> google.protobuf.struct_pb2.Struct: ...
-        @property
-        def data(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___DataPoint]: ...
+        TRIAL_ID_FIELD_NUMBER: _builtins.int
+        HPARAMS_FIELD_NUMBER: _builtins.int
+        DATA_FIELD_NUMBER: _builtins.int
+        trial_id: _builtins.int
+        @_builtins.property
+        def hparams(self) -> _struct_pb2.Struct: ...
+        @_builtins.property
+        def data(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataPoint]: ...
         def __init__(
             self,
             *,
-            trial_id: builtins.int = ...,
-            hparams: google.protobuf.struct_pb2.Struct | None = ...,
-            data: collections.abc.Iterable[Global___DataPoint] | None = ...,
+            trial_id: _builtins.int = ...,
+            hparams: _struct_pb2.Struct | None = ...,
+            data: _abc.Iterable[Global___DataPoint] | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["hparams", b"hparams"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["data", b"data", "hparams", b"hparams", "trial_id", b"trial_id"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["hparams", b"hparams"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "hparams", b"hparams", "trial_id", b"trial_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    TRIALS_FIELD_NUMBER: builtins.int
-    PROMOTED_TRIALS_FIELD_NUMBER: builtins.int
-    DEMOTED_TRIALS_FIELD_NUMBER: builtins.int
-    @property
-    def trials(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TrialsSampleResponse.Trial]: ...
-    @property
-    def promoted_trials(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def demoted_trials(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    TRIALS_FIELD_NUMBER: _builtins.int
+    PROMOTED_TRIALS_FIELD_NUMBER: _builtins.int
+    DEMOTED_TRIALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrialsSampleResponse.Trial]: ...
+    @_builtins.property
+    def promoted_trials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def demoted_trials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        trials: collections.abc.Iterable[Global___TrialsSampleResponse.Trial] | None = ...,
-        promoted_trials: collections.abc.Iterable[builtins.int] | None = ...,
-        demoted_trials: collections.abc.Iterable[builtins.int] | None = ...,
+        trials: _abc.Iterable[Global___TrialsSampleResponse.Trial] | None = ...,
+        promoted_trials: _abc.Iterable[_builtins.int] | None = ...,
+        demoted_trials: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["demoted_trials", b"demoted_trials", "promoted_trials", b"promoted_trials", "trials", b"trials"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demoted_trials", b"demoted_trials", "promoted_trials", b"promoted_trials", "trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialsSampleResponse: typing_extensions.TypeAlias = TrialsSampleResponse
+Global___TrialsSampleResponse: _TypeAlias = TrialsSampleResponse  # noqa: Y015
 
-@typing.final
-class GetModelDefRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelDefRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelDefRequest: typing_extensions.TypeAlias = GetModelDefRequest
+Global___GetModelDefRequest: _TypeAlias = GetModelDefRequest  # noqa: Y015
 
-@typing.final
-class GetModelDefResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelDefResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    B64_TGZ_FIELD_NUMBER: builtins.int
-    b64_tgz: builtins.str
+    B64_TGZ_FIELD_NUMBER: _builtins.int
+    b64_tgz: _builtins.str
     def __init__(
         self,
         *,
-        b64_tgz: builtins.str = ...,
+        b64_tgz: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["b64_tgz", b"b64_tgz"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["b64_tgz", b"b64_tgz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelDefResponse: typing_extensions.TypeAlias = GetModelDefResponse
+Global___GetModelDefResponse: _TypeAlias = GetModelDefResponse  # noqa: Y015
 
-@typing.final
-class MoveExperimentRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    DESTINATION_PROJECT_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    destination_project_id: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    DESTINATION_PROJECT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    destination_project_id: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        destination_project_id: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
+        destination_project_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["destination_project_id", b"destination_project_id", "experiment_id", b"experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_project_id", b"destination_project_id", "experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveExperimentRequest: typing_extensions.TypeAlias = MoveExperimentRequest
+Global___MoveExperimentRequest: _TypeAlias = MoveExperimentRequest  # noqa: Y015
 
-@typing.final
-class MoveExperimentResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveExperimentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveExperimentResponse: typing_extensions.TypeAlias = MoveExperimentResponse
+Global___MoveExperimentResponse: _TypeAlias = MoveExperimentResponse  # noqa: Y015
 
-@typing.final
-class MoveExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    DESTINATION_PROJECT_ID_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    destination_project_id: builtins.int
-    project_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    DESTINATION_PROJECT_ID_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    destination_project_id: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        destination_project_id: builtins.int = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
+        destination_project_id: _builtins.int = ...,
         filters: Global___BulkExperimentFilters | None = ...,
-        project_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["destination_project_id", b"destination_project_id", "experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_project_id", b"destination_project_id", "experiment_ids", b"experiment_ids", "filters", b"filters", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveExperimentsRequest: typing_extensions.TypeAlias = MoveExperimentsRequest
+Global___MoveExperimentsRequest: _TypeAlias = MoveExperimentsRequest  # noqa: Y015
 
-@typing.final
-class MoveExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___ExperimentActionResult] | None = ...,
+        results: _abc.Iterable[Global___ExperimentActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveExperimentsResponse: typing_extensions.TypeAlias = MoveExperimentsResponse
+Global___MoveExperimentsResponse: _TypeAlias = MoveExperimentsResponse  # noqa: Y015
 
-@typing.final
-class GetModelDefTreeRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelDefTreeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelDefTreeRequest: typing_extensions.TypeAlias = GetModelDefTreeRequest
+Global___GetModelDefTreeRequest: _TypeAlias = GetModelDefTreeRequest  # noqa: Y015
 
-@typing.final
-class GetModelDefTreeResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelDefTreeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FILES_FIELD_NUMBER: builtins.int
-    @property
-    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.experiment.v1.experiment_pb2.FileNode]: ...
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_experiment_pb2.FileNode]: ...
     def __init__(
         self,
         *,
-        files: collections.abc.Iterable[shipway_proto.determined.experiment.v1.experiment_pb2.FileNode] | None = ...,
+        files: _abc.Iterable[_experiment_pb2.FileNode] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["files", b"files"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelDefTreeResponse: typing_extensions.TypeAlias = GetModelDefTreeResponse
+Global___GetModelDefTreeResponse: _TypeAlias = GetModelDefTreeResponse  # noqa: Y015
 
-@typing.final
-class GetModelDefFileRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelDefFileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    PATH_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    path: builtins.str
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    path: _builtins.str
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        path: builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        path: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "path", b"path"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelDefFileRequest: typing_extensions.TypeAlias = GetModelDefFileRequest
+Global___GetModelDefFileRequest: _TypeAlias = GetModelDefFileRequest  # noqa: Y015
 
-@typing.final
-class GetModelDefFileResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelDefFileResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FILE_FIELD_NUMBER: builtins.int
-    file: builtins.bytes
+    FILE_FIELD_NUMBER: _builtins.int
+    file: _builtins.bytes
     def __init__(
         self,
         *,
-        file: builtins.bytes = ...,
+        file: _builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["file", b"file"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelDefFileResponse: typing_extensions.TypeAlias = GetModelDefFileResponse
+Global___GetModelDefFileResponse: _TypeAlias = GetModelDefFileResponse  # noqa: Y015
 
-@typing.final
-class SearchExperimentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchExperimentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    SORT_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    offset: builtins.int
-    limit: builtins.int
-    sort: builtins.str
-    filter: builtins.str
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    SORT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
+    sort: _builtins.str
+    filter: _builtins.str
     def __init__(
         self,
         *,
-        project_id: builtins.int | None = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        sort: builtins.str | None = ...,
-        filter: builtins.str | None = ...,
+        project_id: _builtins.int | None = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        sort: _builtins.str | None = ...,
+        filter: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "_project_id", b"_project_id", "_sort", b"_sort", "filter", b"filter", "project_id", b"project_id", "sort", b"sort"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "_project_id", b"_project_id", "_sort", b"_sort", "filter", b"filter", "limit", b"limit", "offset", b"offset", "project_id", b"project_id", "sort", b"sort"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_project_id", b"_project_id"]) -> typing.Literal["project_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_sort", b"_sort"]) -> typing.Literal["sort"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_project_id", b"_project_id", "_sort", b"_sort", "filter", b"filter", "project_id", b"project_id", "sort", b"sort"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_project_id", b"_project_id", "_sort", b"_sort", "filter", b"filter", "limit", b"limit", "offset", b"offset", "project_id", b"project_id", "sort", b"sort"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    _WhichOneofReturnType__project_id: _TypeAlias = _typing.Literal["project_id"]  # noqa: Y015
+    _WhichOneofArgType__project_id: _TypeAlias = _typing.Literal["_project_id", b"_project_id"]  # noqa: Y015
+    _WhichOneofReturnType__sort: _TypeAlias = _typing.Literal["sort"]  # noqa: Y015
+    _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__project_id) -> _WhichOneofReturnType__project_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sort) -> _WhichOneofReturnType__sort | None: ...
 
-Global___SearchExperimentsRequest: typing_extensions.TypeAlias = SearchExperimentsRequest
+Global___SearchExperimentsRequest: _TypeAlias = SearchExperimentsRequest  # noqa: Y015
 
-@typing.final
-class SearchExperimentExperiment(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchExperimentExperiment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_FIELD_NUMBER: builtins.int
-    BEST_TRIAL_FIELD_NUMBER: builtins.int
-    @property
-    def experiment(self) -> shipway_proto.determined.experiment.v1.experiment_pb2.Experiment: ...
-    @property
-    def best_trial(self) -> shipway_proto.determined.trial.v1.trial_pb2.Trial: ...
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    BEST_TRIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> _experiment_pb2.Experiment: ...
+    @_builtins.property
+    def best_trial(self) -> _trial_pb2.Trial: ...
     def __init__(
         self,
         *,
-        experiment: shipway_proto.determined.experiment.v1.experiment_pb2.Experiment | None = ...,
-        best_trial: shipway_proto.determined.trial.v1.trial_pb2.Trial | None = ...,
+        experiment: _experiment_pb2.Experiment | None = ...,
+        best_trial: _trial_pb2.Trial | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["best_trial", b"best_trial", "experiment", b"experiment"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["best_trial", b"best_trial", "experiment", b"experiment"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best_trial", b"best_trial", "experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_trial", b"best_trial", "experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchExperimentExperiment: typing_extensions.TypeAlias = SearchExperimentExperiment
+Global___SearchExperimentExperiment: _TypeAlias = SearchExperimentExperiment  # noqa: Y015
 
-@typing.final
-class SearchExperimentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchExperimentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENTS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def experiments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SearchExperimentExperiment]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchExperimentExperiment]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        experiments: collections.abc.Iterable[Global___SearchExperimentExperiment] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        experiments: _abc.Iterable[Global___SearchExperimentExperiment] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiments", b"experiments", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiments", b"experiments", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchExperimentsResponse: typing_extensions.TypeAlias = SearchExperimentsResponse
+Global___SearchExperimentsResponse: _TypeAlias = SearchExperimentsResponse  # noqa: Y015
 
-@typing.final
-class DeleteTensorboardFilesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteTensorboardFilesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
+        experiment_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteTensorboardFilesRequest: typing_extensions.TypeAlias = DeleteTensorboardFilesRequest
+Global___DeleteTensorboardFilesRequest: _TypeAlias = DeleteTensorboardFilesRequest  # noqa: Y015
 
-@typing.final
-class DeleteTensorboardFilesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteTensorboardFilesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteTensorboardFilesResponse: typing_extensions.TypeAlias = DeleteTensorboardFilesResponse
+Global___DeleteTensorboardFilesResponse: _TypeAlias = DeleteTensorboardFilesResponse  # noqa: Y015

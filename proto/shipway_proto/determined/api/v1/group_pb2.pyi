@@ -3,234 +3,280 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.group.v1.group_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.group.v1 import group_pb2 as _group_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetGroupRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_ID_FIELD_NUMBER: builtins.int
-    group_id: builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
     def __init__(
         self,
         *,
-        group_id: builtins.int = ...,
+        group_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["group_id", b"group_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGroupRequest: typing_extensions.TypeAlias = GetGroupRequest
+Global___GetGroupRequest: _TypeAlias = GetGroupRequest  # noqa: Y015
 
-@typing.final
-class GetGroupResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_FIELD_NUMBER: builtins.int
-    @property
-    def group(self) -> shipway_proto.determined.group.v1.group_pb2.GroupDetails: ...
+    GROUP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def group(self) -> _group_pb2.GroupDetails: ...
     def __init__(
         self,
         *,
-        group: shipway_proto.determined.group.v1.group_pb2.GroupDetails | None = ...,
+        group: _group_pb2.GroupDetails | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["group", b"group"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["group", b"group"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGroupResponse: typing_extensions.TypeAlias = GetGroupResponse
+Global___GetGroupResponse: _TypeAlias = GetGroupResponse  # noqa: Y015
 
-@typing.final
-class GetGroupsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGroupsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    user_id: builtins.int
-    name: builtins.str
-    offset: builtins.int
-    limit: builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    name: _builtins.str
+    offset: _builtins.int
+    limit: _builtins.int
     def __init__(
         self,
         *,
-        user_id: builtins.int = ...,
-        name: builtins.str = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
+        user_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "name", b"name", "offset", b"offset", "user_id", b"user_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "name", b"name", "offset", b"offset", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGroupsRequest: typing_extensions.TypeAlias = GetGroupsRequest
+Global___GetGroupsRequest: _TypeAlias = GetGroupsRequest  # noqa: Y015
 
-@typing.final
-class GetGroupsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGroupsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUPS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.group.v1.group_pb2.GroupSearchResult]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    GROUPS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupSearchResult]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        groups: collections.abc.Iterable[shipway_proto.determined.group.v1.group_pb2.GroupSearchResult] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        groups: _abc.Iterable[_group_pb2.GroupSearchResult] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["groups", b"groups", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGroupsResponse: typing_extensions.TypeAlias = GetGroupsResponse
+Global___GetGroupsResponse: _TypeAlias = GetGroupsResponse  # noqa: Y015
 
-@typing.final
-class UpdateGroupRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UpdateGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    ADD_USERS_FIELD_NUMBER: builtins.int
-    REMOVE_USERS_FIELD_NUMBER: builtins.int
-    group_id: builtins.int
-    name: builtins.str
-    @property
-    def add_users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def remove_users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ADD_USERS_FIELD_NUMBER: _builtins.int
+    REMOVE_USERS_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def add_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def remove_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        group_id: builtins.int = ...,
-        name: builtins.str = ...,
-        add_users: collections.abc.Iterable[builtins.int] | None = ...,
-        remove_users: collections.abc.Iterable[builtins.int] | None = ...,
+        group_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        add_users: _abc.Iterable[_builtins.int] | None = ...,
+        remove_users: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["add_users", b"add_users", "group_id", b"group_id", "name", b"name", "remove_users", b"remove_users"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_users", b"add_users", "group_id", b"group_id", "name", b"name", "remove_users", b"remove_users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UpdateGroupRequest: typing_extensions.TypeAlias = UpdateGroupRequest
+Global___UpdateGroupRequest: _TypeAlias = UpdateGroupRequest  # noqa: Y015
 
-@typing.final
-class CreateGroupResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CreateGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_FIELD_NUMBER: builtins.int
-    @property
-    def group(self) -> shipway_proto.determined.group.v1.group_pb2.GroupDetails: ...
+    GROUP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def group(self) -> _group_pb2.GroupDetails: ...
     def __init__(
         self,
         *,
-        group: shipway_proto.determined.group.v1.group_pb2.GroupDetails | None = ...,
+        group: _group_pb2.GroupDetails | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["group", b"group"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["group", b"group"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateGroupResponse: typing_extensions.TypeAlias = CreateGroupResponse
+Global___CreateGroupResponse: _TypeAlias = CreateGroupResponse  # noqa: Y015
 
-@typing.final
-class UpdateGroupResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UpdateGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_FIELD_NUMBER: builtins.int
-    @property
-    def group(self) -> shipway_proto.determined.group.v1.group_pb2.GroupDetails: ...
+    GROUP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def group(self) -> _group_pb2.GroupDetails: ...
     def __init__(
         self,
         *,
-        group: shipway_proto.determined.group.v1.group_pb2.GroupDetails | None = ...,
+        group: _group_pb2.GroupDetails | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["group", b"group"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["group", b"group"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UpdateGroupResponse: typing_extensions.TypeAlias = UpdateGroupResponse
+Global___UpdateGroupResponse: _TypeAlias = UpdateGroupResponse  # noqa: Y015
 
-@typing.final
-class CreateGroupRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CreateGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    ADD_USERS_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    @property
-    def add_users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    NAME_FIELD_NUMBER: _builtins.int
+    ADD_USERS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def add_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        add_users: collections.abc.Iterable[builtins.int] | None = ...,
+        name: _builtins.str = ...,
+        add_users: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["add_users", b"add_users", "name", b"name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_users", b"add_users", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateGroupRequest: typing_extensions.TypeAlias = CreateGroupRequest
+Global___CreateGroupRequest: _TypeAlias = CreateGroupRequest  # noqa: Y015
 
-@typing.final
-class DeleteGroupRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_ID_FIELD_NUMBER: builtins.int
-    group_id: builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
     def __init__(
         self,
         *,
-        group_id: builtins.int = ...,
+        group_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["group_id", b"group_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteGroupRequest: typing_extensions.TypeAlias = DeleteGroupRequest
+Global___DeleteGroupRequest: _TypeAlias = DeleteGroupRequest  # noqa: Y015
 
-@typing.final
-class DeleteGroupResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteGroupResponse: typing_extensions.TypeAlias = DeleteGroupResponse
+Global___DeleteGroupResponse: _TypeAlias = DeleteGroupResponse  # noqa: Y015
 
-@typing.final
-class AssignMultipleGroupsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AssignMultipleGroupsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_IDS_FIELD_NUMBER: builtins.int
-    ADD_GROUPS_FIELD_NUMBER: builtins.int
-    REMOVE_GROUPS_FIELD_NUMBER: builtins.int
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def add_groups(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def remove_groups(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    ADD_GROUPS_FIELD_NUMBER: _builtins.int
+    REMOVE_GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def add_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def remove_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        add_groups: collections.abc.Iterable[builtins.int] | None = ...,
-        remove_groups: collections.abc.Iterable[builtins.int] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        add_groups: _abc.Iterable[_builtins.int] | None = ...,
+        remove_groups: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["add_groups", b"add_groups", "remove_groups", b"remove_groups", "user_ids", b"user_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_groups", b"add_groups", "remove_groups", b"remove_groups", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AssignMultipleGroupsRequest: typing_extensions.TypeAlias = AssignMultipleGroupsRequest
+Global___AssignMultipleGroupsRequest: _TypeAlias = AssignMultipleGroupsRequest  # noqa: Y015
 
-@typing.final
-class AssignMultipleGroupsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AssignMultipleGroupsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AssignMultipleGroupsResponse: typing_extensions.TypeAlias = AssignMultipleGroupsResponse
+Global___AssignMultipleGroupsResponse: _TypeAlias = AssignMultipleGroupsResponse  # noqa: Y015

@@ -3,199 +3,233 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.job.v1.job_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.job.v1 import job_pb2 as _job_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetJobsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetJobsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    STATES_FIELD_NUMBER: builtins.int
-    offset: builtins.int
-    limit: builtins.int
-    resource_pool: builtins.str
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    @property
-    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.job.v1.job_pb2.State.ValueType]: ...
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
+    resource_pool: _builtins.str
+    order_by: _pagination_pb2.OrderBy.ValueType
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.State.ValueType]: ...
     def __init__(
         self,
         *,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        resource_pool: builtins.str = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        states: collections.abc.Iterable[shipway_proto.determined.job.v1.job_pb2.State.ValueType] | None = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        resource_pool: _builtins.str = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        states: _abc.Iterable[_job_pb2.State.ValueType] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "resource_pool", b"resource_pool", "states", b"states"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "resource_pool", b"resource_pool", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetJobsRequest: typing_extensions.TypeAlias = GetJobsRequest
+Global___GetJobsRequest: _TypeAlias = GetJobsRequest  # noqa: Y015
 
-@typing.final
-class GetJobsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetJobsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PAGINATION_FIELD_NUMBER: builtins.int
-    JOBS_FIELD_NUMBER: builtins.int
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
-    @property
-    def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.job.v1.job_pb2.Job]: ...
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]: ...
     def __init__(
         self,
         *,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
-        jobs: collections.abc.Iterable[shipway_proto.determined.job.v1.job_pb2.Job] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
+        jobs: _abc.Iterable[_job_pb2.Job] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetJobsResponse: typing_extensions.TypeAlias = GetJobsResponse
+Global___GetJobsResponse: _TypeAlias = GetJobsResponse  # noqa: Y015
 
-@typing.final
-class GetJobsV2Request(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetJobsV2Request(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    STATES_FIELD_NUMBER: builtins.int
-    offset: builtins.int
-    limit: builtins.int
-    resource_pool: builtins.str
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    @property
-    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.job.v1.job_pb2.State.ValueType]: ...
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
+    resource_pool: _builtins.str
+    order_by: _pagination_pb2.OrderBy.ValueType
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.State.ValueType]: ...
     def __init__(
         self,
         *,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        resource_pool: builtins.str = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        states: collections.abc.Iterable[shipway_proto.determined.job.v1.job_pb2.State.ValueType] | None = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        resource_pool: _builtins.str = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        states: _abc.Iterable[_job_pb2.State.ValueType] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "resource_pool", b"resource_pool", "states", b"states"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "resource_pool", b"resource_pool", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetJobsV2Request: typing_extensions.TypeAlias = GetJobsV2Request
+Global___GetJobsV2Request: _TypeAlias = GetJobsV2Request  # noqa: Y015
 
-@typing.final
-class GetJobsV2Response(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetJobsV2Response(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PAGINATION_FIELD_NUMBER: builtins.int
-    JOBS_FIELD_NUMBER: builtins.int
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
-    @property
-    def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.job.v1.job_pb2.RBACJob]: ...
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.RBACJob]: ...
     def __init__(
         self,
         *,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
-        jobs: collections.abc.Iterable[shipway_proto.determined.job.v1.job_pb2.RBACJob] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
+        jobs: _abc.Iterable[_job_pb2.RBACJob] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetJobsV2Response: typing_extensions.TypeAlias = GetJobsV2Response
+Global___GetJobsV2Response: _TypeAlias = GetJobsV2Response  # noqa: Y015
 
-@typing.final
-class UpdateJobQueueRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UpdateJobQueueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    UPDATES_FIELD_NUMBER: builtins.int
-    @property
-    def updates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.job.v1.job_pb2.QueueControl]: ...
+    UPDATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.QueueControl]: ...
     def __init__(
         self,
         *,
-        updates: collections.abc.Iterable[shipway_proto.determined.job.v1.job_pb2.QueueControl] | None = ...,
+        updates: _abc.Iterable[_job_pb2.QueueControl] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["updates", b"updates"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UpdateJobQueueRequest: typing_extensions.TypeAlias = UpdateJobQueueRequest
+Global___UpdateJobQueueRequest: _TypeAlias = UpdateJobQueueRequest  # noqa: Y015
 
-@typing.final
-class UpdateJobQueueResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UpdateJobQueueResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UpdateJobQueueResponse: typing_extensions.TypeAlias = UpdateJobQueueResponse
+Global___UpdateJobQueueResponse: _TypeAlias = UpdateJobQueueResponse  # noqa: Y015
 
-@typing.final
-class RPQueueStat(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RPQueueStat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    STATS_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    AGGREGATES_FIELD_NUMBER: builtins.int
-    resource_pool: builtins.str
-    @property
-    def stats(self) -> shipway_proto.determined.job.v1.job_pb2.QueueStats: ...
-    @property
-    def aggregates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.job.v1.job_pb2.AggregateQueueStats]: ...
-    def __init__(
-        self,
-        *,
-        stats: shipway_proto.determined.job.v1.job_pb2.QueueStats | None = ...,
-        resource_pool: builtins.str = ...,
-        aggregates: collections.abc.Iterable[shipway_proto.determined.job.v1.job_pb2.AggregateQueueStats] | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["stats", b"stats"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["aggregates", b"aggregates", "resource_pool", b"resource_pool", "stats", b"stats"]) -> None: ...
-
-Global___RPQueueStat: typing_extensions.TypeAlias = RPQueueStat
-
-@typing.final
-class GetJobQueueStatsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    RESOURCE_POOLS_FIELD_NUMBER: builtins.int
-    @property
-    def resource_pools(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    STATS_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    AGGREGATES_FIELD_NUMBER: _builtins.int
+    resource_pool: _builtins.str
+    @_builtins.property
+    def stats(self) -> _job_pb2.QueueStats: ...
+    @_builtins.property
+    def aggregates(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.AggregateQueueStats]: ...
     def __init__(
         self,
         *,
-        resource_pools: collections.abc.Iterable[builtins.str] | None = ...,
+        stats: _job_pb2.QueueStats | None = ...,
+        resource_pool: _builtins.str = ...,
+        aggregates: _abc.Iterable[_job_pb2.AggregateQueueStats] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resource_pools", b"resource_pools"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregates", b"aggregates", "resource_pool", b"resource_pool", "stats", b"stats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetJobQueueStatsRequest: typing_extensions.TypeAlias = GetJobQueueStatsRequest
+Global___RPQueueStat: _TypeAlias = RPQueueStat  # noqa: Y015
 
-@typing.final
-class GetJobQueueStatsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetJobQueueStatsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RPQueueStat]: ...
+    RESOURCE_POOLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resource_pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___RPQueueStat] | None = ...,
+        resource_pools: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_pools", b"resource_pools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetJobQueueStatsResponse: typing_extensions.TypeAlias = GetJobQueueStatsResponse
+Global___GetJobQueueStatsRequest: _TypeAlias = GetJobQueueStatsRequest  # noqa: Y015
+
+@_typing.final
+class GetJobQueueStatsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RPQueueStat]: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___RPQueueStat] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJobQueueStatsResponse: _TypeAlias = GetJobQueueStatsResponse  # noqa: Y015

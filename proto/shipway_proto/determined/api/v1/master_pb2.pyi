@@ -3,100 +3,113 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.field_mask_pb2
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.log.v1.log_pb2
-import shipway_proto.determined.master.v1.master_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.log.v1 import log_pb2 as _log_pb2
+from shipway_proto.determined.master.v1 import master_pb2 as _master_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class SSOProvider(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SSOProvider(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    SSO_URL_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    ALWAYS_REDIRECT_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    sso_url: builtins.str
-    type: builtins.str
-    always_redirect: builtins.bool
+    NAME_FIELD_NUMBER: _builtins.int
+    SSO_URL_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ALWAYS_REDIRECT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    sso_url: _builtins.str
+    type: _builtins.str
+    always_redirect: _builtins.bool
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        sso_url: builtins.str = ...,
-        type: builtins.str = ...,
-        always_redirect: builtins.bool = ...,
+        name: _builtins.str = ...,
+        sso_url: _builtins.str = ...,
+        type: _builtins.str = ...,
+        always_redirect: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["always_redirect", b"always_redirect", "name", b"name", "sso_url", b"sso_url", "type", b"type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["always_redirect", b"always_redirect", "name", b"name", "sso_url", b"sso_url", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SSOProvider: typing_extensions.TypeAlias = SSOProvider
+Global___SSOProvider: _TypeAlias = SSOProvider  # noqa: Y015
 
-@typing.final
-class ClusterMessage(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ClusterMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MESSAGE_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    CREATED_TIME_FIELD_NUMBER: builtins.int
-    message: builtins.str
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def created_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    CREATED_TIME_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def created_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        message: builtins.str = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        created_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        message: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        created_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_end_time", b"_end_time", "created_time", b"created_time", "end_time", b"end_time", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_end_time", b"_end_time", "created_time", b"created_time", "end_time", b"end_time", "message", b"message", "start_time", b"start_time"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_end_time", b"_end_time"]) -> typing.Literal["end_time"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "created_time", b"created_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "created_time", b"created_time", "end_time", b"end_time", "message", b"message", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
+    _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
 
-Global___ClusterMessage: typing_extensions.TypeAlias = ClusterMessage
+Global___ClusterMessage: _TypeAlias = ClusterMessage  # noqa: Y015
 
-@typing.final
-class GetMasterRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetMasterRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetMasterRequest: typing_extensions.TypeAlias = GetMasterRequest
+Global___GetMasterRequest: _TypeAlias = GetMasterRequest  # noqa: Y015
 
-@typing.final
-class GetMasterResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetMasterResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _Product:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _ProductEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetMasterResponse._Product.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _ProductEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetMasterResponse._Product.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         PRODUCT_UNSPECIFIED: GetMasterResponse._Product.ValueType  # 0
         PRODUCT_COMMUNITY: GetMasterResponse._Product.ValueType  # 1
 
@@ -104,401 +117,500 @@ class GetMasterResponse(google.protobuf.message.Message):
     PRODUCT_UNSPECIFIED: GetMasterResponse.Product.ValueType  # 0
     PRODUCT_COMMUNITY: GetMasterResponse.Product.ValueType  # 1
 
-    VERSION_FIELD_NUMBER: builtins.int
-    MASTER_ID_FIELD_NUMBER: builtins.int
-    CLUSTER_ID_FIELD_NUMBER: builtins.int
-    CLUSTER_NAME_FIELD_NUMBER: builtins.int
-    TELEMETRY_ENABLED_FIELD_NUMBER: builtins.int
-    SSO_PROVIDERS_FIELD_NUMBER: builtins.int
-    EXTERNAL_LOGIN_URI_FIELD_NUMBER: builtins.int
-    EXTERNAL_LOGOUT_URI_FIELD_NUMBER: builtins.int
-    BRANDING_FIELD_NUMBER: builtins.int
-    RBAC_ENABLED_FIELD_NUMBER: builtins.int
-    PRODUCT_FIELD_NUMBER: builtins.int
-    FEATURE_SWITCHES_FIELD_NUMBER: builtins.int
-    USER_MANAGEMENT_ENABLED_FIELD_NUMBER: builtins.int
-    STRICT_JOB_QUEUE_CONTROL_FIELD_NUMBER: builtins.int
-    CLUSTER_MESSAGE_FIELD_NUMBER: builtins.int
-    HAS_CUSTOM_LOGO_FIELD_NUMBER: builtins.int
-    version: builtins.str
-    master_id: builtins.str
-    cluster_id: builtins.str
-    cluster_name: builtins.str
-    telemetry_enabled: builtins.bool
-    external_login_uri: builtins.str
-    external_logout_uri: builtins.str
-    branding: builtins.str
-    rbac_enabled: builtins.bool
+    VERSION_FIELD_NUMBER: _builtins.int
+    MASTER_ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    TELEMETRY_ENABLED_FIELD_NUMBER: _builtins.int
+    SSO_PROVIDERS_FIELD_NUMBER: _builtins.int
+    EXTERNAL_LOGIN_URI_FIELD_NUMBER: _builtins.int
+    EXTERNAL_LOGOUT_URI_FIELD_NUMBER: _builtins.int
+    BRANDING_FIELD_NUMBER: _builtins.int
+    RBAC_ENABLED_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    FEATURE_SWITCHES_FIELD_NUMBER: _builtins.int
+    USER_MANAGEMENT_ENABLED_FIELD_NUMBER: _builtins.int
+    STRICT_JOB_QUEUE_CONTROL_FIELD_NUMBER: _builtins.int
+    CLUSTER_MESSAGE_FIELD_NUMBER: _builtins.int
+    HAS_CUSTOM_LOGO_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    master_id: _builtins.str
+    cluster_id: _builtins.str
+    cluster_name: _builtins.str
+    telemetry_enabled: _builtins.bool
+    external_login_uri: _builtins.str
+    external_logout_uri: _builtins.str
+    branding: _builtins.str
+    rbac_enabled: _builtins.bool
     product: Global___GetMasterResponse.Product.ValueType
-    user_management_enabled: builtins.bool
-    strict_job_queue_control: builtins.bool
-    has_custom_logo: builtins.bool
-    @property
-    def sso_providers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SSOProvider]: ...
-    @property
-    def feature_switches(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
+    user_management_enabled: _builtins.bool
+    strict_job_queue_control: _builtins.bool
+    has_custom_logo: _builtins.bool
+    @_builtins.property
+    def sso_providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SSOProvider]: ...
+    @_builtins.property
+    def feature_switches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
     def cluster_message(self) -> Global___ClusterMessage: ...
     def __init__(
         self,
         *,
-        version: builtins.str = ...,
-        master_id: builtins.str = ...,
-        cluster_id: builtins.str = ...,
-        cluster_name: builtins.str = ...,
-        telemetry_enabled: builtins.bool = ...,
-        sso_providers: collections.abc.Iterable[Global___SSOProvider] | None = ...,
-        external_login_uri: builtins.str = ...,
-        external_logout_uri: builtins.str = ...,
-        branding: builtins.str = ...,
-        rbac_enabled: builtins.bool = ...,
+        version: _builtins.str = ...,
+        master_id: _builtins.str = ...,
+        cluster_id: _builtins.str = ...,
+        cluster_name: _builtins.str = ...,
+        telemetry_enabled: _builtins.bool = ...,
+        sso_providers: _abc.Iterable[Global___SSOProvider] | None = ...,
+        external_login_uri: _builtins.str = ...,
+        external_logout_uri: _builtins.str = ...,
+        branding: _builtins.str = ...,
+        rbac_enabled: _builtins.bool = ...,
         product: Global___GetMasterResponse.Product.ValueType = ...,
-        feature_switches: collections.abc.Iterable[builtins.str] | None = ...,
-        user_management_enabled: builtins.bool = ...,
-        strict_job_queue_control: builtins.bool = ...,
+        feature_switches: _abc.Iterable[_builtins.str] | None = ...,
+        user_management_enabled: _builtins.bool = ...,
+        strict_job_queue_control: _builtins.bool = ...,
         cluster_message: Global___ClusterMessage | None = ...,
-        has_custom_logo: builtins.bool = ...,
+        has_custom_logo: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cluster_message", b"_cluster_message", "cluster_message", b"cluster_message"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cluster_message", b"_cluster_message", "branding", b"branding", "cluster_id", b"cluster_id", "cluster_message", b"cluster_message", "cluster_name", b"cluster_name", "external_login_uri", b"external_login_uri", "external_logout_uri", b"external_logout_uri", "feature_switches", b"feature_switches", "has_custom_logo", b"has_custom_logo", "master_id", b"master_id", "product", b"product", "rbac_enabled", b"rbac_enabled", "sso_providers", b"sso_providers", "strict_job_queue_control", b"strict_job_queue_control", "telemetry_enabled", b"telemetry_enabled", "user_management_enabled", b"user_management_enabled", "version", b"version"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_cluster_message", b"_cluster_message"]) -> typing.Literal["cluster_message"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cluster_message", b"_cluster_message", "cluster_message", b"cluster_message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cluster_message", b"_cluster_message", "branding", b"branding", "cluster_id", b"cluster_id", "cluster_message", b"cluster_message", "cluster_name", b"cluster_name", "external_login_uri", b"external_login_uri", "external_logout_uri", b"external_logout_uri", "feature_switches", b"feature_switches", "has_custom_logo", b"has_custom_logo", "master_id", b"master_id", "product", b"product", "rbac_enabled", b"rbac_enabled", "sso_providers", b"sso_providers", "strict_job_queue_control", b"strict_job_queue_control", "telemetry_enabled", b"telemetry_enabled", "user_management_enabled", b"user_management_enabled", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cluster_message: _TypeAlias = _typing.Literal["cluster_message"]  # noqa: Y015
+    _WhichOneofArgType__cluster_message: _TypeAlias = _typing.Literal["_cluster_message", b"_cluster_message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cluster_message) -> _WhichOneofReturnType__cluster_message | None: ...
 
-Global___GetMasterResponse: typing_extensions.TypeAlias = GetMasterResponse
+Global___GetMasterResponse: _TypeAlias = GetMasterResponse  # noqa: Y015
 
-@typing.final
-class GetTelemetryRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTelemetryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTelemetryRequest: typing_extensions.TypeAlias = GetTelemetryRequest
+Global___GetTelemetryRequest: _TypeAlias = GetTelemetryRequest  # noqa: Y015
 
-@typing.final
-class GetTelemetryResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTelemetryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ENABLED_FIELD_NUMBER: builtins.int
-    SEGMENT_KEY_FIELD_NUMBER: builtins.int
-    enabled: builtins.bool
-    segment_key: builtins.str
-    def __init__(
-        self,
-        *,
-        enabled: builtins.bool = ...,
-        segment_key: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["enabled", b"enabled", "segment_key", b"segment_key"]) -> None: ...
-
-Global___GetTelemetryResponse: typing_extensions.TypeAlias = GetTelemetryResponse
-
-@typing.final
-class GetMasterConfigRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___GetMasterConfigRequest: typing_extensions.TypeAlias = GetMasterConfigRequest
-
-@typing.final
-class GetMasterConfigResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    CONFIG_FIELD_NUMBER: builtins.int
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    ENABLED_FIELD_NUMBER: _builtins.int
+    SEGMENT_KEY_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    segment_key: _builtins.str
     def __init__(
         self,
         *,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
+        enabled: _builtins.bool = ...,
+        segment_key: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "segment_key", b"segment_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetMasterConfigResponse: typing_extensions.TypeAlias = GetMasterConfigResponse
+Global___GetTelemetryResponse: _TypeAlias = GetTelemetryResponse  # noqa: Y015
 
-@typing.final
-class PatchMasterConfigRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetMasterConfigRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: builtins.int
-    FIELD_MASK_FIELD_NUMBER: builtins.int
-    @property
-    def config(self) -> shipway_proto.determined.master.v1.master_pb2.Config: ...
-    @property
-    def field_mask(self) -> google.protobuf.field_mask_pb2.FieldMask: ...
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMasterConfigRequest: _TypeAlias = GetMasterConfigRequest  # noqa: Y015
+
+@_typing.final
+class GetMasterConfigResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        config: shipway_proto.determined.master.v1.master_pb2.Config | None = ...,
-        field_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "field_mask", b"field_mask"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "field_mask", b"field_mask"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchMasterConfigRequest: typing_extensions.TypeAlias = PatchMasterConfigRequest
+Global___GetMasterConfigResponse: _TypeAlias = GetMasterConfigResponse  # noqa: Y015
 
-@typing.final
-class PatchMasterConfigResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchMasterConfigRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    FIELD_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> _master_pb2.Config: ...
+    @_builtins.property
+    def field_mask(self) -> _field_mask_pb2.FieldMask: ...
+    def __init__(
+        self,
+        *,
+        config: _master_pb2.Config | None = ...,
+        field_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "field_mask", b"field_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "field_mask", b"field_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PatchMasterConfigRequest: _TypeAlias = PatchMasterConfigRequest  # noqa: Y015
+
+@_typing.final
+class PatchMasterConfigResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchMasterConfigResponse: typing_extensions.TypeAlias = PatchMasterConfigResponse
+Global___PatchMasterConfigResponse: _TypeAlias = PatchMasterConfigResponse  # noqa: Y015
 
-@typing.final
-class GetClusterMessageRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetClusterMessageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetClusterMessageRequest: typing_extensions.TypeAlias = GetClusterMessageRequest
+Global___GetClusterMessageRequest: _TypeAlias = GetClusterMessageRequest  # noqa: Y015
 
-@typing.final
-class GetClusterMessageResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetClusterMessageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CLUSTER_MESSAGE_FIELD_NUMBER: builtins.int
-    @property
+    CLUSTER_MESSAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def cluster_message(self) -> Global___ClusterMessage: ...
     def __init__(
         self,
         *,
         cluster_message: Global___ClusterMessage | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cluster_message", b"_cluster_message", "cluster_message", b"cluster_message"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cluster_message", b"_cluster_message", "cluster_message", b"cluster_message"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_cluster_message", b"_cluster_message"]) -> typing.Literal["cluster_message"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cluster_message", b"_cluster_message", "cluster_message", b"cluster_message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cluster_message", b"_cluster_message", "cluster_message", b"cluster_message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cluster_message: _TypeAlias = _typing.Literal["cluster_message"]  # noqa: Y015
+    _WhichOneofArgType__cluster_message: _TypeAlias = _typing.Literal["_cluster_message", b"_cluster_message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cluster_message) -> _WhichOneofReturnType__cluster_message | None: ...
 
-Global___GetClusterMessageResponse: typing_extensions.TypeAlias = GetClusterMessageResponse
+Global___GetClusterMessageResponse: _TypeAlias = GetClusterMessageResponse  # noqa: Y015
 
-@typing.final
-class SetClusterMessageRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetClusterMessageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MESSAGE_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    DURATION_FIELD_NUMBER: builtins.int
-    message: builtins.str
-    duration: builtins.str
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    duration: _builtins.str
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        message: builtins.str = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        duration: builtins.str | None = ...,
+        message: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        duration: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_duration", b"_duration", "_end_time", b"_end_time", "duration", b"duration", "end_time", b"end_time", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_duration", b"_duration", "_end_time", b"_end_time", "duration", b"duration", "end_time", b"end_time", "message", b"message", "start_time", b"start_time"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_duration", b"_duration"]) -> typing.Literal["duration"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_end_time", b"_end_time"]) -> typing.Literal["end_time"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration", b"_duration", "_end_time", b"_end_time", "duration", b"duration", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration", b"_duration", "_end_time", b"_end_time", "duration", b"duration", "end_time", b"end_time", "message", b"message", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration: _TypeAlias = _typing.Literal["duration"]  # noqa: Y015
+    _WhichOneofArgType__duration: _TypeAlias = _typing.Literal["_duration", b"_duration"]  # noqa: Y015
+    _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
+    _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration) -> _WhichOneofReturnType__duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
 
-Global___SetClusterMessageRequest: typing_extensions.TypeAlias = SetClusterMessageRequest
+Global___SetClusterMessageRequest: _TypeAlias = SetClusterMessageRequest  # noqa: Y015
 
-@typing.final
-class SetClusterMessageResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetClusterMessageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetClusterMessageResponse: typing_extensions.TypeAlias = SetClusterMessageResponse
+Global___SetClusterMessageResponse: _TypeAlias = SetClusterMessageResponse  # noqa: Y015
 
-@typing.final
-class DeleteClusterMessageRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___DeleteClusterMessageRequest: typing_extensions.TypeAlias = DeleteClusterMessageRequest
-
-@typing.final
-class DeleteClusterMessageResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteClusterMessageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteClusterMessageResponse: typing_extensions.TypeAlias = DeleteClusterMessageResponse
+Global___DeleteClusterMessageRequest: _TypeAlias = DeleteClusterMessageRequest  # noqa: Y015
 
-@typing.final
-class MasterLogsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteClusterMessageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    FOLLOW_FIELD_NUMBER: builtins.int
-    offset: builtins.int
-    limit: builtins.int
-    follow: builtins.bool
     def __init__(
         self,
-        *,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        follow: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["follow", b"follow", "limit", b"limit", "offset", b"offset"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MasterLogsRequest: typing_extensions.TypeAlias = MasterLogsRequest
+Global___DeleteClusterMessageResponse: _TypeAlias = DeleteClusterMessageResponse  # noqa: Y015
 
-@typing.final
-class MasterLogsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MasterLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LOG_ENTRY_FIELD_NUMBER: builtins.int
-    @property
-    def log_entry(self) -> shipway_proto.determined.log.v1.log_pb2.LogEntry: ...
-    def __init__(
-        self,
-        *,
-        log_entry: shipway_proto.determined.log.v1.log_pb2.LogEntry | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["log_entry", b"log_entry"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["log_entry", b"log_entry"]) -> None: ...
-
-Global___MasterLogsResponse: typing_extensions.TypeAlias = MasterLogsResponse
-
-@typing.final
-class ResourceAllocationRawRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    TIMESTAMP_AFTER_FIELD_NUMBER: builtins.int
-    TIMESTAMP_BEFORE_FIELD_NUMBER: builtins.int
-    @property
-    def timestamp_after(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def timestamp_before(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
+    follow: _builtins.bool
     def __init__(
         self,
         *,
-        timestamp_after: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        timestamp_before: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        follow: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "limit", b"limit", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourceAllocationRawRequest: typing_extensions.TypeAlias = ResourceAllocationRawRequest
+Global___MasterLogsRequest: _TypeAlias = MasterLogsRequest  # noqa: Y015
 
-@typing.final
-class ResourceAllocationRawResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MasterLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESOURCE_ENTRIES_FIELD_NUMBER: builtins.int
-    @property
-    def resource_entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.master.v1.master_pb2.ResourceAllocationRawEntry]: ...
+    LOG_ENTRY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def log_entry(self) -> _log_pb2.LogEntry: ...
     def __init__(
         self,
         *,
-        resource_entries: collections.abc.Iterable[shipway_proto.determined.master.v1.master_pb2.ResourceAllocationRawEntry] | None = ...,
+        log_entry: _log_pb2.LogEntry | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resource_entries", b"resource_entries"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["log_entry", b"log_entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_entry", b"log_entry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourceAllocationRawResponse: typing_extensions.TypeAlias = ResourceAllocationRawResponse
+Global___MasterLogsResponse: _TypeAlias = MasterLogsResponse  # noqa: Y015
 
-@typing.final
-class ResourceAllocationAggregatedRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourceAllocationRawRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    START_DATE_FIELD_NUMBER: builtins.int
-    END_DATE_FIELD_NUMBER: builtins.int
-    PERIOD_FIELD_NUMBER: builtins.int
-    start_date: builtins.str
-    end_date: builtins.str
-    period: shipway_proto.determined.master.v1.master_pb2.ResourceAllocationAggregationPeriod.ValueType
+    TIMESTAMP_AFTER_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_BEFORE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def timestamp_after(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def timestamp_before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        start_date: builtins.str = ...,
-        end_date: builtins.str = ...,
-        period: shipway_proto.determined.master.v1.master_pb2.ResourceAllocationAggregationPeriod.ValueType = ...,
+        timestamp_after: _timestamp_pb2.Timestamp | None = ...,
+        timestamp_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["end_date", b"end_date", "period", b"period", "start_date", b"start_date"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourceAllocationAggregatedRequest: typing_extensions.TypeAlias = ResourceAllocationAggregatedRequest
+Global___ResourceAllocationRawRequest: _TypeAlias = ResourceAllocationRawRequest  # noqa: Y015
 
-@typing.final
-class ResourceAllocationAggregatedResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourceAllocationRawResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESOURCE_ENTRIES_FIELD_NUMBER: builtins.int
-    @property
-    def resource_entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.master.v1.master_pb2.ResourceAllocationAggregatedEntry]: ...
+    RESOURCE_ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resource_entries(self) -> _containers.RepeatedCompositeFieldContainer[_master_pb2.ResourceAllocationRawEntry]: ...
     def __init__(
         self,
         *,
-        resource_entries: collections.abc.Iterable[shipway_proto.determined.master.v1.master_pb2.ResourceAllocationAggregatedEntry] | None = ...,
+        resource_entries: _abc.Iterable[_master_pb2.ResourceAllocationRawEntry] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resource_entries", b"resource_entries"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_entries", b"resource_entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourceAllocationAggregatedResponse: typing_extensions.TypeAlias = ResourceAllocationAggregatedResponse
+Global___ResourceAllocationRawResponse: _TypeAlias = ResourceAllocationRawResponse  # noqa: Y015
 
-@typing.final
-class CleanupLogsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourceAllocationAggregatedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___CleanupLogsRequest: typing_extensions.TypeAlias = CleanupLogsRequest
-
-@typing.final
-class CleanupLogsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    REMOVED_COUNT_FIELD_NUMBER: builtins.int
-    removed_count: builtins.int
-    def __init__(
-        self,
-        *,
-        removed_count: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["removed_count", b"removed_count"]) -> None: ...
-
-Global___CleanupLogsResponse: typing_extensions.TypeAlias = CleanupLogsResponse
-
-@typing.final
-class GetKubernetesResourceManagersRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___GetKubernetesResourceManagersRequest: typing_extensions.TypeAlias = GetKubernetesResourceManagersRequest
-
-@typing.final
-class GetKubernetesResourceManagersResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    RESOURCE_MANAGERS_FIELD_NUMBER: builtins.int
-    @property
-    def resource_managers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    start_date: _builtins.str
+    end_date: _builtins.str
+    period: _master_pb2.ResourceAllocationAggregationPeriod.ValueType
     def __init__(
         self,
         *,
-        resource_managers: collections.abc.Iterable[builtins.str] | None = ...,
+        start_date: _builtins.str = ...,
+        end_date: _builtins.str = ...,
+        period: _master_pb2.ResourceAllocationAggregationPeriod.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resource_managers", b"resource_managers"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "period", b"period", "start_date", b"start_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetKubernetesResourceManagersResponse: typing_extensions.TypeAlias = GetKubernetesResourceManagersResponse
+Global___ResourceAllocationAggregatedRequest: _TypeAlias = ResourceAllocationAggregatedRequest  # noqa: Y015
+
+@_typing.final
+class ResourceAllocationAggregatedResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resource_entries(self) -> _containers.RepeatedCompositeFieldContainer[_master_pb2.ResourceAllocationAggregatedEntry]: ...
+    def __init__(
+        self,
+        *,
+        resource_entries: _abc.Iterable[_master_pb2.ResourceAllocationAggregatedEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_entries", b"resource_entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceAllocationAggregatedResponse: _TypeAlias = ResourceAllocationAggregatedResponse  # noqa: Y015
+
+@_typing.final
+class CleanupLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CleanupLogsRequest: _TypeAlias = CleanupLogsRequest  # noqa: Y015
+
+@_typing.final
+class CleanupLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_COUNT_FIELD_NUMBER: _builtins.int
+    removed_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        removed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed_count", b"removed_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CleanupLogsResponse: _TypeAlias = CleanupLogsResponse  # noqa: Y015
+
+@_typing.final
+class GetKubernetesResourceManagersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKubernetesResourceManagersRequest: _TypeAlias = GetKubernetesResourceManagersRequest  # noqa: Y015
+
+@_typing.final
+class GetKubernetesResourceManagersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_MANAGERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resource_managers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        resource_managers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_managers", b"resource_managers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKubernetesResourceManagersResponse: _TypeAlias = GetKubernetesResourceManagersResponse  # noqa: Y015

@@ -3,69 +3,76 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.wrappers_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.model.v1.model_pb2
-import shipway_proto.determined.trial.v1.trial_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.model.v1 import model_pb2 as _model_pb2
+from shipway_proto.determined.trial.v1 import trial_pb2 as _trial_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetModelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
     def __init__(
         self,
         *,
-        model_name: builtins.str = ...,
+        model_name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model_name", b"model_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelRequest: typing_extensions.TypeAlias = GetModelRequest
+Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
 
-@typing.final
-class GetModelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: builtins.int
-    @property
-    def model(self) -> shipway_proto.determined.model.v1.model_pb2.Model: ...
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_pb2.Model: ...
     def __init__(
         self,
         *,
-        model: shipway_proto.determined.model.v1.model_pb2.Model | None = ...,
+        model: _model_pb2.Model | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelResponse: typing_extensions.TypeAlias = GetModelResponse
+Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 
-@typing.final
-class GetModelsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetModelsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetModelsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetModelsRequest._SortBy.ValueType  # 0
         SORT_BY_NAME: GetModelsRequest._SortBy.ValueType  # 1
         SORT_BY_DESCRIPTION: GetModelsRequest._SortBy.ValueType  # 2
@@ -83,356 +90,428 @@ class GetModelsRequest(google.protobuf.message.Message):
     SORT_BY_NUM_VERSIONS: GetModelsRequest.SortBy.ValueType  # 6
     SORT_BY_WORKSPACE: GetModelsRequest.SortBy.ValueType  # 7
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAMES_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_IDS_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAMES_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetModelsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    name: builtins.str
-    description: builtins.str
-    id: builtins.int
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def archived(self) -> google.protobuf.wrappers_pb2.BoolValue: ...
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def workspace_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    id: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def archived(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def workspace_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetModelsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        name: builtins.str = ...,
-        description: builtins.str = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        archived: google.protobuf.wrappers_pb2.BoolValue | None = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
-        workspace_names: collections.abc.Iterable[builtins.str] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        id: builtins.int = ...,
-        workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        archived: _wrappers_pb2.BoolValue | None = ...,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+        workspace_names: _abc.Iterable[_builtins.str] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        id: _builtins.int = ...,
+        workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["archived", b"archived"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["archived", b"archived", "description", b"description", "id", b"id", "labels", b"labels", "limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_ids", b"workspace_ids", "workspace_names", b"workspace_names"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "description", b"description", "id", b"id", "labels", b"labels", "limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_ids", b"workspace_ids", "workspace_names", b"workspace_names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelsRequest: typing_extensions.TypeAlias = GetModelsRequest
+Global___GetModelsRequest: _TypeAlias = GetModelsRequest  # noqa: Y015
 
-@typing.final
-class GetModelsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODELS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.model.v1.model_pb2.Model]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    MODELS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        models: collections.abc.Iterable[shipway_proto.determined.model.v1.model_pb2.Model] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        models: _abc.Iterable[_model_pb2.Model] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["models", b"models", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelsResponse: typing_extensions.TypeAlias = GetModelsResponse
+Global___GetModelsResponse: _TypeAlias = GetModelsResponse  # noqa: Y015
 
-@typing.final
-class GetModelLabelsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelLabelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
     def __init__(
         self,
         *,
-        workspace_id: builtins.int | None = ...,
+        workspace_id: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_workspace_id", b"_workspace_id", "workspace_id", b"workspace_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_workspace_id", b"_workspace_id", "workspace_id", b"workspace_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_workspace_id", b"_workspace_id"]) -> typing.Literal["workspace_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__workspace_id: _TypeAlias = _typing.Literal["workspace_id"]  # noqa: Y015
+    _WhichOneofArgType__workspace_id: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace_id) -> _WhichOneofReturnType__workspace_id | None: ...
 
-Global___GetModelLabelsRequest: typing_extensions.TypeAlias = GetModelLabelsRequest
+Global___GetModelLabelsRequest: _TypeAlias = GetModelLabelsRequest  # noqa: Y015
 
-@typing.final
-class GetModelLabelsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelLabelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LABELS_FIELD_NUMBER: builtins.int
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelLabelsResponse: typing_extensions.TypeAlias = GetModelLabelsResponse
+Global___GetModelLabelsResponse: _TypeAlias = GetModelLabelsResponse  # noqa: Y015
 
-@typing.final
-class PostModelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    description: builtins.str
-    workspace_name: builtins.str
-    workspace_id: builtins.int
-    notes: builtins.str
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    workspace_name: _builtins.str
+    workspace_id: _builtins.int
+    notes: _builtins.str
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        description: builtins.str = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        workspace_name: builtins.str | None = ...,
-        workspace_id: builtins.int | None = ...,
-        notes: builtins.str = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        workspace_name: _builtins.str | None = ...,
+        workspace_id: _builtins.int | None = ...,
+        notes: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_workspace_id", b"_workspace_id", "_workspace_name", b"_workspace_name", "metadata", b"metadata", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_workspace_id", b"_workspace_id", "_workspace_name", b"_workspace_name", "description", b"description", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_workspace_id", b"_workspace_id"]) -> typing.Literal["workspace_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_workspace_name", b"_workspace_name"]) -> typing.Literal["workspace_name"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id", "_workspace_name", b"_workspace_name", "metadata", b"metadata", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id", "_workspace_name", b"_workspace_name", "description", b"description", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__workspace_id: _TypeAlias = _typing.Literal["workspace_id"]  # noqa: Y015
+    _WhichOneofArgType__workspace_id: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id"]  # noqa: Y015
+    _WhichOneofReturnType__workspace_name: _TypeAlias = _typing.Literal["workspace_name"]  # noqa: Y015
+    _WhichOneofArgType__workspace_name: _TypeAlias = _typing.Literal["_workspace_name", b"_workspace_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace_id) -> _WhichOneofReturnType__workspace_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace_name) -> _WhichOneofReturnType__workspace_name | None: ...
 
-Global___PostModelRequest: typing_extensions.TypeAlias = PostModelRequest
+Global___PostModelRequest: _TypeAlias = PostModelRequest  # noqa: Y015
 
-@typing.final
-class PostModelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: builtins.int
-    @property
-    def model(self) -> shipway_proto.determined.model.v1.model_pb2.Model: ...
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_pb2.Model: ...
     def __init__(
         self,
         *,
-        model: shipway_proto.determined.model.v1.model_pb2.Model | None = ...,
+        model: _model_pb2.Model | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostModelResponse: typing_extensions.TypeAlias = PostModelResponse
+Global___PostModelResponse: _TypeAlias = PostModelResponse  # noqa: Y015
 
-@typing.final
-class PatchModelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: builtins.int
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    @property
-    def model(self) -> shipway_proto.determined.model.v1.model_pb2.PatchModel: ...
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    @_builtins.property
+    def model(self) -> _model_pb2.PatchModel: ...
     def __init__(
         self,
         *,
-        model: shipway_proto.determined.model.v1.model_pb2.PatchModel | None = ...,
-        model_name: builtins.str = ...,
+        model: _model_pb2.PatchModel | None = ...,
+        model_name: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "model_name", b"model_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchModelRequest: typing_extensions.TypeAlias = PatchModelRequest
+Global___PatchModelRequest: _TypeAlias = PatchModelRequest  # noqa: Y015
 
-@typing.final
-class PatchModelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: builtins.int
-    @property
-    def model(self) -> shipway_proto.determined.model.v1.model_pb2.Model: ...
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_pb2.Model: ...
     def __init__(
         self,
         *,
-        model: shipway_proto.determined.model.v1.model_pb2.Model | None = ...,
+        model: _model_pb2.Model | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchModelResponse: typing_extensions.TypeAlias = PatchModelResponse
+Global___PatchModelResponse: _TypeAlias = PatchModelResponse  # noqa: Y015
 
-@typing.final
-class ArchiveModelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
     def __init__(
         self,
         *,
-        model_name: builtins.str = ...,
+        model_name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model_name", b"model_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ArchiveModelRequest: typing_extensions.TypeAlias = ArchiveModelRequest
+Global___ArchiveModelRequest: _TypeAlias = ArchiveModelRequest  # noqa: Y015
 
-@typing.final
-class ArchiveModelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ArchiveModelResponse: typing_extensions.TypeAlias = ArchiveModelResponse
+Global___ArchiveModelResponse: _TypeAlias = ArchiveModelResponse  # noqa: Y015
 
-@typing.final
-class UnarchiveModelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    def __init__(
-        self,
-        *,
-        model_name: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model_name", b"model_name"]) -> None: ...
-
-Global___UnarchiveModelRequest: typing_extensions.TypeAlias = UnarchiveModelRequest
-
-@typing.final
-class UnarchiveModelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___UnarchiveModelResponse: typing_extensions.TypeAlias = UnarchiveModelResponse
-
-@typing.final
-class MoveModelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    DESTINATION_WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    destination_workspace_id: builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
     def __init__(
         self,
         *,
-        model_name: builtins.str = ...,
-        destination_workspace_id: builtins.int = ...,
+        model_name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["destination_workspace_id", b"destination_workspace_id", "model_name", b"model_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveModelRequest: typing_extensions.TypeAlias = MoveModelRequest
+Global___UnarchiveModelRequest: _TypeAlias = UnarchiveModelRequest  # noqa: Y015
 
-@typing.final
-class MoveModelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveModelResponse: typing_extensions.TypeAlias = MoveModelResponse
+Global___UnarchiveModelResponse: _TypeAlias = UnarchiveModelResponse  # noqa: Y015
 
-@typing.final
-class DeleteModelRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    def __init__(
-        self,
-        *,
-        model_name: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model_name", b"model_name"]) -> None: ...
-
-Global___DeleteModelRequest: typing_extensions.TypeAlias = DeleteModelRequest
-
-@typing.final
-class DeleteModelResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___DeleteModelResponse: typing_extensions.TypeAlias = DeleteModelResponse
-
-@typing.final
-class GetModelVersionRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    MODEL_VERSION_NUM_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    model_version_num: builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    DESTINATION_WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    destination_workspace_id: _builtins.int
     def __init__(
         self,
         *,
-        model_name: builtins.str = ...,
-        model_version_num: builtins.int = ...,
+        model_name: _builtins.str = ...,
+        destination_workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model_name", b"model_name", "model_version_num", b"model_version_num"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_workspace_id", b"destination_workspace_id", "model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelVersionRequest: typing_extensions.TypeAlias = GetModelVersionRequest
+Global___MoveModelRequest: _TypeAlias = MoveModelRequest  # noqa: Y015
 
-@typing.final
-class GetModelVersionResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_VERSION_FIELD_NUMBER: builtins.int
-    @property
-    def model_version(self) -> shipway_proto.determined.model.v1.model_pb2.ModelVersion: ...
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveModelResponse: _TypeAlias = MoveModelResponse  # noqa: Y015
+
+@_typing.final
+class DeleteModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
     def __init__(
         self,
         *,
-        model_version: shipway_proto.determined.model.v1.model_pb2.ModelVersion | None = ...,
+        model_name: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model_version", b"model_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model_version", b"model_version"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelVersionResponse: typing_extensions.TypeAlias = GetModelVersionResponse
+Global___DeleteModelRequest: _TypeAlias = DeleteModelRequest  # noqa: Y015
 
-@typing.final
-class GetModelVersionsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelResponse: _TypeAlias = DeleteModelResponse  # noqa: Y015
+
+@_typing.final
+class GetModelVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_NUM_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    model_version_num: _builtins.int
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        model_version_num: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version_num", b"model_version_num"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelVersionRequest: _TypeAlias = GetModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class GetModelVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model_version(self) -> _model_pb2.ModelVersion: ...
+    def __init__(
+        self,
+        *,
+        model_version: _model_pb2.ModelVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelVersionResponse: _TypeAlias = GetModelVersionResponse  # noqa: Y015
+
+@_typing.final
+class GetModelVersionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetModelVersionsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetModelVersionsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetModelVersionsRequest._SortBy.ValueType  # 0
         SORT_BY_VERSION: GetModelVersionsRequest._SortBy.ValueType  # 3
         SORT_BY_CREATION_TIME: GetModelVersionsRequest._SortBy.ValueType  # 4
@@ -442,216 +521,254 @@ class GetModelVersionsRequest(google.protobuf.message.Message):
     SORT_BY_VERSION: GetModelVersionsRequest.SortBy.ValueType  # 3
     SORT_BY_CREATION_TIME: GetModelVersionsRequest.SortBy.ValueType  # 4
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    MODEL_NAME_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetModelVersionsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    model_name: builtins.str
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    model_name: _builtins.str
     def __init__(
         self,
         *,
         sort_by: Global___GetModelVersionsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        model_name: builtins.str = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        model_name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "model_name", b"model_name", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "model_name", b"model_name", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelVersionsRequest: typing_extensions.TypeAlias = GetModelVersionsRequest
+Global___GetModelVersionsRequest: _TypeAlias = GetModelVersionsRequest  # noqa: Y015
 
-@typing.final
-class GetModelVersionsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetModelVersionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: builtins.int
-    MODEL_VERSIONS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def model(self) -> shipway_proto.determined.model.v1.model_pb2.Model: ...
-    @property
-    def model_versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.model.v1.model_pb2.ModelVersion]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_pb2.Model: ...
+    @_builtins.property
+    def model_versions(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        model: shipway_proto.determined.model.v1.model_pb2.Model | None = ...,
-        model_versions: collections.abc.Iterable[shipway_proto.determined.model.v1.model_pb2.ModelVersion] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        model: _model_pb2.Model | None = ...,
+        model_versions: _abc.Iterable[_model_pb2.ModelVersion] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model", b"model", "pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "model_versions", b"model_versions", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_versions", b"model_versions", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetModelVersionsResponse: typing_extensions.TypeAlias = GetModelVersionsResponse
+Global___GetModelVersionsResponse: _TypeAlias = GetModelVersionsResponse  # noqa: Y015
 
-@typing.final
-class PostModelVersionRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostModelVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    CHECKPOINT_UUID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    COMMENT_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    checkpoint_uuid: builtins.str
-    name: builtins.str
-    comment: builtins.str
-    notes: builtins.str
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_UUID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    checkpoint_uuid: _builtins.str
+    name: _builtins.str
+    comment: _builtins.str
+    notes: _builtins.str
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        model_name: builtins.str = ...,
-        checkpoint_uuid: builtins.str = ...,
-        name: builtins.str = ...,
-        comment: builtins.str = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        notes: builtins.str = ...,
+        model_name: _builtins.str = ...,
+        checkpoint_uuid: _builtins.str = ...,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        notes: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["metadata", b"metadata"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_uuid", b"checkpoint_uuid", "comment", b"comment", "labels", b"labels", "metadata", b"metadata", "model_name", b"model_name", "name", b"name", "notes", b"notes"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_uuid", b"checkpoint_uuid", "comment", b"comment", "labels", b"labels", "metadata", b"metadata", "model_name", b"model_name", "name", b"name", "notes", b"notes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostModelVersionRequest: typing_extensions.TypeAlias = PostModelVersionRequest
+Global___PostModelVersionRequest: _TypeAlias = PostModelVersionRequest  # noqa: Y015
 
-@typing.final
-class PostModelVersionResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostModelVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_VERSION_FIELD_NUMBER: builtins.int
-    @property
-    def model_version(self) -> shipway_proto.determined.model.v1.model_pb2.ModelVersion: ...
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model_version(self) -> _model_pb2.ModelVersion: ...
     def __init__(
         self,
         *,
-        model_version: shipway_proto.determined.model.v1.model_pb2.ModelVersion | None = ...,
+        model_version: _model_pb2.ModelVersion | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model_version", b"model_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model_version", b"model_version"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostModelVersionResponse: typing_extensions.TypeAlias = PostModelVersionResponse
+Global___PostModelVersionResponse: _TypeAlias = PostModelVersionResponse  # noqa: Y015
 
-@typing.final
-class PatchModelVersionRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchModelVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    MODEL_VERSION_FIELD_NUMBER: builtins.int
-    MODEL_VERSION_NUM_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    model_version_num: builtins.int
-    @property
-    def model_version(self) -> shipway_proto.determined.model.v1.model_pb2.PatchModelVersion: ...
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_NUM_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    model_version_num: _builtins.int
+    @_builtins.property
+    def model_version(self) -> _model_pb2.PatchModelVersion: ...
     def __init__(
         self,
         *,
-        model_name: builtins.str = ...,
-        model_version: shipway_proto.determined.model.v1.model_pb2.PatchModelVersion | None = ...,
-        model_version_num: builtins.int = ...,
+        model_name: _builtins.str = ...,
+        model_version: _model_pb2.PatchModelVersion | None = ...,
+        model_version_num: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model_version", b"model_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model_name", b"model_name", "model_version", b"model_version", "model_version_num", b"model_version_num"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "model_version_num", b"model_version_num"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchModelVersionRequest: typing_extensions.TypeAlias = PatchModelVersionRequest
+Global___PatchModelVersionRequest: _TypeAlias = PatchModelVersionRequest  # noqa: Y015
 
-@typing.final
-class PatchModelVersionResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchModelVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_VERSION_FIELD_NUMBER: builtins.int
-    @property
-    def model_version(self) -> shipway_proto.determined.model.v1.model_pb2.ModelVersion: ...
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model_version(self) -> _model_pb2.ModelVersion: ...
     def __init__(
         self,
         *,
-        model_version: shipway_proto.determined.model.v1.model_pb2.ModelVersion | None = ...,
+        model_version: _model_pb2.ModelVersion | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model_version", b"model_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model_version", b"model_version"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchModelVersionResponse: typing_extensions.TypeAlias = PatchModelVersionResponse
+Global___PatchModelVersionResponse: _TypeAlias = PatchModelVersionResponse  # noqa: Y015
 
-@typing.final
-class DeleteModelVersionRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteModelVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    MODEL_VERSION_NUM_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    model_version_num: builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_NUM_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    model_version_num: _builtins.int
     def __init__(
         self,
         *,
-        model_name: builtins.str = ...,
-        model_version_num: builtins.int = ...,
+        model_name: _builtins.str = ...,
+        model_version_num: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model_name", b"model_name", "model_version_num", b"model_version_num"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version_num", b"model_version_num"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteModelVersionRequest: typing_extensions.TypeAlias = DeleteModelVersionRequest
+Global___DeleteModelVersionRequest: _TypeAlias = DeleteModelVersionRequest  # noqa: Y015
 
-@typing.final
-class DeleteModelVersionResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteModelVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteModelVersionResponse: typing_extensions.TypeAlias = DeleteModelVersionResponse
+Global___DeleteModelVersionResponse: _TypeAlias = DeleteModelVersionResponse  # noqa: Y015
 
-@typing.final
-class GetTrialMetricsByModelVersionRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialMetricsByModelVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_NAME_FIELD_NUMBER: builtins.int
-    MODEL_VERSION_NUM_FIELD_NUMBER: builtins.int
-    TRIAL_SOURCE_INFO_TYPE_FIELD_NUMBER: builtins.int
-    METRIC_GROUP_FIELD_NUMBER: builtins.int
-    model_name: builtins.str
-    model_version_num: builtins.int
-    trial_source_info_type: shipway_proto.determined.trial.v1.trial_pb2.TrialSourceInfoType.ValueType
-    metric_group: builtins.str
-    def __init__(
-        self,
-        *,
-        model_name: builtins.str = ...,
-        model_version_num: builtins.int = ...,
-        trial_source_info_type: shipway_proto.determined.trial.v1.trial_pb2.TrialSourceInfoType.ValueType | None = ...,
-        metric_group: builtins.str | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_metric_group", b"_metric_group", "_trial_source_info_type", b"_trial_source_info_type", "metric_group", b"metric_group", "trial_source_info_type", b"trial_source_info_type"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_metric_group", b"_metric_group", "_trial_source_info_type", b"_trial_source_info_type", "metric_group", b"metric_group", "model_name", b"model_name", "model_version_num", b"model_version_num", "trial_source_info_type", b"trial_source_info_type"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_metric_group", b"_metric_group"]) -> typing.Literal["metric_group"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_trial_source_info_type", b"_trial_source_info_type"]) -> typing.Literal["trial_source_info_type"] | None: ...
-
-Global___GetTrialMetricsByModelVersionRequest: typing_extensions.TypeAlias = GetTrialMetricsByModelVersionRequest
-
-@typing.final
-class GetTrialMetricsByModelVersionResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport]: ...
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_NUM_FIELD_NUMBER: _builtins.int
+    TRIAL_SOURCE_INFO_TYPE_FIELD_NUMBER: _builtins.int
+    METRIC_GROUP_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    model_version_num: _builtins.int
+    trial_source_info_type: _trial_pb2.TrialSourceInfoType.ValueType
+    metric_group: _builtins.str
     def __init__(
         self,
         *,
-        metrics: collections.abc.Iterable[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport] | None = ...,
+        model_name: _builtins.str = ...,
+        model_version_num: _builtins.int = ...,
+        trial_source_info_type: _trial_pb2.TrialSourceInfoType.ValueType | None = ...,
+        metric_group: _builtins.str | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metrics", b"metrics"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_metric_group", b"_metric_group", "_trial_source_info_type", b"_trial_source_info_type", "metric_group", b"metric_group", "trial_source_info_type", b"trial_source_info_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_metric_group", b"_metric_group", "_trial_source_info_type", b"_trial_source_info_type", "metric_group", b"metric_group", "model_name", b"model_name", "model_version_num", b"model_version_num", "trial_source_info_type", b"trial_source_info_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__metric_group: _TypeAlias = _typing.Literal["metric_group"]  # noqa: Y015
+    _WhichOneofArgType__metric_group: _TypeAlias = _typing.Literal["_metric_group", b"_metric_group"]  # noqa: Y015
+    _WhichOneofReturnType__trial_source_info_type: _TypeAlias = _typing.Literal["trial_source_info_type"]  # noqa: Y015
+    _WhichOneofArgType__trial_source_info_type: _TypeAlias = _typing.Literal["_trial_source_info_type", b"_trial_source_info_type"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metric_group) -> _WhichOneofReturnType__metric_group | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trial_source_info_type) -> _WhichOneofReturnType__trial_source_info_type | None: ...
 
-Global___GetTrialMetricsByModelVersionResponse: typing_extensions.TypeAlias = GetTrialMetricsByModelVersionResponse
+Global___GetTrialMetricsByModelVersionRequest: _TypeAlias = GetTrialMetricsByModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class GetTrialMetricsByModelVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.MetricsReport]: ...
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[_trial_pb2.MetricsReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrialMetricsByModelVersionResponse: _TypeAlias = GetTrialMetricsByModelVersionResponse  # noqa: Y015

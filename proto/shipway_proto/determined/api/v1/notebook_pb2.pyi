@@ -3,37 +3,37 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import shipway_proto.determined.api.v1.command_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.notebook.v1.notebook_pb2
-import shipway_proto.determined.util.v1.util_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import command_pb2 as _command_pb2
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.notebook.v1 import notebook_pb2 as _notebook_pb2
+from shipway_proto.determined.util.v1 import util_pb2 as _util_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetNotebooksRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetNotebooksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetNotebooksRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetNotebooksRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetNotebooksRequest._SortBy.ValueType  # 0
         SORT_BY_ID: GetNotebooksRequest._SortBy.ValueType  # 1
         SORT_BY_DESCRIPTION: GetNotebooksRequest._SortBy.ValueType  # 2
@@ -47,240 +47,283 @@ class GetNotebooksRequest(google.protobuf.message.Message):
     SORT_BY_START_TIME: GetNotebooksRequest.SortBy.ValueType  # 4
     SORT_BY_WORKSPACE_ID: GetNotebooksRequest.SortBy.ValueType  # 5
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetNotebooksRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    workspace_id: builtins.int
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    workspace_id: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetNotebooksRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        workspace_id: builtins.int = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetNotebooksRequest: typing_extensions.TypeAlias = GetNotebooksRequest
+Global___GetNotebooksRequest: _TypeAlias = GetNotebooksRequest  # noqa: Y015
 
-@typing.final
-class GetNotebooksResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetNotebooksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTEBOOKS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def notebooks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.notebook.v1.notebook_pb2.Notebook]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    NOTEBOOKS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def notebooks(self) -> _containers.RepeatedCompositeFieldContainer[_notebook_pb2.Notebook]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        notebooks: collections.abc.Iterable[shipway_proto.determined.notebook.v1.notebook_pb2.Notebook] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        notebooks: _abc.Iterable[_notebook_pb2.Notebook] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["notebooks", b"notebooks", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notebooks", b"notebooks", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetNotebooksResponse: typing_extensions.TypeAlias = GetNotebooksResponse
+Global___GetNotebooksResponse: _TypeAlias = GetNotebooksResponse  # noqa: Y015
 
-@typing.final
-class GetNotebookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetNotebookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTEBOOK_ID_FIELD_NUMBER: builtins.int
-    notebook_id: builtins.str
+    NOTEBOOK_ID_FIELD_NUMBER: _builtins.int
+    notebook_id: _builtins.str
     def __init__(
         self,
         *,
-        notebook_id: builtins.str = ...,
+        notebook_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["notebook_id", b"notebook_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notebook_id", b"notebook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetNotebookRequest: typing_extensions.TypeAlias = GetNotebookRequest
+Global___GetNotebookRequest: _TypeAlias = GetNotebookRequest  # noqa: Y015
 
-@typing.final
-class GetNotebookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetNotebookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTEBOOK_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    @property
-    def notebook(self) -> shipway_proto.determined.notebook.v1.notebook_pb2.Notebook: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    NOTEBOOK_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def notebook(self) -> _notebook_pb2.Notebook: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        notebook: shipway_proto.determined.notebook.v1.notebook_pb2.Notebook | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
+        notebook: _notebook_pb2.Notebook | None = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "notebook", b"notebook"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "notebook", b"notebook"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "notebook", b"notebook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "notebook", b"notebook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetNotebookResponse: typing_extensions.TypeAlias = GetNotebookResponse
+Global___GetNotebookResponse: _TypeAlias = GetNotebookResponse  # noqa: Y015
 
-@typing.final
-class IdleNotebookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class IdleNotebookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTEBOOK_ID_FIELD_NUMBER: builtins.int
-    IDLE_FIELD_NUMBER: builtins.int
-    notebook_id: builtins.str
-    idle: builtins.bool
+    NOTEBOOK_ID_FIELD_NUMBER: _builtins.int
+    IDLE_FIELD_NUMBER: _builtins.int
+    notebook_id: _builtins.str
+    idle: _builtins.bool
     def __init__(
         self,
         *,
-        notebook_id: builtins.str = ...,
-        idle: builtins.bool = ...,
+        notebook_id: _builtins.str = ...,
+        idle: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["idle", b"idle", "notebook_id", b"notebook_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle", "notebook_id", b"notebook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___IdleNotebookRequest: typing_extensions.TypeAlias = IdleNotebookRequest
+Global___IdleNotebookRequest: _TypeAlias = IdleNotebookRequest  # noqa: Y015
 
-@typing.final
-class IdleNotebookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class IdleNotebookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___IdleNotebookResponse: typing_extensions.TypeAlias = IdleNotebookResponse
+Global___IdleNotebookResponse: _TypeAlias = IdleNotebookResponse  # noqa: Y015
 
-@typing.final
-class KillNotebookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillNotebookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTEBOOK_ID_FIELD_NUMBER: builtins.int
-    notebook_id: builtins.str
-    def __init__(
-        self,
-        *,
-        notebook_id: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["notebook_id", b"notebook_id"]) -> None: ...
-
-Global___KillNotebookRequest: typing_extensions.TypeAlias = KillNotebookRequest
-
-@typing.final
-class KillNotebookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    NOTEBOOK_FIELD_NUMBER: builtins.int
-    @property
-    def notebook(self) -> shipway_proto.determined.notebook.v1.notebook_pb2.Notebook: ...
+    NOTEBOOK_ID_FIELD_NUMBER: _builtins.int
+    notebook_id: _builtins.str
     def __init__(
         self,
         *,
-        notebook: shipway_proto.determined.notebook.v1.notebook_pb2.Notebook | None = ...,
+        notebook_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["notebook", b"notebook"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["notebook", b"notebook"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notebook_id", b"notebook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillNotebookResponse: typing_extensions.TypeAlias = KillNotebookResponse
+Global___KillNotebookRequest: _TypeAlias = KillNotebookRequest  # noqa: Y015
 
-@typing.final
-class SetNotebookPriorityRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillNotebookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTEBOOK_ID_FIELD_NUMBER: builtins.int
-    PRIORITY_FIELD_NUMBER: builtins.int
-    notebook_id: builtins.str
-    priority: builtins.int
+    NOTEBOOK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def notebook(self) -> _notebook_pb2.Notebook: ...
     def __init__(
         self,
         *,
-        notebook_id: builtins.str = ...,
-        priority: builtins.int = ...,
+        notebook: _notebook_pb2.Notebook | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["notebook_id", b"notebook_id", "priority", b"priority"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["notebook", b"notebook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notebook", b"notebook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetNotebookPriorityRequest: typing_extensions.TypeAlias = SetNotebookPriorityRequest
+Global___KillNotebookResponse: _TypeAlias = KillNotebookResponse  # noqa: Y015
 
-@typing.final
-class SetNotebookPriorityResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetNotebookPriorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTEBOOK_FIELD_NUMBER: builtins.int
-    @property
-    def notebook(self) -> shipway_proto.determined.notebook.v1.notebook_pb2.Notebook: ...
+    NOTEBOOK_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    notebook_id: _builtins.str
+    priority: _builtins.int
     def __init__(
         self,
         *,
-        notebook: shipway_proto.determined.notebook.v1.notebook_pb2.Notebook | None = ...,
+        notebook_id: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["notebook", b"notebook"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["notebook", b"notebook"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notebook_id", b"notebook_id", "priority", b"priority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetNotebookPriorityResponse: typing_extensions.TypeAlias = SetNotebookPriorityResponse
+Global___SetNotebookPriorityRequest: _TypeAlias = SetNotebookPriorityRequest  # noqa: Y015
 
-@typing.final
-class LaunchNotebookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetNotebookPriorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: builtins.int
-    TEMPLATE_NAME_FIELD_NUMBER: builtins.int
-    FILES_FIELD_NUMBER: builtins.int
-    PREVIEW_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    template_name: builtins.str
-    preview: builtins.bool
-    workspace_id: builtins.int
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.util.v1.util_pb2.File]: ...
+    NOTEBOOK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def notebook(self) -> _notebook_pb2.Notebook: ...
     def __init__(
         self,
         *,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        template_name: builtins.str = ...,
-        files: collections.abc.Iterable[shipway_proto.determined.util.v1.util_pb2.File] | None = ...,
-        preview: builtins.bool = ...,
-        workspace_id: builtins.int = ...,
+        notebook: _notebook_pb2.Notebook | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "files", b"files", "preview", b"preview", "template_name", b"template_name", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["notebook", b"notebook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notebook", b"notebook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchNotebookRequest: typing_extensions.TypeAlias = LaunchNotebookRequest
+Global___SetNotebookPriorityResponse: _TypeAlias = SetNotebookPriorityResponse  # noqa: Y015
 
-@typing.final
-class LaunchNotebookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LaunchNotebookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTEBOOK_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    WARNINGS_FIELD_NUMBER: builtins.int
-    @property
-    def notebook(self) -> shipway_proto.determined.notebook.v1.notebook_pb2.Notebook: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType]: ...
+    CONFIG_FIELD_NUMBER: _builtins.int
+    TEMPLATE_NAME_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    template_name: _builtins.str
+    preview: _builtins.bool
+    workspace_id: _builtins.int
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_util_pb2.File]: ...
     def __init__(
         self,
         *,
-        notebook: shipway_proto.determined.notebook.v1.notebook_pb2.Notebook | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        warnings: collections.abc.Iterable[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType] | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        template_name: _builtins.str = ...,
+        files: _abc.Iterable[_util_pb2.File] | None = ...,
+        preview: _builtins.bool = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "notebook", b"notebook"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "notebook", b"notebook", "warnings", b"warnings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "files", b"files", "preview", b"preview", "template_name", b"template_name", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchNotebookResponse: typing_extensions.TypeAlias = LaunchNotebookResponse
+Global___LaunchNotebookRequest: _TypeAlias = LaunchNotebookRequest  # noqa: Y015
+
+@_typing.final
+class LaunchNotebookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTEBOOK_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def notebook(self) -> _notebook_pb2.Notebook: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_command_pb2.LaunchWarning.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        notebook: _notebook_pb2.Notebook | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        warnings: _abc.Iterable[_command_pb2.LaunchWarning.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "notebook", b"notebook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "notebook", b"notebook", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaunchNotebookResponse: _TypeAlias = LaunchNotebookResponse  # noqa: Y015

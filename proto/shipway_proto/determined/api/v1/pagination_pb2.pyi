@@ -3,26 +3,26 @@
 isort:skip_file
 """
 
-import builtins
-import google.protobuf.descriptor
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _OrderBy:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _OrderByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_OrderBy.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _OrderByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderBy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     ORDER_BY_UNSPECIFIED: _OrderBy.ValueType  # 0
     ORDER_BY_ASC: _OrderBy.ValueType  # 1
     ORDER_BY_DESC: _OrderBy.ValueType  # 2
@@ -32,31 +32,35 @@ class OrderBy(_OrderBy, metaclass=_OrderByEnumTypeWrapper): ...
 ORDER_BY_UNSPECIFIED: OrderBy.ValueType  # 0
 ORDER_BY_ASC: OrderBy.ValueType  # 1
 ORDER_BY_DESC: OrderBy.ValueType  # 2
-Global___OrderBy: typing_extensions.TypeAlias = OrderBy
+Global___OrderBy: _TypeAlias = OrderBy  # noqa: Y015
 
-@typing.final
-class Pagination(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Pagination(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    START_INDEX_FIELD_NUMBER: builtins.int
-    END_INDEX_FIELD_NUMBER: builtins.int
-    TOTAL_FIELD_NUMBER: builtins.int
-    offset: builtins.int
-    limit: builtins.int
-    start_index: builtins.int
-    end_index: builtins.int
-    total: builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    START_INDEX_FIELD_NUMBER: _builtins.int
+    END_INDEX_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
+    start_index: _builtins.int
+    end_index: _builtins.int
+    total: _builtins.int
     def __init__(
         self,
         *,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        start_index: builtins.int = ...,
-        end_index: builtins.int = ...,
-        total: builtins.int = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        start_index: _builtins.int = ...,
+        end_index: _builtins.int = ...,
+        total: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["end_index", b"end_index", "limit", b"limit", "offset", b"offset", "start_index", b"start_index", "total", b"total"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_index", b"end_index", "limit", b"limit", "offset", b"offset", "start_index", b"start_index", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Pagination: typing_extensions.TypeAlias = Pagination
+Global___Pagination: _TypeAlias = Pagination  # noqa: Y015

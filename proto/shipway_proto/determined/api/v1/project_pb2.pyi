@@ -3,29 +3,29 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import shipway_proto.determined.project.v1.project_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.project.v1 import project_pb2 as _project_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _TableType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _TableTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TableType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _TableTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TableType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     TABLE_TYPE_UNSPECIFIED: _TableType.ValueType  # 0
     TABLE_TYPE_EXPERIMENT: _TableType.ValueType  # 1
     TABLE_TYPE_RUN: _TableType.ValueType  # 2
@@ -35,459 +35,568 @@ class TableType(_TableType, metaclass=_TableTypeEnumTypeWrapper): ...
 TABLE_TYPE_UNSPECIFIED: TableType.ValueType  # 0
 TABLE_TYPE_EXPERIMENT: TableType.ValueType  # 1
 TABLE_TYPE_RUN: TableType.ValueType  # 2
-Global___TableType: typing_extensions.TypeAlias = TableType
+Global___TableType: _TypeAlias = TableType  # noqa: Y015
 
-@typing.final
-class GetProjectRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProjectRequest: typing_extensions.TypeAlias = GetProjectRequest
+Global___GetProjectRequest: _TypeAlias = GetProjectRequest  # noqa: Y015
 
-@typing.final
-class GetProjectResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_FIELD_NUMBER: builtins.int
-    @property
-    def project(self) -> shipway_proto.determined.project.v1.project_pb2.Project: ...
+    PROJECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def project(self) -> _project_pb2.Project: ...
     def __init__(
         self,
         *,
-        project: shipway_proto.determined.project.v1.project_pb2.Project | None = ...,
+        project: _project_pb2.Project | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["project", b"project"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["project", b"project"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProjectResponse: typing_extensions.TypeAlias = GetProjectResponse
+Global___GetProjectResponse: _TypeAlias = GetProjectResponse  # noqa: Y015
 
-@typing.final
-class GetProjectByKeyRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectByKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KEY_FIELD_NUMBER: builtins.int
-    key: builtins.str
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
     def __init__(
         self,
         *,
-        key: builtins.str = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProjectByKeyRequest: typing_extensions.TypeAlias = GetProjectByKeyRequest
+Global___GetProjectByKeyRequest: _TypeAlias = GetProjectByKeyRequest  # noqa: Y015
 
-@typing.final
-class GetProjectByKeyResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectByKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_FIELD_NUMBER: builtins.int
-    @property
-    def project(self) -> shipway_proto.determined.project.v1.project_pb2.Project: ...
+    PROJECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def project(self) -> _project_pb2.Project: ...
     def __init__(
         self,
         *,
-        project: shipway_proto.determined.project.v1.project_pb2.Project | None = ...,
+        project: _project_pb2.Project | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["project", b"project"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["project", b"project"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProjectByKeyResponse: typing_extensions.TypeAlias = GetProjectByKeyResponse
+Global___GetProjectByKeyResponse: _TypeAlias = GetProjectByKeyResponse  # noqa: Y015
 
-@typing.final
-class GetProjectColumnsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectColumnsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    TABLE_TYPE_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TABLE_TYPE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     table_type: Global___TableType.ValueType
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
         table_type: Global___TableType.ValueType | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_table_type", b"_table_type", "table_type", b"table_type"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_table_type", b"_table_type", "id", b"id", "table_type", b"table_type"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_table_type", b"_table_type"]) -> typing.Literal["table_type"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_table_type", b"_table_type", "table_type", b"table_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_table_type", b"_table_type", "id", b"id", "table_type", b"table_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__table_type: _TypeAlias = _typing.Literal["table_type"]  # noqa: Y015
+    _WhichOneofArgType__table_type: _TypeAlias = _typing.Literal["_table_type", b"_table_type"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__table_type) -> _WhichOneofReturnType__table_type | None: ...
 
-Global___GetProjectColumnsRequest: typing_extensions.TypeAlias = GetProjectColumnsRequest
+Global___GetProjectColumnsRequest: _TypeAlias = GetProjectColumnsRequest  # noqa: Y015
 
-@typing.final
-class GetProjectColumnsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectColumnsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COLUMNS_FIELD_NUMBER: builtins.int
-    @property
-    def columns(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.project.v1.project_pb2.ProjectColumn]: ...
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.ProjectColumn]: ...
     def __init__(
         self,
         *,
-        columns: collections.abc.Iterable[shipway_proto.determined.project.v1.project_pb2.ProjectColumn] | None = ...,
+        columns: _abc.Iterable[_project_pb2.ProjectColumn] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["columns", b"columns"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProjectColumnsResponse: typing_extensions.TypeAlias = GetProjectColumnsResponse
+Global___GetProjectColumnsResponse: _TypeAlias = GetProjectColumnsResponse  # noqa: Y015
 
-@typing.final
-class GetProjectNumericMetricsRangeRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectNumericMetricsRangeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProjectNumericMetricsRangeRequest: typing_extensions.TypeAlias = GetProjectNumericMetricsRangeRequest
+Global___GetProjectNumericMetricsRangeRequest: _TypeAlias = GetProjectNumericMetricsRangeRequest  # noqa: Y015
 
-@typing.final
-class GetProjectNumericMetricsRangeResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectNumericMetricsRangeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RANGES_FIELD_NUMBER: builtins.int
-    @property
-    def ranges(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.project.v1.project_pb2.MetricsRange]: ...
+    RANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.MetricsRange]: ...
     def __init__(
         self,
         *,
-        ranges: collections.abc.Iterable[shipway_proto.determined.project.v1.project_pb2.MetricsRange] | None = ...,
+        ranges: _abc.Iterable[_project_pb2.MetricsRange] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["ranges", b"ranges"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ranges", b"ranges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProjectNumericMetricsRangeResponse: typing_extensions.TypeAlias = GetProjectNumericMetricsRangeResponse
+Global___GetProjectNumericMetricsRangeResponse: _TypeAlias = GetProjectNumericMetricsRangeResponse  # noqa: Y015
 
-@typing.final
-class PostProjectRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostProjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    KEY_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    description: builtins.str
-    workspace_id: builtins.int
-    key: builtins.str
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    workspace_id: _builtins.int
+    key: _builtins.str
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        description: builtins.str = ...,
-        workspace_id: builtins.int = ...,
-        key: builtins.str | None = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        key: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_key", b"_key", "key", b"key"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_key", b"_key", "description", b"description", "key", b"key", "name", b"name", "workspace_id", b"workspace_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_key", b"_key"]) -> typing.Literal["key"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_key", b"_key", "key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key", b"_key", "description", b"description", "key", b"key", "name", b"name", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__key: _TypeAlias = _typing.Literal["key"]  # noqa: Y015
+    _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
 
-Global___PostProjectRequest: typing_extensions.TypeAlias = PostProjectRequest
+Global___PostProjectRequest: _TypeAlias = PostProjectRequest  # noqa: Y015
 
-@typing.final
-class PostProjectResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostProjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_FIELD_NUMBER: builtins.int
-    @property
-    def project(self) -> shipway_proto.determined.project.v1.project_pb2.Project: ...
+    PROJECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def project(self) -> _project_pb2.Project: ...
     def __init__(
         self,
         *,
-        project: shipway_proto.determined.project.v1.project_pb2.Project | None = ...,
+        project: _project_pb2.Project | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["project", b"project"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["project", b"project"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostProjectResponse: typing_extensions.TypeAlias = PostProjectResponse
+Global___PostProjectResponse: _TypeAlias = PostProjectResponse  # noqa: Y015
 
-@typing.final
-class AddProjectNoteRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AddProjectNoteRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTE_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def note(self) -> shipway_proto.determined.project.v1.project_pb2.Note: ...
+    NOTE_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def note(self) -> _project_pb2.Note: ...
     def __init__(
         self,
         *,
-        note: shipway_proto.determined.project.v1.project_pb2.Note | None = ...,
-        project_id: builtins.int = ...,
+        note: _project_pb2.Note | None = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["note", b"note"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["note", b"note", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["note", b"note"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AddProjectNoteRequest: typing_extensions.TypeAlias = AddProjectNoteRequest
+Global___AddProjectNoteRequest: _TypeAlias = AddProjectNoteRequest  # noqa: Y015
 
-@typing.final
-class AddProjectNoteResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AddProjectNoteResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTES_FIELD_NUMBER: builtins.int
-    @property
-    def notes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.project.v1.project_pb2.Note]: ...
+    NOTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Note]: ...
     def __init__(
         self,
         *,
-        notes: collections.abc.Iterable[shipway_proto.determined.project.v1.project_pb2.Note] | None = ...,
+        notes: _abc.Iterable[_project_pb2.Note] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["notes", b"notes"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notes", b"notes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AddProjectNoteResponse: typing_extensions.TypeAlias = AddProjectNoteResponse
+Global___AddProjectNoteResponse: _TypeAlias = AddProjectNoteResponse  # noqa: Y015
 
-@typing.final
-class PutProjectNotesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutProjectNotesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTES_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    @property
-    def notes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.project.v1.project_pb2.Note]: ...
+    NOTES_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Note]: ...
     def __init__(
         self,
         *,
-        notes: collections.abc.Iterable[shipway_proto.determined.project.v1.project_pb2.Note] | None = ...,
-        project_id: builtins.int = ...,
+        notes: _abc.Iterable[_project_pb2.Note] | None = ...,
+        project_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["notes", b"notes", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notes", b"notes", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutProjectNotesRequest: typing_extensions.TypeAlias = PutProjectNotesRequest
+Global___PutProjectNotesRequest: _TypeAlias = PutProjectNotesRequest  # noqa: Y015
 
-@typing.final
-class PutProjectNotesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutProjectNotesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NOTES_FIELD_NUMBER: builtins.int
-    @property
-    def notes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.project.v1.project_pb2.Note]: ...
+    NOTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Note]: ...
     def __init__(
         self,
         *,
-        notes: collections.abc.Iterable[shipway_proto.determined.project.v1.project_pb2.Note] | None = ...,
+        notes: _abc.Iterable[_project_pb2.Note] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["notes", b"notes"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notes", b"notes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutProjectNotesResponse: typing_extensions.TypeAlias = PutProjectNotesResponse
+Global___PutProjectNotesResponse: _TypeAlias = PutProjectNotesResponse  # noqa: Y015
 
-@typing.final
-class PatchProjectRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchProjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    PROJECT_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    @property
-    def project(self) -> shipway_proto.determined.project.v1.project_pb2.PatchProject: ...
+    ID_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    @_builtins.property
+    def project(self) -> _project_pb2.PatchProject: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        project: shipway_proto.determined.project.v1.project_pb2.PatchProject | None = ...,
+        id: _builtins.int = ...,
+        project: _project_pb2.PatchProject | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["project", b"project"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "project", b"project"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchProjectRequest: typing_extensions.TypeAlias = PatchProjectRequest
+Global___PatchProjectRequest: _TypeAlias = PatchProjectRequest  # noqa: Y015
 
-@typing.final
-class PatchProjectResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchProjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_FIELD_NUMBER: builtins.int
-    @property
-    def project(self) -> shipway_proto.determined.project.v1.project_pb2.Project: ...
+    PROJECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def project(self) -> _project_pb2.Project: ...
     def __init__(
         self,
         *,
-        project: shipway_proto.determined.project.v1.project_pb2.Project | None = ...,
+        project: _project_pb2.Project | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["project", b"project"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["project", b"project"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchProjectResponse: typing_extensions.TypeAlias = PatchProjectResponse
+Global___PatchProjectResponse: _TypeAlias = PatchProjectResponse  # noqa: Y015
 
-@typing.final
-class DeleteProjectRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteProjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteProjectRequest: typing_extensions.TypeAlias = DeleteProjectRequest
+Global___DeleteProjectRequest: _TypeAlias = DeleteProjectRequest  # noqa: Y015
 
-@typing.final
-class DeleteProjectResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteProjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMPLETED_FIELD_NUMBER: builtins.int
-    completed: builtins.bool
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    completed: _builtins.bool
     def __init__(
         self,
         *,
-        completed: builtins.bool = ...,
+        completed: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["completed", b"completed"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteProjectResponse: typing_extensions.TypeAlias = DeleteProjectResponse
+Global___DeleteProjectResponse: _TypeAlias = DeleteProjectResponse  # noqa: Y015
 
-@typing.final
-class MoveProjectRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveProjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    DESTINATION_WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    destination_workspace_id: builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    DESTINATION_WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    destination_workspace_id: _builtins.int
     def __init__(
         self,
         *,
-        project_id: builtins.int = ...,
-        destination_workspace_id: builtins.int = ...,
+        project_id: _builtins.int = ...,
+        destination_workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["destination_workspace_id", b"destination_workspace_id", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_workspace_id", b"destination_workspace_id", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveProjectRequest: typing_extensions.TypeAlias = MoveProjectRequest
+Global___MoveProjectRequest: _TypeAlias = MoveProjectRequest  # noqa: Y015
 
-@typing.final
-class MoveProjectResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveProjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveProjectResponse: typing_extensions.TypeAlias = MoveProjectResponse
+Global___MoveProjectResponse: _TypeAlias = MoveProjectResponse  # noqa: Y015
 
-@typing.final
-class ArchiveProjectRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveProjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
-
-Global___ArchiveProjectRequest: typing_extensions.TypeAlias = ArchiveProjectRequest
-
-@typing.final
-class ArchiveProjectResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___ArchiveProjectResponse: typing_extensions.TypeAlias = ArchiveProjectResponse
-
-@typing.final
-class UnarchiveProjectRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveProjectRequest: typing_extensions.TypeAlias = UnarchiveProjectRequest
+Global___ArchiveProjectRequest: _TypeAlias = ArchiveProjectRequest  # noqa: Y015
 
-@typing.final
-class UnarchiveProjectResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveProjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveProjectResponse: typing_extensions.TypeAlias = UnarchiveProjectResponse
+Global___ArchiveProjectResponse: _TypeAlias = ArchiveProjectResponse  # noqa: Y015
 
-@typing.final
-class GetProjectsByUserActivityRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveProjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LIMIT_FIELD_NUMBER: builtins.int
-    limit: builtins.int
-    def __init__(
-        self,
-        *,
-        limit: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit"]) -> None: ...
-
-Global___GetProjectsByUserActivityRequest: typing_extensions.TypeAlias = GetProjectsByUserActivityRequest
-
-@typing.final
-class GetProjectsByUserActivityResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    PROJECTS_FIELD_NUMBER: builtins.int
-    @property
-    def projects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.project.v1.project_pb2.Project]: ...
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        projects: collections.abc.Iterable[shipway_proto.determined.project.v1.project_pb2.Project] | None = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["projects", b"projects"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProjectsByUserActivityResponse: typing_extensions.TypeAlias = GetProjectsByUserActivityResponse
+Global___UnarchiveProjectRequest: _TypeAlias = UnarchiveProjectRequest  # noqa: Y015
 
-@typing.final
-class GetMetadataValuesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveProjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KEY_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    key: builtins.str
-    project_id: builtins.int
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveProjectResponse: _TypeAlias = UnarchiveProjectResponse  # noqa: Y015
+
+@_typing.final
+class GetProjectsByUserActivityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
     def __init__(
         self,
         *,
-        key: builtins.str = ...,
-        project_id: builtins.int = ...,
+        limit: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "project_id", b"project_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetMetadataValuesRequest: typing_extensions.TypeAlias = GetMetadataValuesRequest
+Global___GetProjectsByUserActivityRequest: _TypeAlias = GetProjectsByUserActivityRequest  # noqa: Y015
 
-@typing.final
-class GetMetadataValuesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetProjectsByUserActivityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    VALUES_FIELD_NUMBER: builtins.int
-    @property
-    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    PROJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Project]: ...
     def __init__(
         self,
         *,
-        values: collections.abc.Iterable[builtins.str] | None = ...,
+        projects: _abc.Iterable[_project_pb2.Project] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["values", b"values"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["projects", b"projects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetMetadataValuesResponse: typing_extensions.TypeAlias = GetMetadataValuesResponse
+Global___GetProjectsByUserActivityResponse: _TypeAlias = GetProjectsByUserActivityResponse  # noqa: Y015
+
+@_typing.final
+class GetMetadataValuesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    project_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        project_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetadataValuesRequest: _TypeAlias = GetMetadataValuesRequest  # noqa: Y015
+
+@_typing.final
+class GetMetadataValuesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetadataValuesResponse: _TypeAlias = GetMetadataValuesResponse  # noqa: Y015

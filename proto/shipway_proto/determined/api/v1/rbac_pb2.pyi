@@ -3,335 +3,407 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.wrappers_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.group.v1.group_pb2
-import shipway_proto.determined.rbac.v1.rbac_pb2
-import shipway_proto.determined.user.v1.user_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.group.v1 import group_pb2 as _group_pb2
+from shipway_proto.determined.rbac.v1 import rbac_pb2 as _rbac_pb2
+from shipway_proto.determined.user.v1 import user_pb2 as _user_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetPermissionsSummaryRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetPermissionsSummaryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetPermissionsSummaryRequest: typing_extensions.TypeAlias = GetPermissionsSummaryRequest
+Global___GetPermissionsSummaryRequest: _TypeAlias = GetPermissionsSummaryRequest  # noqa: Y015
 
-@typing.final
-class GetPermissionsSummaryResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetPermissionsSummaryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLES_FIELD_NUMBER: builtins.int
-    ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    @property
-    def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.Role]: ...
-    @property
-    def assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.RoleAssignmentSummary]: ...
-    def __init__(
-        self,
-        *,
-        roles: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.Role] | None = ...,
-        assignments: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.RoleAssignmentSummary] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["assignments", b"assignments", "roles", b"roles"]) -> None: ...
-
-Global___GetPermissionsSummaryResponse: typing_extensions.TypeAlias = GetPermissionsSummaryResponse
-
-@typing.final
-class GetGroupsAndUsersAssignedToWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
-    name: builtins.str
+    ROLES_FIELD_NUMBER: _builtins.int
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.Role]: ...
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.RoleAssignmentSummary]: ...
     def __init__(
         self,
         *,
-        workspace_id: builtins.int = ...,
-        name: builtins.str = ...,
+        roles: _abc.Iterable[_rbac_pb2.Role] | None = ...,
+        assignments: _abc.Iterable[_rbac_pb2.RoleAssignmentSummary] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGroupsAndUsersAssignedToWorkspaceRequest: typing_extensions.TypeAlias = GetGroupsAndUsersAssignedToWorkspaceRequest
+Global___GetPermissionsSummaryResponse: _TypeAlias = GetPermissionsSummaryResponse  # noqa: Y015
 
-@typing.final
-class GetGroupsAndUsersAssignedToWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGroupsAndUsersAssignedToWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUPS_FIELD_NUMBER: builtins.int
-    USERS_ASSIGNED_DIRECTLY_FIELD_NUMBER: builtins.int
-    ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    @property
-    def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.group.v1.group_pb2.GroupDetails]: ...
-    @property
-    def users_assigned_directly(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.user.v1.user_pb2.User]: ...
-    @property
-    def assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.RoleWithAssignments]: ...
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
+    name: _builtins.str
     def __init__(
         self,
         *,
-        groups: collections.abc.Iterable[shipway_proto.determined.group.v1.group_pb2.GroupDetails] | None = ...,
-        users_assigned_directly: collections.abc.Iterable[shipway_proto.determined.user.v1.user_pb2.User] | None = ...,
-        assignments: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.RoleWithAssignments] | None = ...,
+        workspace_id: _builtins.int = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["assignments", b"assignments", "groups", b"groups", "users_assigned_directly", b"users_assigned_directly"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGroupsAndUsersAssignedToWorkspaceResponse: typing_extensions.TypeAlias = GetGroupsAndUsersAssignedToWorkspaceResponse
+Global___GetGroupsAndUsersAssignedToWorkspaceRequest: _TypeAlias = GetGroupsAndUsersAssignedToWorkspaceRequest  # noqa: Y015
 
-@typing.final
-class GetRolesByIDRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGroupsAndUsersAssignedToWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLE_IDS_FIELD_NUMBER: builtins.int
-    @property
-    def role_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    GROUPS_FIELD_NUMBER: _builtins.int
+    USERS_ASSIGNED_DIRECTLY_FIELD_NUMBER: _builtins.int
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupDetails]: ...
+    @_builtins.property
+    def users_assigned_directly(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]: ...
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.RoleWithAssignments]: ...
     def __init__(
         self,
         *,
-        role_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        groups: _abc.Iterable[_group_pb2.GroupDetails] | None = ...,
+        users_assigned_directly: _abc.Iterable[_user_pb2.User] | None = ...,
+        assignments: _abc.Iterable[_rbac_pb2.RoleWithAssignments] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["role_ids", b"role_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "groups", b"groups", "users_assigned_directly", b"users_assigned_directly"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRolesByIDRequest: typing_extensions.TypeAlias = GetRolesByIDRequest
+Global___GetGroupsAndUsersAssignedToWorkspaceResponse: _TypeAlias = GetGroupsAndUsersAssignedToWorkspaceResponse  # noqa: Y015
 
-@typing.final
-class GetRolesByIDResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetRolesByIDRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLES_FIELD_NUMBER: builtins.int
-    @property
-    def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.RoleWithAssignments]: ...
+    ROLE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def role_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        roles: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.RoleWithAssignments] | None = ...,
+        role_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["roles", b"roles"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_ids", b"role_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRolesByIDResponse: typing_extensions.TypeAlias = GetRolesByIDResponse
+Global___GetRolesByIDRequest: _TypeAlias = GetRolesByIDRequest  # noqa: Y015
 
-@typing.final
-class GetRolesAssignedToUserRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetRolesByIDResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_ID_FIELD_NUMBER: builtins.int
-    user_id: builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.RoleWithAssignments]: ...
     def __init__(
         self,
         *,
-        user_id: builtins.int = ...,
+        roles: _abc.Iterable[_rbac_pb2.RoleWithAssignments] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["user_id", b"user_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRolesAssignedToUserRequest: typing_extensions.TypeAlias = GetRolesAssignedToUserRequest
+Global___GetRolesByIDResponse: _TypeAlias = GetRolesByIDResponse  # noqa: Y015
 
-@typing.final
-class GetRolesAssignedToUserResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetRolesAssignedToUserRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLES_FIELD_NUMBER: builtins.int
-    @property
-    def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.RoleWithAssignments]: ...
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
     def __init__(
         self,
         *,
-        roles: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.RoleWithAssignments] | None = ...,
+        user_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["roles", b"roles"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRolesAssignedToUserResponse: typing_extensions.TypeAlias = GetRolesAssignedToUserResponse
+Global___GetRolesAssignedToUserRequest: _TypeAlias = GetRolesAssignedToUserRequest  # noqa: Y015
 
-@typing.final
-class GetRolesAssignedToGroupRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetRolesAssignedToUserResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_ID_FIELD_NUMBER: builtins.int
-    group_id: builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.RoleWithAssignments]: ...
     def __init__(
         self,
         *,
-        group_id: builtins.int = ...,
+        roles: _abc.Iterable[_rbac_pb2.RoleWithAssignments] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["group_id", b"group_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRolesAssignedToGroupRequest: typing_extensions.TypeAlias = GetRolesAssignedToGroupRequest
+Global___GetRolesAssignedToUserResponse: _TypeAlias = GetRolesAssignedToUserResponse  # noqa: Y015
 
-@typing.final
-class GetRolesAssignedToGroupResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetRolesAssignedToGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLES_FIELD_NUMBER: builtins.int
-    ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    @property
-    def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.Role]: ...
-    @property
-    def assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.RoleAssignmentSummary]: ...
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
     def __init__(
         self,
         *,
-        roles: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.Role] | None = ...,
-        assignments: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.RoleAssignmentSummary] | None = ...,
+        group_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["assignments", b"assignments", "roles", b"roles"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRolesAssignedToGroupResponse: typing_extensions.TypeAlias = GetRolesAssignedToGroupResponse
+Global___GetRolesAssignedToGroupRequest: _TypeAlias = GetRolesAssignedToGroupRequest  # noqa: Y015
 
-@typing.final
-class SearchRolesAssignableToScopeRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetRolesAssignedToGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LIMIT_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    limit: builtins.int
-    offset: builtins.int
-    @property
-    def workspace_id(self) -> google.protobuf.wrappers_pb2.Int32Value: ...
+    ROLES_FIELD_NUMBER: _builtins.int
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.Role]: ...
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.RoleAssignmentSummary]: ...
     def __init__(
         self,
         *,
-        limit: builtins.int = ...,
-        offset: builtins.int = ...,
-        workspace_id: google.protobuf.wrappers_pb2.Int32Value | None = ...,
+        roles: _abc.Iterable[_rbac_pb2.Role] | None = ...,
+        assignments: _abc.Iterable[_rbac_pb2.RoleAssignmentSummary] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["workspace_id", b"workspace_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchRolesAssignableToScopeRequest: typing_extensions.TypeAlias = SearchRolesAssignableToScopeRequest
+Global___GetRolesAssignedToGroupResponse: _TypeAlias = GetRolesAssignedToGroupResponse  # noqa: Y015
 
-@typing.final
-class SearchRolesAssignableToScopeResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchRolesAssignableToScopeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PAGINATION_FIELD_NUMBER: builtins.int
-    ROLES_FIELD_NUMBER: builtins.int
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
-    @property
-    def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.Role]: ...
+    LIMIT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    offset: _builtins.int
+    @_builtins.property
+    def workspace_id(self) -> _wrappers_pb2.Int32Value: ...
     def __init__(
         self,
         *,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
-        roles: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.Role] | None = ...,
+        limit: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        workspace_id: _wrappers_pb2.Int32Value | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "roles", b"roles"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchRolesAssignableToScopeResponse: typing_extensions.TypeAlias = SearchRolesAssignableToScopeResponse
+Global___SearchRolesAssignableToScopeRequest: _TypeAlias = SearchRolesAssignableToScopeRequest  # noqa: Y015
 
-@typing.final
-class ListRolesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchRolesAssignableToScopeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    offset: builtins.int
-    limit: builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.Role]: ...
     def __init__(
         self,
         *,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
+        roles: _abc.Iterable[_rbac_pb2.Role] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListRolesRequest: typing_extensions.TypeAlias = ListRolesRequest
+Global___SearchRolesAssignableToScopeResponse: _TypeAlias = SearchRolesAssignableToScopeResponse  # noqa: Y015
 
-@typing.final
-class ListRolesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ListRolesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLES_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.Role]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
     def __init__(
         self,
         *,
-        roles: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.Role] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "roles", b"roles"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListRolesResponse: typing_extensions.TypeAlias = ListRolesResponse
+Global___ListRolesRequest: _TypeAlias = ListRolesRequest  # noqa: Y015
 
-@typing.final
-class AssignRolesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ListRolesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_ROLE_ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    USER_ROLE_ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    @property
-    def group_role_assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.GroupRoleAssignment]: ...
-    @property
-    def user_role_assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.UserRoleAssignment]: ...
+    ROLES_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.Role]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        group_role_assignments: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.GroupRoleAssignment] | None = ...,
-        user_role_assignments: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.UserRoleAssignment] | None = ...,
+        roles: _abc.Iterable[_rbac_pb2.Role] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["group_role_assignments", b"group_role_assignments", "user_role_assignments", b"user_role_assignments"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AssignRolesRequest: typing_extensions.TypeAlias = AssignRolesRequest
+Global___ListRolesResponse: _TypeAlias = ListRolesResponse  # noqa: Y015
 
-@typing.final
-class AssignRolesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AssignRolesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___AssignRolesResponse: typing_extensions.TypeAlias = AssignRolesResponse
-
-@typing.final
-class RemoveAssignmentsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    GROUP_ROLE_ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    USER_ROLE_ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    @property
-    def group_role_assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.GroupRoleAssignment]: ...
-    @property
-    def user_role_assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.rbac.v1.rbac_pb2.UserRoleAssignment]: ...
+    GROUP_ROLE_ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    USER_ROLE_ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def group_role_assignments(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.GroupRoleAssignment]: ...
+    @_builtins.property
+    def user_role_assignments(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.UserRoleAssignment]: ...
     def __init__(
         self,
         *,
-        group_role_assignments: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.GroupRoleAssignment] | None = ...,
-        user_role_assignments: collections.abc.Iterable[shipway_proto.determined.rbac.v1.rbac_pb2.UserRoleAssignment] | None = ...,
+        group_role_assignments: _abc.Iterable[_rbac_pb2.GroupRoleAssignment] | None = ...,
+        user_role_assignments: _abc.Iterable[_rbac_pb2.UserRoleAssignment] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["group_role_assignments", b"group_role_assignments", "user_role_assignments", b"user_role_assignments"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_role_assignments", b"group_role_assignments", "user_role_assignments", b"user_role_assignments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RemoveAssignmentsRequest: typing_extensions.TypeAlias = RemoveAssignmentsRequest
+Global___AssignRolesRequest: _TypeAlias = AssignRolesRequest  # noqa: Y015
 
-@typing.final
-class RemoveAssignmentsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AssignRolesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RemoveAssignmentsResponse: typing_extensions.TypeAlias = RemoveAssignmentsResponse
+Global___AssignRolesResponse: _TypeAlias = AssignRolesResponse  # noqa: Y015
+
+@_typing.final
+class RemoveAssignmentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ROLE_ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    USER_ROLE_ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def group_role_assignments(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.GroupRoleAssignment]: ...
+    @_builtins.property
+    def user_role_assignments(self) -> _containers.RepeatedCompositeFieldContainer[_rbac_pb2.UserRoleAssignment]: ...
+    def __init__(
+        self,
+        *,
+        group_role_assignments: _abc.Iterable[_rbac_pb2.GroupRoleAssignment] | None = ...,
+        user_role_assignments: _abc.Iterable[_rbac_pb2.UserRoleAssignment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_role_assignments", b"group_role_assignments", "user_role_assignments", b"user_role_assignments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAssignmentsRequest: _TypeAlias = RemoveAssignmentsRequest  # noqa: Y015
+
+@_typing.final
+class RemoveAssignmentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAssignmentsResponse: _TypeAlias = RemoveAssignmentsResponse  # noqa: Y015

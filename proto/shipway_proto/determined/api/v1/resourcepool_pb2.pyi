@@ -3,202 +3,243 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.resourcepool.v1.resourcepool_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.resourcepool.v1 import resourcepool_pb2 as _resourcepool_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetResourcePoolsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetResourcePoolsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    UNBOUND_FIELD_NUMBER: builtins.int
-    offset: builtins.int
-    limit: builtins.int
-    unbound: builtins.bool
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    UNBOUND_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
+    unbound: _builtins.bool
     def __init__(
         self,
         *,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        unbound: builtins.bool = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        unbound: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "unbound", b"unbound"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "unbound", b"unbound"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetResourcePoolsRequest: typing_extensions.TypeAlias = GetResourcePoolsRequest
+Global___GetResourcePoolsRequest: _TypeAlias = GetResourcePoolsRequest  # noqa: Y015
 
-@typing.final
-class GetResourcePoolsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetResourcePoolsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESOURCE_POOLS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def resource_pools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.resourcepool.v1.resourcepool_pb2.ResourcePool]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    RESOURCE_POOLS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resource_pools(self) -> _containers.RepeatedCompositeFieldContainer[_resourcepool_pb2.ResourcePool]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        resource_pools: collections.abc.Iterable[shipway_proto.determined.resourcepool.v1.resourcepool_pb2.ResourcePool] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        resource_pools: _abc.Iterable[_resourcepool_pb2.ResourcePool] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "resource_pools", b"resource_pools"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "resource_pools", b"resource_pools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetResourcePoolsResponse: typing_extensions.TypeAlias = GetResourcePoolsResponse
+Global___GetResourcePoolsResponse: _TypeAlias = GetResourcePoolsResponse  # noqa: Y015
 
-@typing.final
-class BindRPToWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class BindRPToWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESOURCE_POOL_NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_IDS_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAMES_FIELD_NUMBER: builtins.int
-    resource_pool_name: builtins.str
-    @property
-    def workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def workspace_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    RESOURCE_POOL_NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAMES_FIELD_NUMBER: _builtins.int
+    resource_pool_name: _builtins.str
+    @_builtins.property
+    def workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def workspace_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        resource_pool_name: builtins.str = ...,
-        workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        workspace_names: collections.abc.Iterable[builtins.str] | None = ...,
+        resource_pool_name: _builtins.str = ...,
+        workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
+        workspace_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resource_pool_name", b"resource_pool_name", "workspace_ids", b"workspace_ids", "workspace_names", b"workspace_names"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_pool_name", b"resource_pool_name", "workspace_ids", b"workspace_ids", "workspace_names", b"workspace_names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BindRPToWorkspaceRequest: typing_extensions.TypeAlias = BindRPToWorkspaceRequest
+Global___BindRPToWorkspaceRequest: _TypeAlias = BindRPToWorkspaceRequest  # noqa: Y015
 
-@typing.final
-class BindRPToWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class BindRPToWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BindRPToWorkspaceResponse: typing_extensions.TypeAlias = BindRPToWorkspaceResponse
+Global___BindRPToWorkspaceResponse: _TypeAlias = BindRPToWorkspaceResponse  # noqa: Y015
 
-@typing.final
-class UnbindRPFromWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnbindRPFromWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESOURCE_POOL_NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_IDS_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAMES_FIELD_NUMBER: builtins.int
-    resource_pool_name: builtins.str
-    @property
-    def workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def workspace_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        resource_pool_name: builtins.str = ...,
-        workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        workspace_names: collections.abc.Iterable[builtins.str] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resource_pool_name", b"resource_pool_name", "workspace_ids", b"workspace_ids", "workspace_names", b"workspace_names"]) -> None: ...
-
-Global___UnbindRPFromWorkspaceRequest: typing_extensions.TypeAlias = UnbindRPFromWorkspaceRequest
-
-@typing.final
-class UnbindRPFromWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___UnbindRPFromWorkspaceResponse: typing_extensions.TypeAlias = UnbindRPFromWorkspaceResponse
-
-@typing.final
-class OverwriteRPWorkspaceBindingsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    RESOURCE_POOL_NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_IDS_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAMES_FIELD_NUMBER: builtins.int
-    resource_pool_name: builtins.str
-    @property
-    def workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def workspace_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    RESOURCE_POOL_NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAMES_FIELD_NUMBER: _builtins.int
+    resource_pool_name: _builtins.str
+    @_builtins.property
+    def workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def workspace_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        resource_pool_name: builtins.str = ...,
-        workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        workspace_names: collections.abc.Iterable[builtins.str] | None = ...,
+        resource_pool_name: _builtins.str = ...,
+        workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
+        workspace_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resource_pool_name", b"resource_pool_name", "workspace_ids", b"workspace_ids", "workspace_names", b"workspace_names"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_pool_name", b"resource_pool_name", "workspace_ids", b"workspace_ids", "workspace_names", b"workspace_names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OverwriteRPWorkspaceBindingsRequest: typing_extensions.TypeAlias = OverwriteRPWorkspaceBindingsRequest
+Global___UnbindRPFromWorkspaceRequest: _TypeAlias = UnbindRPFromWorkspaceRequest  # noqa: Y015
 
-@typing.final
-class OverwriteRPWorkspaceBindingsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnbindRPFromWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OverwriteRPWorkspaceBindingsResponse: typing_extensions.TypeAlias = OverwriteRPWorkspaceBindingsResponse
+Global___UnbindRPFromWorkspaceResponse: _TypeAlias = UnbindRPFromWorkspaceResponse  # noqa: Y015
 
-@typing.final
-class ListWorkspacesBoundToRPRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class OverwriteRPWorkspaceBindingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESOURCE_POOL_NAME_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    resource_pool_name: builtins.str
-    offset: builtins.int
-    limit: builtins.int
-    def __init__(
-        self,
-        *,
-        resource_pool_name: builtins.str = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "resource_pool_name", b"resource_pool_name"]) -> None: ...
-
-Global___ListWorkspacesBoundToRPRequest: typing_extensions.TypeAlias = ListWorkspacesBoundToRPRequest
-
-@typing.final
-class ListWorkspacesBoundToRPResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    WORKSPACE_IDS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    RESOURCE_POOL_NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAMES_FIELD_NUMBER: _builtins.int
+    resource_pool_name: _builtins.str
+    @_builtins.property
+    def workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def workspace_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        resource_pool_name: _builtins.str = ...,
+        workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
+        workspace_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "workspace_ids", b"workspace_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_pool_name", b"resource_pool_name", "workspace_ids", b"workspace_ids", "workspace_names", b"workspace_names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListWorkspacesBoundToRPResponse: typing_extensions.TypeAlias = ListWorkspacesBoundToRPResponse
+Global___OverwriteRPWorkspaceBindingsRequest: _TypeAlias = OverwriteRPWorkspaceBindingsRequest  # noqa: Y015
+
+@_typing.final
+class OverwriteRPWorkspaceBindingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverwriteRPWorkspaceBindingsResponse: _TypeAlias = OverwriteRPWorkspaceBindingsResponse  # noqa: Y015
+
+@_typing.final
+class ListWorkspacesBoundToRPRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_POOL_NAME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    resource_pool_name: _builtins.str
+    offset: _builtins.int
+    limit: _builtins.int
+    def __init__(
+        self,
+        *,
+        resource_pool_name: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "resource_pool_name", b"resource_pool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWorkspacesBoundToRPRequest: _TypeAlias = ListWorkspacesBoundToRPRequest  # noqa: Y015
+
+@_typing.final
+class ListWorkspacesBoundToRPResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
+    def __init__(
+        self,
+        *,
+        workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "workspace_ids", b"workspace_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWorkspacesBoundToRPResponse: _TypeAlias = ListWorkspacesBoundToRPResponse  # noqa: Y015

@@ -3,486 +3,578 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.run.v1.run_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.run.v1 import run_pb2 as _run_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class RunPrepareForReportingRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RunPrepareForReportingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    CHECKPOINT_STORAGE_FIELD_NUMBER: builtins.int
-    run_id: builtins.int
-    @property
-    def checkpoint_storage(self) -> google.protobuf.struct_pb2.Struct: ...
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_STORAGE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.int
+    @_builtins.property
+    def checkpoint_storage(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        run_id: builtins.int = ...,
-        checkpoint_storage: google.protobuf.struct_pb2.Struct | None = ...,
+        run_id: _builtins.int = ...,
+        checkpoint_storage: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_checkpoint_storage", b"_checkpoint_storage", "checkpoint_storage", b"checkpoint_storage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint_storage", b"_checkpoint_storage", "checkpoint_storage", b"checkpoint_storage", "run_id", b"run_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_storage", b"_checkpoint_storage"]) -> typing.Literal["checkpoint_storage"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_storage", b"_checkpoint_storage", "checkpoint_storage", b"checkpoint_storage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_storage", b"_checkpoint_storage", "checkpoint_storage", b"checkpoint_storage", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__checkpoint_storage: _TypeAlias = _typing.Literal["checkpoint_storage"]  # noqa: Y015
+    _WhichOneofArgType__checkpoint_storage: _TypeAlias = _typing.Literal["_checkpoint_storage", b"_checkpoint_storage"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_storage) -> _WhichOneofReturnType__checkpoint_storage | None: ...
 
-Global___RunPrepareForReportingRequest: typing_extensions.TypeAlias = RunPrepareForReportingRequest
+Global___RunPrepareForReportingRequest: _TypeAlias = RunPrepareForReportingRequest  # noqa: Y015
 
-@typing.final
-class RunPrepareForReportingResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RunPrepareForReportingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    STORAGE_ID_FIELD_NUMBER: builtins.int
-    storage_id: builtins.int
+    STORAGE_ID_FIELD_NUMBER: _builtins.int
+    storage_id: _builtins.int
     def __init__(
         self,
         *,
-        storage_id: builtins.int | None = ...,
+        storage_id: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_storage_id", b"_storage_id", "storage_id", b"storage_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_storage_id", b"_storage_id", "storage_id", b"storage_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_storage_id", b"_storage_id"]) -> typing.Literal["storage_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_storage_id", b"_storage_id", "storage_id", b"storage_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_storage_id", b"_storage_id", "storage_id", b"storage_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__storage_id: _TypeAlias = _typing.Literal["storage_id"]  # noqa: Y015
+    _WhichOneofArgType__storage_id: _TypeAlias = _typing.Literal["_storage_id", b"_storage_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__storage_id) -> _WhichOneofReturnType__storage_id | None: ...
 
-Global___RunPrepareForReportingResponse: typing_extensions.TypeAlias = RunPrepareForReportingResponse
+Global___RunPrepareForReportingResponse: _TypeAlias = RunPrepareForReportingResponse  # noqa: Y015
 
-@typing.final
-class SearchRunsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    SORT_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    offset: builtins.int
-    limit: builtins.int
-    sort: builtins.str
-    filter: builtins.str
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    SORT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
+    sort: _builtins.str
+    filter: _builtins.str
     def __init__(
         self,
         *,
-        project_id: builtins.int | None = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        sort: builtins.str | None = ...,
-        filter: builtins.str | None = ...,
+        project_id: _builtins.int | None = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        sort: _builtins.str | None = ...,
+        filter: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "_project_id", b"_project_id", "_sort", b"_sort", "filter", b"filter", "project_id", b"project_id", "sort", b"sort"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "_project_id", b"_project_id", "_sort", b"_sort", "filter", b"filter", "limit", b"limit", "offset", b"offset", "project_id", b"project_id", "sort", b"sort"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_project_id", b"_project_id"]) -> typing.Literal["project_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_sort", b"_sort"]) -> typing.Literal["sort"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_project_id", b"_project_id", "_sort", b"_sort", "filter", b"filter", "project_id", b"project_id", "sort", b"sort"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_project_id", b"_project_id", "_sort", b"_sort", "filter", b"filter", "limit", b"limit", "offset", b"offset", "project_id", b"project_id", "sort", b"sort"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    _WhichOneofReturnType__project_id: _TypeAlias = _typing.Literal["project_id"]  # noqa: Y015
+    _WhichOneofArgType__project_id: _TypeAlias = _typing.Literal["_project_id", b"_project_id"]  # noqa: Y015
+    _WhichOneofReturnType__sort: _TypeAlias = _typing.Literal["sort"]  # noqa: Y015
+    _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__project_id) -> _WhichOneofReturnType__project_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sort) -> _WhichOneofReturnType__sort | None: ...
 
-Global___SearchRunsRequest: typing_extensions.TypeAlias = SearchRunsRequest
+Global___SearchRunsRequest: _TypeAlias = SearchRunsRequest  # noqa: Y015
 
-@typing.final
-class SearchRunsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUNS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.run.v1.run_pb2.FlatRun]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    RUNS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.FlatRun]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        runs: collections.abc.Iterable[shipway_proto.determined.run.v1.run_pb2.FlatRun] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        runs: _abc.Iterable[_run_pb2.FlatRun] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "runs", b"runs"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchRunsResponse: typing_extensions.TypeAlias = SearchRunsResponse
+Global___SearchRunsResponse: _TypeAlias = SearchRunsResponse  # noqa: Y015
 
-@typing.final
-class RunActionResult(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RunActionResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ERROR_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    error: builtins.str
-    id: builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    error: _builtins.str
+    id: _builtins.int
     def __init__(
         self,
         *,
-        error: builtins.str = ...,
-        id: builtins.int = ...,
+        error: _builtins.str = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RunActionResult: typing_extensions.TypeAlias = RunActionResult
+Global___RunActionResult: _TypeAlias = RunActionResult  # noqa: Y015
 
-@typing.final
-class MoveRunsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_IDS_FIELD_NUMBER: builtins.int
-    SOURCE_PROJECT_ID_FIELD_NUMBER: builtins.int
-    DESTINATION_PROJECT_ID_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    SKIP_MULTITRIAL_FIELD_NUMBER: builtins.int
-    source_project_id: builtins.int
-    destination_project_id: builtins.int
-    filter: builtins.str
-    skip_multitrial: builtins.bool
-    @property
-    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    SOURCE_PROJECT_ID_FIELD_NUMBER: _builtins.int
+    DESTINATION_PROJECT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SKIP_MULTITRIAL_FIELD_NUMBER: _builtins.int
+    source_project_id: _builtins.int
+    destination_project_id: _builtins.int
+    filter: _builtins.str
+    skip_multitrial: _builtins.bool
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        run_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        source_project_id: builtins.int = ...,
-        destination_project_id: builtins.int = ...,
-        filter: builtins.str | None = ...,
-        skip_multitrial: builtins.bool = ...,
+        run_ids: _abc.Iterable[_builtins.int] | None = ...,
+        source_project_id: _builtins.int = ...,
+        destination_project_id: _builtins.int = ...,
+        filter: _builtins.str | None = ...,
+        skip_multitrial: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "destination_project_id", b"destination_project_id", "filter", b"filter", "run_ids", b"run_ids", "skip_multitrial", b"skip_multitrial", "source_project_id", b"source_project_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "destination_project_id", b"destination_project_id", "filter", b"filter", "run_ids", b"run_ids", "skip_multitrial", b"skip_multitrial", "source_project_id", b"source_project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
 
-Global___MoveRunsRequest: typing_extensions.TypeAlias = MoveRunsRequest
+Global___MoveRunsRequest: _TypeAlias = MoveRunsRequest  # noqa: Y015
 
-@typing.final
-class MoveRunsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MoveRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___RunActionResult] | None = ...,
+        results: _abc.Iterable[Global___RunActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoveRunsResponse: typing_extensions.TypeAlias = MoveRunsResponse
+Global___MoveRunsResponse: _TypeAlias = MoveRunsResponse  # noqa: Y015
 
-@typing.final
-class KillRunsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_IDS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    filter: builtins.str
-    @property
-    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        run_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        project_id: builtins.int = ...,
-        filter: builtins.str | None = ...,
+        run_ids: _abc.Iterable[_builtins.int] | None = ...,
+        project_id: _builtins.int = ...,
+        filter: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
 
-Global___KillRunsRequest: typing_extensions.TypeAlias = KillRunsRequest
+Global___KillRunsRequest: _TypeAlias = KillRunsRequest  # noqa: Y015
 
-@typing.final
-class KillRunsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___RunActionResult] | None = ...,
+        results: _abc.Iterable[Global___RunActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillRunsResponse: typing_extensions.TypeAlias = KillRunsResponse
+Global___KillRunsResponse: _TypeAlias = KillRunsResponse  # noqa: Y015
 
-@typing.final
-class DeleteRunsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_IDS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    filter: builtins.str
-    @property
-    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        run_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        project_id: builtins.int = ...,
-        filter: builtins.str | None = ...,
+        run_ids: _abc.Iterable[_builtins.int] | None = ...,
+        project_id: _builtins.int = ...,
+        filter: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
 
-Global___DeleteRunsRequest: typing_extensions.TypeAlias = DeleteRunsRequest
+Global___DeleteRunsRequest: _TypeAlias = DeleteRunsRequest  # noqa: Y015
 
-@typing.final
-class DeleteRunsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___RunActionResult] | None = ...,
+        results: _abc.Iterable[Global___RunActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteRunsResponse: typing_extensions.TypeAlias = DeleteRunsResponse
+Global___DeleteRunsResponse: _TypeAlias = DeleteRunsResponse  # noqa: Y015
 
-@typing.final
-class ArchiveRunsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_IDS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    filter: builtins.str
-    @property
-    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        run_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        project_id: builtins.int = ...,
-        filter: builtins.str | None = ...,
+        run_ids: _abc.Iterable[_builtins.int] | None = ...,
+        project_id: _builtins.int = ...,
+        filter: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
 
-Global___ArchiveRunsRequest: typing_extensions.TypeAlias = ArchiveRunsRequest
+Global___ArchiveRunsRequest: _TypeAlias = ArchiveRunsRequest  # noqa: Y015
 
-@typing.final
-class ArchiveRunsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___RunActionResult] | None = ...,
+        results: _abc.Iterable[Global___RunActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ArchiveRunsResponse: typing_extensions.TypeAlias = ArchiveRunsResponse
+Global___ArchiveRunsResponse: _TypeAlias = ArchiveRunsResponse  # noqa: Y015
 
-@typing.final
-class UnarchiveRunsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_IDS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    filter: builtins.str
-    @property
-    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        run_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        project_id: builtins.int = ...,
-        filter: builtins.str | None = ...,
+        run_ids: _abc.Iterable[_builtins.int] | None = ...,
+        project_id: _builtins.int = ...,
+        filter: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
 
-Global___UnarchiveRunsRequest: typing_extensions.TypeAlias = UnarchiveRunsRequest
+Global___UnarchiveRunsRequest: _TypeAlias = UnarchiveRunsRequest  # noqa: Y015
 
-@typing.final
-class UnarchiveRunsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___RunActionResult] | None = ...,
+        results: _abc.Iterable[Global___RunActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveRunsResponse: typing_extensions.TypeAlias = UnarchiveRunsResponse
+Global___UnarchiveRunsResponse: _TypeAlias = UnarchiveRunsResponse  # noqa: Y015
 
-@typing.final
-class PauseRunsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PauseRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_IDS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    filter: builtins.str
-    @property
-    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        run_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        project_id: builtins.int = ...,
-        filter: builtins.str | None = ...,
+        run_ids: _abc.Iterable[_builtins.int] | None = ...,
+        project_id: _builtins.int = ...,
+        filter: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
 
-Global___PauseRunsRequest: typing_extensions.TypeAlias = PauseRunsRequest
+Global___PauseRunsRequest: _TypeAlias = PauseRunsRequest  # noqa: Y015
 
-@typing.final
-class PauseRunsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PauseRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___RunActionResult] | None = ...,
+        results: _abc.Iterable[Global___RunActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PauseRunsResponse: typing_extensions.TypeAlias = PauseRunsResponse
+Global___PauseRunsResponse: _TypeAlias = PauseRunsResponse  # noqa: Y015
 
-@typing.final
-class ResumeRunsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResumeRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_IDS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    project_id: builtins.int
-    filter: builtins.str
-    @property
-    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.int
+    filter: _builtins.str
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        run_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        project_id: builtins.int = ...,
-        filter: builtins.str | None = ...,
+        run_ids: _abc.Iterable[_builtins.int] | None = ...,
+        project_id: _builtins.int = ...,
+        filter: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_filter", b"_filter"]) -> typing.Literal["filter"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "filter", b"filter", "project_id", b"project_id", "run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
+    _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter) -> _WhichOneofReturnType__filter | None: ...
 
-Global___ResumeRunsRequest: typing_extensions.TypeAlias = ResumeRunsRequest
+Global___ResumeRunsRequest: _TypeAlias = ResumeRunsRequest  # noqa: Y015
 
-@typing.final
-class ResumeRunsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResumeRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___RunActionResult] | None = ...,
+        results: _abc.Iterable[Global___RunActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResumeRunsResponse: typing_extensions.TypeAlias = ResumeRunsResponse
+Global___ResumeRunsResponse: _TypeAlias = ResumeRunsResponse  # noqa: Y015
 
-@typing.final
-class GetRunMetadataRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetRunMetadataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    run_id: builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.int
     def __init__(
         self,
         *,
-        run_id: builtins.int = ...,
+        run_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRunMetadataRequest: typing_extensions.TypeAlias = GetRunMetadataRequest
+Global___GetRunMetadataRequest: _TypeAlias = GetRunMetadataRequest  # noqa: Y015
 
-@typing.final
-class GetRunMetadataResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetRunMetadataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    METADATA_FIELD_NUMBER: builtins.int
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
+    METADATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["metadata", b"metadata"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["metadata", b"metadata"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRunMetadataResponse: typing_extensions.TypeAlias = GetRunMetadataResponse
+Global___GetRunMetadataResponse: _TypeAlias = GetRunMetadataResponse  # noqa: Y015
 
-@typing.final
-class PostRunMetadataRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostRunMetadataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    run_id: builtins.int
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.int
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        run_id: builtins.int = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
+        run_id: _builtins.int = ...,
+        metadata: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["metadata", b"metadata"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["metadata", b"metadata", "run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostRunMetadataRequest: typing_extensions.TypeAlias = PostRunMetadataRequest
+Global___PostRunMetadataRequest: _TypeAlias = PostRunMetadataRequest  # noqa: Y015
 
-@typing.final
-class PostRunMetadataResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostRunMetadataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    METADATA_FIELD_NUMBER: builtins.int
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
+    METADATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["metadata", b"metadata"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["metadata", b"metadata"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostRunMetadataResponse: typing_extensions.TypeAlias = PostRunMetadataResponse
+Global___PostRunMetadataResponse: _TypeAlias = PostRunMetadataResponse  # noqa: Y015

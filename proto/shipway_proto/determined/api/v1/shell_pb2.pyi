@@ -3,37 +3,37 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import shipway_proto.determined.api.v1.command_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.shell.v1.shell_pb2
-import shipway_proto.determined.util.v1.util_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import command_pb2 as _command_pb2
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.shell.v1 import shell_pb2 as _shell_pb2
+from shipway_proto.determined.util.v1 import util_pb2 as _util_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetShellsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetShellsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetShellsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetShellsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetShellsRequest._SortBy.ValueType  # 0
         SORT_BY_ID: GetShellsRequest._SortBy.ValueType  # 1
         SORT_BY_DESCRIPTION: GetShellsRequest._SortBy.ValueType  # 2
@@ -47,212 +47,246 @@ class GetShellsRequest(google.protobuf.message.Message):
     SORT_BY_START_TIME: GetShellsRequest.SortBy.ValueType  # 4
     SORT_BY_WORKSPACE_ID: GetShellsRequest.SortBy.ValueType  # 5
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetShellsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    workspace_id: builtins.int
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    workspace_id: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetShellsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        workspace_id: builtins.int = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetShellsRequest: typing_extensions.TypeAlias = GetShellsRequest
+Global___GetShellsRequest: _TypeAlias = GetShellsRequest  # noqa: Y015
 
-@typing.final
-class GetShellsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetShellsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SHELLS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def shells(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.shell.v1.shell_pb2.Shell]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    SHELLS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shells(self) -> _containers.RepeatedCompositeFieldContainer[_shell_pb2.Shell]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        shells: collections.abc.Iterable[shipway_proto.determined.shell.v1.shell_pb2.Shell] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        shells: _abc.Iterable[_shell_pb2.Shell] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "shells", b"shells"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "shells", b"shells"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetShellsResponse: typing_extensions.TypeAlias = GetShellsResponse
+Global___GetShellsResponse: _TypeAlias = GetShellsResponse  # noqa: Y015
 
-@typing.final
-class GetShellRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetShellRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SHELL_ID_FIELD_NUMBER: builtins.int
-    shell_id: builtins.str
+    SHELL_ID_FIELD_NUMBER: _builtins.int
+    shell_id: _builtins.str
     def __init__(
         self,
         *,
-        shell_id: builtins.str = ...,
+        shell_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["shell_id", b"shell_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shell_id", b"shell_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetShellRequest: typing_extensions.TypeAlias = GetShellRequest
+Global___GetShellRequest: _TypeAlias = GetShellRequest  # noqa: Y015
 
-@typing.final
-class GetShellResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetShellResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SHELL_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    @property
-    def shell(self) -> shipway_proto.determined.shell.v1.shell_pb2.Shell: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    SHELL_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shell(self) -> _shell_pb2.Shell: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        shell: shipway_proto.determined.shell.v1.shell_pb2.Shell | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
+        shell: _shell_pb2.Shell | None = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "shell", b"shell"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "shell", b"shell"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "shell", b"shell"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "shell", b"shell"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetShellResponse: typing_extensions.TypeAlias = GetShellResponse
+Global___GetShellResponse: _TypeAlias = GetShellResponse  # noqa: Y015
 
-@typing.final
-class KillShellRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillShellRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SHELL_ID_FIELD_NUMBER: builtins.int
-    shell_id: builtins.str
+    SHELL_ID_FIELD_NUMBER: _builtins.int
+    shell_id: _builtins.str
     def __init__(
         self,
         *,
-        shell_id: builtins.str = ...,
+        shell_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["shell_id", b"shell_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shell_id", b"shell_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillShellRequest: typing_extensions.TypeAlias = KillShellRequest
+Global___KillShellRequest: _TypeAlias = KillShellRequest  # noqa: Y015
 
-@typing.final
-class KillShellResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillShellResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SHELL_FIELD_NUMBER: builtins.int
-    @property
-    def shell(self) -> shipway_proto.determined.shell.v1.shell_pb2.Shell: ...
+    SHELL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shell(self) -> _shell_pb2.Shell: ...
     def __init__(
         self,
         *,
-        shell: shipway_proto.determined.shell.v1.shell_pb2.Shell | None = ...,
+        shell: _shell_pb2.Shell | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["shell", b"shell"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["shell", b"shell"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shell", b"shell"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shell", b"shell"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillShellResponse: typing_extensions.TypeAlias = KillShellResponse
+Global___KillShellResponse: _TypeAlias = KillShellResponse  # noqa: Y015
 
-@typing.final
-class SetShellPriorityRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetShellPriorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SHELL_ID_FIELD_NUMBER: builtins.int
-    PRIORITY_FIELD_NUMBER: builtins.int
-    shell_id: builtins.str
-    priority: builtins.int
+    SHELL_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    shell_id: _builtins.str
+    priority: _builtins.int
     def __init__(
         self,
         *,
-        shell_id: builtins.str = ...,
-        priority: builtins.int = ...,
+        shell_id: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["priority", b"priority", "shell_id", b"shell_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["priority", b"priority", "shell_id", b"shell_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetShellPriorityRequest: typing_extensions.TypeAlias = SetShellPriorityRequest
+Global___SetShellPriorityRequest: _TypeAlias = SetShellPriorityRequest  # noqa: Y015
 
-@typing.final
-class SetShellPriorityResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetShellPriorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SHELL_FIELD_NUMBER: builtins.int
-    @property
-    def shell(self) -> shipway_proto.determined.shell.v1.shell_pb2.Shell: ...
+    SHELL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shell(self) -> _shell_pb2.Shell: ...
     def __init__(
         self,
         *,
-        shell: shipway_proto.determined.shell.v1.shell_pb2.Shell | None = ...,
+        shell: _shell_pb2.Shell | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["shell", b"shell"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["shell", b"shell"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shell", b"shell"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shell", b"shell"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetShellPriorityResponse: typing_extensions.TypeAlias = SetShellPriorityResponse
+Global___SetShellPriorityResponse: _TypeAlias = SetShellPriorityResponse  # noqa: Y015
 
-@typing.final
-class LaunchShellRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LaunchShellRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: builtins.int
-    TEMPLATE_NAME_FIELD_NUMBER: builtins.int
-    FILES_FIELD_NUMBER: builtins.int
-    DATA_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    template_name: builtins.str
-    data: builtins.bytes
-    workspace_id: builtins.int
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.util.v1.util_pb2.File]: ...
+    CONFIG_FIELD_NUMBER: _builtins.int
+    TEMPLATE_NAME_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    template_name: _builtins.str
+    data: _builtins.bytes
+    workspace_id: _builtins.int
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_util_pb2.File]: ...
     def __init__(
         self,
         *,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        template_name: builtins.str = ...,
-        files: collections.abc.Iterable[shipway_proto.determined.util.v1.util_pb2.File] | None = ...,
-        data: builtins.bytes = ...,
-        workspace_id: builtins.int = ...,
+        config: _struct_pb2.Struct | None = ...,
+        template_name: _builtins.str = ...,
+        files: _abc.Iterable[_util_pb2.File] | None = ...,
+        data: _builtins.bytes = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "data", b"data", "files", b"files", "template_name", b"template_name", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "data", b"data", "files", b"files", "template_name", b"template_name", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchShellRequest: typing_extensions.TypeAlias = LaunchShellRequest
+Global___LaunchShellRequest: _TypeAlias = LaunchShellRequest  # noqa: Y015
 
-@typing.final
-class LaunchShellResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LaunchShellResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SHELL_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    WARNINGS_FIELD_NUMBER: builtins.int
-    @property
-    def shell(self) -> shipway_proto.determined.shell.v1.shell_pb2.Shell: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType]: ...
+    SHELL_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shell(self) -> _shell_pb2.Shell: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_command_pb2.LaunchWarning.ValueType]: ...
     def __init__(
         self,
         *,
-        shell: shipway_proto.determined.shell.v1.shell_pb2.Shell | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        warnings: collections.abc.Iterable[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType] | None = ...,
+        shell: _shell_pb2.Shell | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        warnings: _abc.Iterable[_command_pb2.LaunchWarning.ValueType] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "shell", b"shell"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "shell", b"shell", "warnings", b"warnings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "shell", b"shell"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "shell", b"shell", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchShellResponse: typing_extensions.TypeAlias = LaunchShellResponse
+Global___LaunchShellResponse: _TypeAlias = LaunchShellResponse  # noqa: Y015

@@ -3,686 +3,858 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.api.v1.command_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.api.v1.trial_pb2
-import shipway_proto.determined.checkpoint.v1.checkpoint_pb2
-import shipway_proto.determined.log.v1.log_pb2
-import shipway_proto.determined.task.v1.task_pb2
-import shipway_proto.determined.util.v1.util_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.api.v1 import command_pb2 as _command_pb2
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.api.v1 import trial_pb2 as _trial_pb2
+from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2 as _checkpoint_pb2
+from shipway_proto.determined.log.v1 import log_pb2 as _log_pb2
+from shipway_proto.determined.task.v1 import task_pb2 as _task_pb2
+from shipway_proto.determined.util.v1 import util_pb2 as _util_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
-@typing.final
-class CreateGenericTaskRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-    CONTEXT_DIRECTORY_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    PARENT_ID_FIELD_NUMBER: builtins.int
-    INHERIT_CONTEXT_FIELD_NUMBER: builtins.int
-    FORKED_FROM_FIELD_NUMBER: builtins.int
-    NO_PAUSE_FIELD_NUMBER: builtins.int
-    config: builtins.str
-    project_id: builtins.int
-    parent_id: builtins.str
-    inherit_context: builtins.bool
-    forked_from: builtins.str
-    no_pause: builtins.bool
-    @property
-    def context_directory(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.util.v1.util_pb2.File]: ...
+@_typing.final
+class CreateGenericTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_DIRECTORY_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    PARENT_ID_FIELD_NUMBER: _builtins.int
+    INHERIT_CONTEXT_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    NO_PAUSE_FIELD_NUMBER: _builtins.int
+    config: _builtins.str
+    project_id: _builtins.int
+    parent_id: _builtins.str
+    inherit_context: _builtins.bool
+    forked_from: _builtins.str
+    no_pause: _builtins.bool
+    @_builtins.property
+    def context_directory(self) -> _containers.RepeatedCompositeFieldContainer[_util_pb2.File]: ...
     def __init__(
         self,
         *,
-        context_directory: collections.abc.Iterable[shipway_proto.determined.util.v1.util_pb2.File] | None = ...,
-        config: builtins.str = ...,
-        project_id: builtins.int | None = ...,
-        parent_id: builtins.str | None = ...,
-        inherit_context: builtins.bool | None = ...,
-        forked_from: builtins.str | None = ...,
-        no_pause: builtins.bool | None = ...,
+        context_directory: _abc.Iterable[_util_pb2.File] | None = ...,
+        config: _builtins.str = ...,
+        project_id: _builtins.int | None = ...,
+        parent_id: _builtins.str | None = ...,
+        inherit_context: _builtins.bool | None = ...,
+        forked_from: _builtins.str | None = ...,
+        no_pause: _builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_forked_from", b"_forked_from", "_inherit_context", b"_inherit_context", "_no_pause", b"_no_pause", "_parent_id", b"_parent_id", "_project_id", b"_project_id", "forked_from", b"forked_from", "inherit_context", b"inherit_context", "no_pause", b"no_pause", "parent_id", b"parent_id", "project_id", b"project_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_forked_from", b"_forked_from", "_inherit_context", b"_inherit_context", "_no_pause", b"_no_pause", "_parent_id", b"_parent_id", "_project_id", b"_project_id", "config", b"config", "context_directory", b"context_directory", "forked_from", b"forked_from", "inherit_context", b"inherit_context", "no_pause", b"no_pause", "parent_id", b"parent_id", "project_id", b"project_id"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_forked_from", b"_forked_from"]) -> typing.Literal["forked_from"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_inherit_context", b"_inherit_context"]) -> typing.Literal["inherit_context"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_no_pause", b"_no_pause"]) -> typing.Literal["no_pause"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_parent_id", b"_parent_id"]) -> typing.Literal["parent_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_project_id", b"_project_id"]) -> typing.Literal["project_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from", "_inherit_context", b"_inherit_context", "_no_pause", b"_no_pause", "_parent_id", b"_parent_id", "_project_id", b"_project_id", "forked_from", b"forked_from", "inherit_context", b"inherit_context", "no_pause", b"no_pause", "parent_id", b"parent_id", "project_id", b"project_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from", "_inherit_context", b"_inherit_context", "_no_pause", b"_no_pause", "_parent_id", b"_parent_id", "_project_id", b"_project_id", "config", b"config", "context_directory", b"context_directory", "forked_from", b"forked_from", "inherit_context", b"inherit_context", "no_pause", b"no_pause", "parent_id", b"parent_id", "project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__forked_from: _TypeAlias = _typing.Literal["forked_from"]  # noqa: Y015
+    _WhichOneofArgType__forked_from: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from"]  # noqa: Y015
+    _WhichOneofReturnType__inherit_context: _TypeAlias = _typing.Literal["inherit_context"]  # noqa: Y015
+    _WhichOneofArgType__inherit_context: _TypeAlias = _typing.Literal["_inherit_context", b"_inherit_context"]  # noqa: Y015
+    _WhichOneofReturnType__no_pause: _TypeAlias = _typing.Literal["no_pause"]  # noqa: Y015
+    _WhichOneofArgType__no_pause: _TypeAlias = _typing.Literal["_no_pause", b"_no_pause"]  # noqa: Y015
+    _WhichOneofReturnType__parent_id: _TypeAlias = _typing.Literal["parent_id"]  # noqa: Y015
+    _WhichOneofArgType__parent_id: _TypeAlias = _typing.Literal["_parent_id", b"_parent_id"]  # noqa: Y015
+    _WhichOneofReturnType__project_id: _TypeAlias = _typing.Literal["project_id"]  # noqa: Y015
+    _WhichOneofArgType__project_id: _TypeAlias = _typing.Literal["_project_id", b"_project_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forked_from) -> _WhichOneofReturnType__forked_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__inherit_context) -> _WhichOneofReturnType__inherit_context | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__no_pause) -> _WhichOneofReturnType__no_pause | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_id) -> _WhichOneofReturnType__parent_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__project_id) -> _WhichOneofReturnType__project_id | None: ...
 
-Global___CreateGenericTaskRequest: typing_extensions.TypeAlias = CreateGenericTaskRequest
+Global___CreateGenericTaskRequest: _TypeAlias = CreateGenericTaskRequest  # noqa: Y015
 
-@typing.final
-class CreateGenericTaskResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CreateGenericTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    WARNINGS_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
-    @property
-    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType]: ...
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_command_pb2.LaunchWarning.ValueType]: ...
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
-        warnings: collections.abc.Iterable[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType] | None = ...,
+        task_id: _builtins.str = ...,
+        warnings: _abc.Iterable[_command_pb2.LaunchWarning.ValueType] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["task_id", b"task_id", "warnings", b"warnings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateGenericTaskResponse: typing_extensions.TypeAlias = CreateGenericTaskResponse
+Global___CreateGenericTaskResponse: _TypeAlias = CreateGenericTaskResponse  # noqa: Y015
 
-@typing.final
-class GetTaskRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["task_id", b"task_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTaskRequest: typing_extensions.TypeAlias = GetTaskRequest
+Global___GetTaskRequest: _TypeAlias = GetTaskRequest  # noqa: Y015
 
-@typing.final
-class GetTaskResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_FIELD_NUMBER: builtins.int
-    @property
-    def task(self) -> shipway_proto.determined.task.v1.task_pb2.Task: ...
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task: ...
     def __init__(
         self,
         *,
-        task: shipway_proto.determined.task.v1.task_pb2.Task | None = ...,
+        task: _task_pb2.Task | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["task", b"task"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTaskResponse: typing_extensions.TypeAlias = GetTaskResponse
+Global___GetTaskResponse: _TypeAlias = GetTaskResponse  # noqa: Y015
 
-@typing.final
-class GetTaskContextDirectoryRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTaskContextDirectoryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["task_id", b"task_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTaskContextDirectoryRequest: typing_extensions.TypeAlias = GetTaskContextDirectoryRequest
+Global___GetTaskContextDirectoryRequest: _TypeAlias = GetTaskContextDirectoryRequest  # noqa: Y015
 
-@typing.final
-class GetTaskContextDirectoryResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTaskContextDirectoryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    B64_TGZ_FIELD_NUMBER: builtins.int
-    b64_tgz: builtins.str
+    B64_TGZ_FIELD_NUMBER: _builtins.int
+    b64_tgz: _builtins.str
     def __init__(
         self,
         *,
-        b64_tgz: builtins.str = ...,
+        b64_tgz: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["b64_tgz", b"b64_tgz"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["b64_tgz", b"b64_tgz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTaskContextDirectoryResponse: typing_extensions.TypeAlias = GetTaskContextDirectoryResponse
+Global___GetTaskContextDirectoryResponse: _TypeAlias = GetTaskContextDirectoryResponse  # noqa: Y015
 
-@typing.final
-class PostTaskLogsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostTaskLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LOGS_FIELD_NUMBER: builtins.int
-    @property
-    def logs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.task.v1.task_pb2.TaskLog]: ...
+    LOGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def logs(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.TaskLog]: ...
     def __init__(
         self,
         *,
-        logs: collections.abc.Iterable[shipway_proto.determined.task.v1.task_pb2.TaskLog] | None = ...,
+        logs: _abc.Iterable[_task_pb2.TaskLog] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["logs", b"logs"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logs", b"logs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostTaskLogsRequest: typing_extensions.TypeAlias = PostTaskLogsRequest
+Global___PostTaskLogsRequest: _TypeAlias = PostTaskLogsRequest  # noqa: Y015
 
-@typing.final
-class PostTaskLogsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostTaskLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostTaskLogsResponse: typing_extensions.TypeAlias = PostTaskLogsResponse
+Global___PostTaskLogsResponse: _TypeAlias = PostTaskLogsResponse  # noqa: Y015
 
-@typing.final
-class GetActiveTasksCountRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetActiveTasksCountRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetActiveTasksCountRequest: typing_extensions.TypeAlias = GetActiveTasksCountRequest
+Global___GetActiveTasksCountRequest: _TypeAlias = GetActiveTasksCountRequest  # noqa: Y015
 
-@typing.final
-class GetActiveTasksCountResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetActiveTasksCountResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMMANDS_FIELD_NUMBER: builtins.int
-    NOTEBOOKS_FIELD_NUMBER: builtins.int
-    SHELLS_FIELD_NUMBER: builtins.int
-    TENSORBOARDS_FIELD_NUMBER: builtins.int
-    commands: builtins.int
-    notebooks: builtins.int
-    shells: builtins.int
-    tensorboards: builtins.int
-    def __init__(
-        self,
-        *,
-        commands: builtins.int = ...,
-        notebooks: builtins.int = ...,
-        shells: builtins.int = ...,
-        tensorboards: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["commands", b"commands", "notebooks", b"notebooks", "shells", b"shells", "tensorboards", b"tensorboards"]) -> None: ...
-
-Global___GetActiveTasksCountResponse: typing_extensions.TypeAlias = GetActiveTasksCountResponse
-
-@typing.final
-class AllocationReadyRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    NOTEBOOKS_FIELD_NUMBER: _builtins.int
+    SHELLS_FIELD_NUMBER: _builtins.int
+    TENSORBOARDS_FIELD_NUMBER: _builtins.int
+    commands: _builtins.int
+    notebooks: _builtins.int
+    shells: _builtins.int
+    tensorboards: _builtins.int
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
+        commands: _builtins.int = ...,
+        notebooks: _builtins.int = ...,
+        shells: _builtins.int = ...,
+        tensorboards: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "notebooks", b"notebooks", "shells", b"shells", "tensorboards", b"tensorboards"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationReadyRequest: typing_extensions.TypeAlias = AllocationReadyRequest
+Global___GetActiveTasksCountResponse: _TypeAlias = GetActiveTasksCountResponse  # noqa: Y015
 
-@typing.final
-class AllocationReadyResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationReadyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___AllocationReadyResponse: typing_extensions.TypeAlias = AllocationReadyResponse
-
-@typing.final
-class AllocationWaitingRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
+        allocation_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationWaitingRequest: typing_extensions.TypeAlias = AllocationWaitingRequest
+Global___AllocationReadyRequest: _TypeAlias = AllocationReadyRequest  # noqa: Y015
 
-@typing.final
-class AllocationWaitingResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationReadyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationWaitingResponse: typing_extensions.TypeAlias = AllocationWaitingResponse
+Global___AllocationReadyResponse: _TypeAlias = AllocationReadyResponse  # noqa: Y015
 
-@typing.final
-class TaskLogsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationWaitingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    FOLLOW_FIELD_NUMBER: builtins.int
-    ALLOCATION_IDS_FIELD_NUMBER: builtins.int
-    AGENT_IDS_FIELD_NUMBER: builtins.int
-    CONTAINER_IDS_FIELD_NUMBER: builtins.int
-    RANK_IDS_FIELD_NUMBER: builtins.int
-    LEVELS_FIELD_NUMBER: builtins.int
-    STDTYPES_FIELD_NUMBER: builtins.int
-    SOURCES_FIELD_NUMBER: builtins.int
-    TIMESTAMP_BEFORE_FIELD_NUMBER: builtins.int
-    TIMESTAMP_AFTER_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    SEARCH_TEXT_FIELD_NUMBER: builtins.int
-    ENABLE_REGEX_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
-    limit: builtins.int
-    follow: builtins.bool
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    search_text: builtins.str
-    enable_regex: builtins.bool
-    @property
-    def allocation_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def agent_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def container_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def rank_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def levels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType]: ...
-    @property
-    def stdtypes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def sources(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def timestamp_before(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def timestamp_after(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
-        limit: builtins.int = ...,
-        follow: builtins.bool = ...,
-        allocation_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        agent_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        container_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        rank_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        levels: collections.abc.Iterable[shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType] | None = ...,
-        stdtypes: collections.abc.Iterable[builtins.str] | None = ...,
-        sources: collections.abc.Iterable[builtins.str] | None = ...,
-        timestamp_before: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        timestamp_after: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        search_text: builtins.str = ...,
-        enable_regex: builtins.bool = ...,
+        allocation_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_ids", b"agent_ids", "allocation_ids", b"allocation_ids", "container_ids", b"container_ids", "enable_regex", b"enable_regex", "follow", b"follow", "levels", b"levels", "limit", b"limit", "order_by", b"order_by", "rank_ids", b"rank_ids", "search_text", b"search_text", "sources", b"sources", "stdtypes", b"stdtypes", "task_id", b"task_id", "timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TaskLogsRequest: typing_extensions.TypeAlias = TaskLogsRequest
+Global___AllocationWaitingRequest: _TypeAlias = AllocationWaitingRequest  # noqa: Y015
 
-@typing.final
-class TaskLogsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationWaitingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    TIMESTAMP_FIELD_NUMBER: builtins.int
-    MESSAGE_FIELD_NUMBER: builtins.int
-    LEVEL_FIELD_NUMBER: builtins.int
-    TASK_ID_FIELD_NUMBER: builtins.int
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    CONTAINER_ID_FIELD_NUMBER: builtins.int
-    RANK_ID_FIELD_NUMBER: builtins.int
-    LOG_FIELD_NUMBER: builtins.int
-    SOURCE_FIELD_NUMBER: builtins.int
-    STDTYPE_FIELD_NUMBER: builtins.int
-    id: builtins.str
-    message: builtins.str
-    level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType
-    task_id: builtins.str
-    allocation_id: builtins.str
-    agent_id: builtins.str
-    container_id: builtins.str
-    rank_id: builtins.int
-    log: builtins.str
-    source: builtins.str
-    stdtype: builtins.str
-    @property
-    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocationWaitingResponse: _TypeAlias = AllocationWaitingResponse  # noqa: Y015
+
+@_typing.final
+class TaskLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    ALLOCATION_IDS_FIELD_NUMBER: _builtins.int
+    AGENT_IDS_FIELD_NUMBER: _builtins.int
+    CONTAINER_IDS_FIELD_NUMBER: _builtins.int
+    RANK_IDS_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    STDTYPES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_BEFORE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_AFTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SEARCH_TEXT_FIELD_NUMBER: _builtins.int
+    ENABLE_REGEX_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    limit: _builtins.int
+    follow: _builtins.bool
+    order_by: _pagination_pb2.OrderBy.ValueType
+    search_text: _builtins.str
+    enable_regex: _builtins.bool
+    @_builtins.property
+    def allocation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def container_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def rank_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedScalarFieldContainer[_log_pb2.LogLevel.ValueType]: ...
+    @_builtins.property
+    def stdtypes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def timestamp_before(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def timestamp_after(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        id: builtins.str = ...,
-        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        message: builtins.str = ...,
-        level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType = ...,
-        task_id: builtins.str = ...,
-        allocation_id: builtins.str | None = ...,
-        agent_id: builtins.str | None = ...,
-        container_id: builtins.str | None = ...,
-        rank_id: builtins.int | None = ...,
-        log: builtins.str = ...,
-        source: builtins.str | None = ...,
-        stdtype: builtins.str | None = ...,
+        task_id: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+        allocation_ids: _abc.Iterable[_builtins.str] | None = ...,
+        agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+        container_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rank_ids: _abc.Iterable[_builtins.int] | None = ...,
+        levels: _abc.Iterable[_log_pb2.LogLevel.ValueType] | None = ...,
+        stdtypes: _abc.Iterable[_builtins.str] | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        timestamp_before: _timestamp_pb2.Timestamp | None = ...,
+        timestamp_after: _timestamp_pb2.Timestamp | None = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        search_text: _builtins.str = ...,
+        enable_regex: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_agent_id", b"_agent_id", "_allocation_id", b"_allocation_id", "_container_id", b"_container_id", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "agent_id", b"agent_id", "allocation_id", b"allocation_id", "container_id", b"container_id", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "timestamp", b"timestamp"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_agent_id", b"_agent_id", "_allocation_id", b"_allocation_id", "_container_id", b"_container_id", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "agent_id", b"agent_id", "allocation_id", b"allocation_id", "container_id", b"container_id", "id", b"id", "level", b"level", "log", b"log", "message", b"message", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "task_id", b"task_id", "timestamp", b"timestamp"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_id", b"_agent_id"]) -> typing.Literal["agent_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_allocation_id", b"_allocation_id"]) -> typing.Literal["allocation_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_container_id", b"_container_id"]) -> typing.Literal["container_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_rank_id", b"_rank_id"]) -> typing.Literal["rank_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_source", b"_source"]) -> typing.Literal["source"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_stdtype", b"_stdtype"]) -> typing.Literal["stdtype"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "allocation_ids", b"allocation_ids", "container_ids", b"container_ids", "enable_regex", b"enable_regex", "follow", b"follow", "levels", b"levels", "limit", b"limit", "order_by", b"order_by", "rank_ids", b"rank_ids", "search_text", b"search_text", "sources", b"sources", "stdtypes", b"stdtypes", "task_id", b"task_id", "timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TaskLogsResponse: typing_extensions.TypeAlias = TaskLogsResponse
+Global___TaskLogsRequest: _TypeAlias = TaskLogsRequest  # noqa: Y015
 
-@typing.final
-class TaskLogsFieldsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TaskLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    FOLLOW_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
-    follow: builtins.bool
+    ID_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    RANK_ID_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    STDTYPE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def message(self) -> _builtins.str: ...
+    @message.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def message(self, value: _builtins.str) -> None: ...
+    level: _log_pb2.LogLevel.ValueType
+    task_id: _builtins.str
+    allocation_id: _builtins.str
+    agent_id: _builtins.str
+    container_id: _builtins.str
+    rank_id: _builtins.int
+    log: _builtins.str
+    source: _builtins.str
+    stdtype: _builtins.str
+    @_builtins.property
+    def timestamp(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
-        follow: builtins.bool = ...,
+        id: _builtins.str = ...,
+        timestamp: _timestamp_pb2.Timestamp | None = ...,
+        message: _builtins.str = ...,
+        level: _log_pb2.LogLevel.ValueType = ...,
+        task_id: _builtins.str = ...,
+        allocation_id: _builtins.str | None = ...,
+        agent_id: _builtins.str | None = ...,
+        container_id: _builtins.str | None = ...,
+        rank_id: _builtins.int | None = ...,
+        log: _builtins.str = ...,
+        source: _builtins.str | None = ...,
+        stdtype: _builtins.str | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["follow", b"follow", "task_id", b"task_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_allocation_id", b"_allocation_id", "_container_id", b"_container_id", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "agent_id", b"agent_id", "allocation_id", b"allocation_id", "container_id", b"container_id", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "timestamp", b"timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_allocation_id", b"_allocation_id", "_container_id", b"_container_id", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "agent_id", b"agent_id", "allocation_id", b"allocation_id", "container_id", b"container_id", "id", b"id", "level", b"level", "log", b"log", "message", b"message", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "task_id", b"task_id", "timestamp", b"timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
+    _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
+    _WhichOneofReturnType__allocation_id: _TypeAlias = _typing.Literal["allocation_id"]  # noqa: Y015
+    _WhichOneofArgType__allocation_id: _TypeAlias = _typing.Literal["_allocation_id", b"_allocation_id"]  # noqa: Y015
+    _WhichOneofReturnType__container_id: _TypeAlias = _typing.Literal["container_id"]  # noqa: Y015
+    _WhichOneofArgType__container_id: _TypeAlias = _typing.Literal["_container_id", b"_container_id"]  # noqa: Y015
+    _WhichOneofReturnType__rank_id: _TypeAlias = _typing.Literal["rank_id"]  # noqa: Y015
+    _WhichOneofArgType__rank_id: _TypeAlias = _typing.Literal["_rank_id", b"_rank_id"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    _WhichOneofReturnType__stdtype: _TypeAlias = _typing.Literal["stdtype"]  # noqa: Y015
+    _WhichOneofArgType__stdtype: _TypeAlias = _typing.Literal["_stdtype", b"_stdtype"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_id) -> _WhichOneofReturnType__agent_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allocation_id) -> _WhichOneofReturnType__allocation_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_id) -> _WhichOneofReturnType__container_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_id) -> _WhichOneofReturnType__rank_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stdtype) -> _WhichOneofReturnType__stdtype | None: ...
 
-Global___TaskLogsFieldsRequest: typing_extensions.TypeAlias = TaskLogsFieldsRequest
+Global___TaskLogsResponse: _TypeAlias = TaskLogsResponse  # noqa: Y015
 
-@typing.final
-class TaskLogsFieldsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TaskLogsFieldsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ALLOCATION_IDS_FIELD_NUMBER: builtins.int
-    AGENT_IDS_FIELD_NUMBER: builtins.int
-    CONTAINER_IDS_FIELD_NUMBER: builtins.int
-    RANK_IDS_FIELD_NUMBER: builtins.int
-    STDTYPES_FIELD_NUMBER: builtins.int
-    SOURCES_FIELD_NUMBER: builtins.int
-    @property
-    def allocation_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def agent_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def container_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def rank_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def stdtypes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def sources(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    follow: _builtins.bool
     def __init__(
         self,
         *,
-        allocation_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        agent_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        container_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        rank_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        stdtypes: collections.abc.Iterable[builtins.str] | None = ...,
-        sources: collections.abc.Iterable[builtins.str] | None = ...,
+        task_id: _builtins.str = ...,
+        follow: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_ids", b"agent_ids", "allocation_ids", b"allocation_ids", "container_ids", b"container_ids", "rank_ids", b"rank_ids", "sources", b"sources", "stdtypes", b"stdtypes"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TaskLogsFieldsResponse: typing_extensions.TypeAlias = TaskLogsFieldsResponse
+Global___TaskLogsFieldsRequest: _TypeAlias = TaskLogsFieldsRequest  # noqa: Y015
 
-@typing.final
-class ReportCheckpointRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TaskLogsFieldsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINT_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoint(self) -> shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint: ...
+    ALLOCATION_IDS_FIELD_NUMBER: _builtins.int
+    AGENT_IDS_FIELD_NUMBER: _builtins.int
+    CONTAINER_IDS_FIELD_NUMBER: _builtins.int
+    RANK_IDS_FIELD_NUMBER: _builtins.int
+    STDTYPES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def allocation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def container_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def rank_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def stdtypes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        checkpoint: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint | None = ...,
+        allocation_ids: _abc.Iterable[_builtins.str] | None = ...,
+        agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+        container_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rank_ids: _abc.Iterable[_builtins.int] | None = ...,
+        stdtypes: _abc.Iterable[_builtins.str] | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "allocation_ids", b"allocation_ids", "container_ids", b"container_ids", "rank_ids", b"rank_ids", "sources", b"sources", "stdtypes", b"stdtypes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportCheckpointRequest: typing_extensions.TypeAlias = ReportCheckpointRequest
+Global___TaskLogsFieldsResponse: _TypeAlias = TaskLogsFieldsResponse  # noqa: Y015
 
-@typing.final
-class ReportCheckpointResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportCheckpointRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint(self) -> _checkpoint_pb2.Checkpoint: ...
+    def __init__(
+        self,
+        *,
+        checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportCheckpointRequest: _TypeAlias = ReportCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class ReportCheckpointResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportCheckpointResponse: typing_extensions.TypeAlias = ReportCheckpointResponse
+Global___ReportCheckpointResponse: _TypeAlias = ReportCheckpointResponse  # noqa: Y015
 
-@typing.final
-class GetTasksRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTasksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTasksRequest: typing_extensions.TypeAlias = GetTasksRequest
+Global___GetTasksRequest: _TypeAlias = GetTasksRequest  # noqa: Y015
 
-@typing.final
-class GetTasksResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTasksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class AllocationIdToSummaryEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class AllocationIdToSummaryEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
-        def value(self) -> shipway_proto.determined.task.v1.task_pb2.AllocationSummary: ...
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _task_pb2.AllocationSummary: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: shipway_proto.determined.task.v1.task_pb2.AllocationSummary | None = ...,
+            key: _builtins.str = ...,
+            value: _task_pb2.AllocationSummary | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    ALLOCATION_ID_TO_SUMMARY_FIELD_NUMBER: builtins.int
-    @property
-    def allocation_id_to_summary(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shipway_proto.determined.task.v1.task_pb2.AllocationSummary]: ...
+    ALLOCATION_ID_TO_SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def allocation_id_to_summary(self) -> _containers.MessageMap[_builtins.str, _task_pb2.AllocationSummary]: ...
     def __init__(
         self,
         *,
-        allocation_id_to_summary: collections.abc.Mapping[builtins.str, shipway_proto.determined.task.v1.task_pb2.AllocationSummary] | None = ...,
+        allocation_id_to_summary: _abc.Mapping[_builtins.str, _task_pb2.AllocationSummary] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id_to_summary", b"allocation_id_to_summary"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id_to_summary", b"allocation_id_to_summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTasksResponse: typing_extensions.TypeAlias = GetTasksResponse
+Global___GetTasksResponse: _TypeAlias = GetTasksResponse  # noqa: Y015
 
-@typing.final
-class GetTaskAcceleratorDataRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTaskAcceleratorDataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["task_id", b"task_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTaskAcceleratorDataRequest: typing_extensions.TypeAlias = GetTaskAcceleratorDataRequest
+Global___GetTaskAcceleratorDataRequest: _TypeAlias = GetTaskAcceleratorDataRequest  # noqa: Y015
 
-@typing.final
-class GetTaskAcceleratorDataResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTaskAcceleratorDataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ACCELERATOR_DATA_FIELD_NUMBER: builtins.int
-    @property
-    def accelerator_data(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.api.v1.trial_pb2.AcceleratorData]: ...
+    ACCELERATOR_DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def accelerator_data(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.AcceleratorData]: ...
     def __init__(
         self,
         *,
-        accelerator_data: collections.abc.Iterable[shipway_proto.determined.api.v1.trial_pb2.AcceleratorData] | None = ...,
+        accelerator_data: _abc.Iterable[_trial_pb2.AcceleratorData] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accelerator_data", b"accelerator_data"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_data", b"accelerator_data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTaskAcceleratorDataResponse: typing_extensions.TypeAlias = GetTaskAcceleratorDataResponse
+Global___GetTaskAcceleratorDataResponse: _TypeAlias = GetTaskAcceleratorDataResponse  # noqa: Y015
 
-@typing.final
-class GetAllocationRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetAllocationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
+        allocation_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetAllocationRequest: typing_extensions.TypeAlias = GetAllocationRequest
+Global___GetAllocationRequest: _TypeAlias = GetAllocationRequest  # noqa: Y015
 
-@typing.final
-class GetAllocationResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetAllocationResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ALLOCATION_FIELD_NUMBER: builtins.int
-    @property
-    def allocation(self) -> shipway_proto.determined.task.v1.task_pb2.Allocation: ...
+    ALLOCATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def allocation(self) -> _task_pb2.Allocation: ...
     def __init__(
         self,
         *,
-        allocation: shipway_proto.determined.task.v1.task_pb2.Allocation | None = ...,
+        allocation: _task_pb2.Allocation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["allocation", b"allocation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocation", b"allocation"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetAllocationResponse: typing_extensions.TypeAlias = GetAllocationResponse
+Global___GetAllocationResponse: _TypeAlias = GetAllocationResponse  # noqa: Y015
 
-@typing.final
-class GetGenericTaskConfigRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGenericTaskConfigRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["task_id", b"task_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGenericTaskConfigRequest: typing_extensions.TypeAlias = GetGenericTaskConfigRequest
+Global___GetGenericTaskConfigRequest: _TypeAlias = GetGenericTaskConfigRequest  # noqa: Y015
 
-@typing.final
-class GetGenericTaskConfigResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetGenericTaskConfigResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: builtins.int
-    config: builtins.str
+    CONFIG_FIELD_NUMBER: _builtins.int
+    config: _builtins.str
     def __init__(
         self,
         *,
-        config: builtins.str = ...,
+        config: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGenericTaskConfigResponse: typing_extensions.TypeAlias = GetGenericTaskConfigResponse
+Global___GetGenericTaskConfigResponse: _TypeAlias = GetGenericTaskConfigResponse  # noqa: Y015
 
-@typing.final
-class KillGenericTaskRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillGenericTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    KILL_FROM_ROOT_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
-    kill_from_root: builtins.bool
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    KILL_FROM_ROOT_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    kill_from_root: _builtins.bool
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
-        kill_from_root: builtins.bool = ...,
+        task_id: _builtins.str = ...,
+        kill_from_root: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["kill_from_root", b"kill_from_root", "task_id", b"task_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kill_from_root", b"kill_from_root", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillGenericTaskRequest: typing_extensions.TypeAlias = KillGenericTaskRequest
+Global___KillGenericTaskRequest: _TypeAlias = KillGenericTaskRequest  # noqa: Y015
 
-@typing.final
-class KillGenericTaskResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillGenericTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillGenericTaskResponse: typing_extensions.TypeAlias = KillGenericTaskResponse
+Global___KillGenericTaskResponse: _TypeAlias = KillGenericTaskResponse  # noqa: Y015
 
-@typing.final
-class PauseGenericTaskRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PauseGenericTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
-    def __init__(
-        self,
-        *,
-        task_id: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["task_id", b"task_id"]) -> None: ...
-
-Global___PauseGenericTaskRequest: typing_extensions.TypeAlias = PauseGenericTaskRequest
-
-@typing.final
-class PauseGenericTaskResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___PauseGenericTaskResponse: typing_extensions.TypeAlias = PauseGenericTaskResponse
-
-@typing.final
-class UnpauseGenericTaskRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    TASK_ID_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["task_id", b"task_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnpauseGenericTaskRequest: typing_extensions.TypeAlias = UnpauseGenericTaskRequest
+Global___PauseGenericTaskRequest: _TypeAlias = PauseGenericTaskRequest  # noqa: Y015
 
-@typing.final
-class UnpauseGenericTaskResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PauseGenericTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnpauseGenericTaskResponse: typing_extensions.TypeAlias = UnpauseGenericTaskResponse
+Global___PauseGenericTaskResponse: _TypeAlias = PauseGenericTaskResponse  # noqa: Y015
+
+@_typing.final
+class UnpauseGenericTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpauseGenericTaskRequest: _TypeAlias = UnpauseGenericTaskRequest  # noqa: Y015
+
+@_typing.final
+class UnpauseGenericTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpauseGenericTaskResponse: _TypeAlias = UnpauseGenericTaskResponse  # noqa: Y015

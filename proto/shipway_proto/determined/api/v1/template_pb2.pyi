@@ -3,35 +3,35 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.template.v1.template_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.template.v1 import template_pb2 as _template_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetTemplatesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTemplatesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetTemplatesRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetTemplatesRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetTemplatesRequest._SortBy.ValueType  # 0
         SORT_BY_NAME: GetTemplatesRequest._SortBy.ValueType  # 1
 
@@ -39,247 +39,295 @@ class GetTemplatesRequest(google.protobuf.message.Message):
     SORT_BY_UNSPECIFIED: GetTemplatesRequest.SortBy.ValueType  # 0
     SORT_BY_NAME: GetTemplatesRequest.SortBy.ValueType  # 1
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_IDS_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetTemplatesRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    name: builtins.str
-    @property
-    def workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetTemplatesRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        name: builtins.str = ...,
-        workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        name: _builtins.str = ...,
+        workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "workspace_ids", b"workspace_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "workspace_ids", b"workspace_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTemplatesRequest: typing_extensions.TypeAlias = GetTemplatesRequest
+Global___GetTemplatesRequest: _TypeAlias = GetTemplatesRequest  # noqa: Y015
 
-@typing.final
-class GetTemplatesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTemplatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATES_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def templates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.template.v1.template_pb2.Template]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[_template_pb2.Template]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        templates: collections.abc.Iterable[shipway_proto.determined.template.v1.template_pb2.Template] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        templates: _abc.Iterable[_template_pb2.Template] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "templates", b"templates"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "templates", b"templates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTemplatesResponse: typing_extensions.TypeAlias = GetTemplatesResponse
+Global___GetTemplatesResponse: _TypeAlias = GetTemplatesResponse  # noqa: Y015
 
-@typing.final
-class GetTemplateRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTemplateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_NAME_FIELD_NUMBER: builtins.int
-    template_name: builtins.str
+    TEMPLATE_NAME_FIELD_NUMBER: _builtins.int
+    template_name: _builtins.str
     def __init__(
         self,
         *,
-        template_name: builtins.str = ...,
+        template_name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["template_name", b"template_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template_name", b"template_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTemplateRequest: typing_extensions.TypeAlias = GetTemplateRequest
+Global___GetTemplateRequest: _TypeAlias = GetTemplateRequest  # noqa: Y015
 
-@typing.final
-class GetTemplateResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTemplateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_FIELD_NUMBER: builtins.int
-    @property
-    def template(self) -> shipway_proto.determined.template.v1.template_pb2.Template: ...
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template: ...
     def __init__(
         self,
         *,
-        template: shipway_proto.determined.template.v1.template_pb2.Template | None = ...,
+        template: _template_pb2.Template | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["template", b"template"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["template", b"template"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTemplateResponse: typing_extensions.TypeAlias = GetTemplateResponse
+Global___GetTemplateResponse: _TypeAlias = GetTemplateResponse  # noqa: Y015
 
-@typing.final
-class PutTemplateRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutTemplateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_FIELD_NUMBER: builtins.int
-    @property
-    def template(self) -> shipway_proto.determined.template.v1.template_pb2.Template: ...
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template: ...
     def __init__(
         self,
         *,
-        template: shipway_proto.determined.template.v1.template_pb2.Template | None = ...,
+        template: _template_pb2.Template | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["template", b"template"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["template", b"template"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutTemplateRequest: typing_extensions.TypeAlias = PutTemplateRequest
+Global___PutTemplateRequest: _TypeAlias = PutTemplateRequest  # noqa: Y015
 
-@typing.final
-class PutTemplateResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutTemplateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_FIELD_NUMBER: builtins.int
-    @property
-    def template(self) -> shipway_proto.determined.template.v1.template_pb2.Template: ...
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template: ...
     def __init__(
         self,
         *,
-        template: shipway_proto.determined.template.v1.template_pb2.Template | None = ...,
+        template: _template_pb2.Template | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["template", b"template"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["template", b"template"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutTemplateResponse: typing_extensions.TypeAlias = PutTemplateResponse
+Global___PutTemplateResponse: _TypeAlias = PutTemplateResponse  # noqa: Y015
 
-@typing.final
-class PostTemplateRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostTemplateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_FIELD_NUMBER: builtins.int
-    @property
-    def template(self) -> shipway_proto.determined.template.v1.template_pb2.Template: ...
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template: ...
     def __init__(
         self,
         *,
-        template: shipway_proto.determined.template.v1.template_pb2.Template | None = ...,
+        template: _template_pb2.Template | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["template", b"template"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["template", b"template"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostTemplateRequest: typing_extensions.TypeAlias = PostTemplateRequest
+Global___PostTemplateRequest: _TypeAlias = PostTemplateRequest  # noqa: Y015
 
-@typing.final
-class PostTemplateResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostTemplateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_FIELD_NUMBER: builtins.int
-    @property
-    def template(self) -> shipway_proto.determined.template.v1.template_pb2.Template: ...
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template: ...
     def __init__(
         self,
         *,
-        template: shipway_proto.determined.template.v1.template_pb2.Template | None = ...,
+        template: _template_pb2.Template | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["template", b"template"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["template", b"template"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostTemplateResponse: typing_extensions.TypeAlias = PostTemplateResponse
+Global___PostTemplateResponse: _TypeAlias = PostTemplateResponse  # noqa: Y015
 
-@typing.final
-class PatchTemplateConfigRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchTemplateConfigRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_NAME_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    template_name: builtins.str
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    TEMPLATE_NAME_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    template_name: _builtins.str
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        template_name: builtins.str = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
+        template_name: _builtins.str = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "template_name", b"template_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "template_name", b"template_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchTemplateConfigRequest: typing_extensions.TypeAlias = PatchTemplateConfigRequest
+Global___PatchTemplateConfigRequest: _TypeAlias = PatchTemplateConfigRequest  # noqa: Y015
 
-@typing.final
-class PatchTemplateConfigResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchTemplateConfigResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_FIELD_NUMBER: builtins.int
-    @property
-    def template(self) -> shipway_proto.determined.template.v1.template_pb2.Template: ...
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template: ...
     def __init__(
         self,
         *,
-        template: shipway_proto.determined.template.v1.template_pb2.Template | None = ...,
+        template: _template_pb2.Template | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["template", b"template"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["template", b"template"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchTemplateConfigResponse: typing_extensions.TypeAlias = PatchTemplateConfigResponse
+Global___PatchTemplateConfigResponse: _TypeAlias = PatchTemplateConfigResponse  # noqa: Y015
 
-@typing.final
-class PatchTemplateNameRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchTemplateNameRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OLD_NAME_FIELD_NUMBER: builtins.int
-    NEW_NAME_FIELD_NUMBER: builtins.int
-    old_name: builtins.str
-    new_name: builtins.str
+    OLD_NAME_FIELD_NUMBER: _builtins.int
+    NEW_NAME_FIELD_NUMBER: _builtins.int
+    old_name: _builtins.str
+    new_name: _builtins.str
     def __init__(
         self,
         *,
-        old_name: builtins.str = ...,
-        new_name: builtins.str = ...,
+        old_name: _builtins.str = ...,
+        new_name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["new_name", b"new_name", "old_name", b"old_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_name", b"new_name", "old_name", b"old_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchTemplateNameRequest: typing_extensions.TypeAlias = PatchTemplateNameRequest
+Global___PatchTemplateNameRequest: _TypeAlias = PatchTemplateNameRequest  # noqa: Y015
 
-@typing.final
-class PatchTemplateNameResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchTemplateNameResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_FIELD_NUMBER: builtins.int
-    @property
-    def template(self) -> shipway_proto.determined.template.v1.template_pb2.Template: ...
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template: ...
     def __init__(
         self,
         *,
-        template: shipway_proto.determined.template.v1.template_pb2.Template | None = ...,
+        template: _template_pb2.Template | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["template", b"template"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["template", b"template"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchTemplateNameResponse: typing_extensions.TypeAlias = PatchTemplateNameResponse
+Global___PatchTemplateNameResponse: _TypeAlias = PatchTemplateNameResponse  # noqa: Y015
 
-@typing.final
-class DeleteTemplateRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteTemplateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEMPLATE_NAME_FIELD_NUMBER: builtins.int
-    template_name: builtins.str
+    TEMPLATE_NAME_FIELD_NUMBER: _builtins.int
+    template_name: _builtins.str
     def __init__(
         self,
         *,
-        template_name: builtins.str = ...,
+        template_name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["template_name", b"template_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template_name", b"template_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteTemplateRequest: typing_extensions.TypeAlias = DeleteTemplateRequest
+Global___DeleteTemplateRequest: _TypeAlias = DeleteTemplateRequest  # noqa: Y015
 
-@typing.final
-class DeleteTemplateResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteTemplateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteTemplateResponse: typing_extensions.TypeAlias = DeleteTemplateResponse
+Global___DeleteTemplateResponse: _TypeAlias = DeleteTemplateResponse  # noqa: Y015

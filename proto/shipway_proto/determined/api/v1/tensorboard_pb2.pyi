@@ -3,38 +3,38 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import shipway_proto.determined.api.v1.command_pb2
-import shipway_proto.determined.api.v1.experiment_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.tensorboard.v1.tensorboard_pb2
-import shipway_proto.determined.util.v1.util_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import command_pb2 as _command_pb2
+from shipway_proto.determined.api.v1 import experiment_pb2 as _experiment_pb2
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.tensorboard.v1 import tensorboard_pb2 as _tensorboard_pb2
+from shipway_proto.determined.util.v1 import util_pb2 as _util_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetTensorboardsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTensorboardsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetTensorboardsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetTensorboardsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetTensorboardsRequest._SortBy.ValueType  # 0
         SORT_BY_ID: GetTensorboardsRequest._SortBy.ValueType  # 1
         SORT_BY_DESCRIPTION: GetTensorboardsRequest._SortBy.ValueType  # 2
@@ -48,221 +48,255 @@ class GetTensorboardsRequest(google.protobuf.message.Message):
     SORT_BY_START_TIME: GetTensorboardsRequest.SortBy.ValueType  # 4
     SORT_BY_WORKSPACE_ID: GetTensorboardsRequest.SortBy.ValueType  # 5
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetTensorboardsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    workspace_id: builtins.int
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    workspace_id: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetTensorboardsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        workspace_id: builtins.int = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTensorboardsRequest: typing_extensions.TypeAlias = GetTensorboardsRequest
+Global___GetTensorboardsRequest: _TypeAlias = GetTensorboardsRequest  # noqa: Y015
 
-@typing.final
-class GetTensorboardsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTensorboardsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TENSORBOARDS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def tensorboards(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    TENSORBOARDS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tensorboards(self) -> _containers.RepeatedCompositeFieldContainer[_tensorboard_pb2.Tensorboard]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        tensorboards: collections.abc.Iterable[shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        tensorboards: _abc.Iterable[_tensorboard_pb2.Tensorboard] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "tensorboards", b"tensorboards"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "tensorboards", b"tensorboards"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTensorboardsResponse: typing_extensions.TypeAlias = GetTensorboardsResponse
+Global___GetTensorboardsResponse: _TypeAlias = GetTensorboardsResponse  # noqa: Y015
 
-@typing.final
-class GetTensorboardRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTensorboardRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TENSORBOARD_ID_FIELD_NUMBER: builtins.int
-    tensorboard_id: builtins.str
+    TENSORBOARD_ID_FIELD_NUMBER: _builtins.int
+    tensorboard_id: _builtins.str
     def __init__(
         self,
         *,
-        tensorboard_id: builtins.str = ...,
+        tensorboard_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["tensorboard_id", b"tensorboard_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tensorboard_id", b"tensorboard_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTensorboardRequest: typing_extensions.TypeAlias = GetTensorboardRequest
+Global___GetTensorboardRequest: _TypeAlias = GetTensorboardRequest  # noqa: Y015
 
-@typing.final
-class GetTensorboardResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTensorboardResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TENSORBOARD_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    @property
-    def tensorboard(self) -> shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
+    TENSORBOARD_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tensorboard(self) -> _tensorboard_pb2.Tensorboard: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        tensorboard: shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
+        tensorboard: _tensorboard_pb2.Tensorboard | None = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "tensorboard", b"tensorboard"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "tensorboard", b"tensorboard"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "tensorboard", b"tensorboard"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "tensorboard", b"tensorboard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTensorboardResponse: typing_extensions.TypeAlias = GetTensorboardResponse
+Global___GetTensorboardResponse: _TypeAlias = GetTensorboardResponse  # noqa: Y015
 
-@typing.final
-class KillTensorboardRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillTensorboardRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TENSORBOARD_ID_FIELD_NUMBER: builtins.int
-    tensorboard_id: builtins.str
+    TENSORBOARD_ID_FIELD_NUMBER: _builtins.int
+    tensorboard_id: _builtins.str
     def __init__(
         self,
         *,
-        tensorboard_id: builtins.str = ...,
+        tensorboard_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["tensorboard_id", b"tensorboard_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tensorboard_id", b"tensorboard_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillTensorboardRequest: typing_extensions.TypeAlias = KillTensorboardRequest
+Global___KillTensorboardRequest: _TypeAlias = KillTensorboardRequest  # noqa: Y015
 
-@typing.final
-class KillTensorboardResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillTensorboardResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TENSORBOARD_FIELD_NUMBER: builtins.int
-    @property
-    def tensorboard(self) -> shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard: ...
+    TENSORBOARD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tensorboard(self) -> _tensorboard_pb2.Tensorboard: ...
     def __init__(
         self,
         *,
-        tensorboard: shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard | None = ...,
+        tensorboard: _tensorboard_pb2.Tensorboard | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["tensorboard", b"tensorboard"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["tensorboard", b"tensorboard"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tensorboard", b"tensorboard"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tensorboard", b"tensorboard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillTensorboardResponse: typing_extensions.TypeAlias = KillTensorboardResponse
+Global___KillTensorboardResponse: _TypeAlias = KillTensorboardResponse  # noqa: Y015
 
-@typing.final
-class SetTensorboardPriorityRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetTensorboardPriorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TENSORBOARD_ID_FIELD_NUMBER: builtins.int
-    PRIORITY_FIELD_NUMBER: builtins.int
-    tensorboard_id: builtins.str
-    priority: builtins.int
+    TENSORBOARD_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    tensorboard_id: _builtins.str
+    priority: _builtins.int
     def __init__(
         self,
         *,
-        tensorboard_id: builtins.str = ...,
-        priority: builtins.int = ...,
+        tensorboard_id: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["priority", b"priority", "tensorboard_id", b"tensorboard_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["priority", b"priority", "tensorboard_id", b"tensorboard_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetTensorboardPriorityRequest: typing_extensions.TypeAlias = SetTensorboardPriorityRequest
+Global___SetTensorboardPriorityRequest: _TypeAlias = SetTensorboardPriorityRequest  # noqa: Y015
 
-@typing.final
-class SetTensorboardPriorityResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetTensorboardPriorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TENSORBOARD_FIELD_NUMBER: builtins.int
-    @property
-    def tensorboard(self) -> shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard: ...
+    TENSORBOARD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tensorboard(self) -> _tensorboard_pb2.Tensorboard: ...
     def __init__(
         self,
         *,
-        tensorboard: shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard | None = ...,
+        tensorboard: _tensorboard_pb2.Tensorboard | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["tensorboard", b"tensorboard"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["tensorboard", b"tensorboard"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tensorboard", b"tensorboard"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tensorboard", b"tensorboard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetTensorboardPriorityResponse: typing_extensions.TypeAlias = SetTensorboardPriorityResponse
+Global___SetTensorboardPriorityResponse: _TypeAlias = SetTensorboardPriorityResponse  # noqa: Y015
 
-@typing.final
-class LaunchTensorboardRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LaunchTensorboardRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    TRIAL_IDS_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    TEMPLATE_NAME_FIELD_NUMBER: builtins.int
-    FILES_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    template_name: builtins.str
-    workspace_id: builtins.int
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def trial_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.util.v1.util_pb2.File]: ...
-    @property
-    def filters(self) -> shipway_proto.determined.api.v1.experiment_pb2.BulkExperimentFilters: ...
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    TRIAL_IDS_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    TEMPLATE_NAME_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    template_name: _builtins.str
+    workspace_id: _builtins.int
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def trial_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_util_pb2.File]: ...
+    @_builtins.property
+    def filters(self) -> _experiment_pb2.BulkExperimentFilters: ...
     def __init__(
         self,
         *,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        trial_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        template_name: builtins.str = ...,
-        files: collections.abc.Iterable[shipway_proto.determined.util.v1.util_pb2.File] | None = ...,
-        workspace_id: builtins.int = ...,
-        filters: shipway_proto.determined.api.v1.experiment_pb2.BulkExperimentFilters | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
+        trial_ids: _abc.Iterable[_builtins.int] | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        template_name: _builtins.str = ...,
+        files: _abc.Iterable[_util_pb2.File] | None = ...,
+        workspace_id: _builtins.int = ...,
+        filters: _experiment_pb2.BulkExperimentFilters | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment_ids", b"experiment_ids", "files", b"files", "filters", b"filters", "template_name", b"template_name", "trial_ids", b"trial_ids", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "experiment_ids", b"experiment_ids", "files", b"files", "filters", b"filters", "template_name", b"template_name", "trial_ids", b"trial_ids", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchTensorboardRequest: typing_extensions.TypeAlias = LaunchTensorboardRequest
+Global___LaunchTensorboardRequest: _TypeAlias = LaunchTensorboardRequest  # noqa: Y015
 
-@typing.final
-class LaunchTensorboardResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LaunchTensorboardResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TENSORBOARD_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    WARNINGS_FIELD_NUMBER: builtins.int
-    @property
-    def tensorboard(self) -> shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType]: ...
+    TENSORBOARD_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tensorboard(self) -> _tensorboard_pb2.Tensorboard: ...
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_command_pb2.LaunchWarning.ValueType]: ...
     def __init__(
         self,
         *,
-        tensorboard: shipway_proto.determined.tensorboard.v1.tensorboard_pb2.Tensorboard | None = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        warnings: collections.abc.Iterable[shipway_proto.determined.api.v1.command_pb2.LaunchWarning.ValueType] | None = ...,
+        tensorboard: _tensorboard_pb2.Tensorboard | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        warnings: _abc.Iterable[_command_pb2.LaunchWarning.ValueType] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "tensorboard", b"tensorboard"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "tensorboard", b"tensorboard", "warnings", b"warnings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "tensorboard", b"tensorboard"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "tensorboard", b"tensorboard", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchTensorboardResponse: typing_extensions.TypeAlias = LaunchTensorboardResponse
+Global___LaunchTensorboardResponse: _TypeAlias = LaunchTensorboardResponse  # noqa: Y015

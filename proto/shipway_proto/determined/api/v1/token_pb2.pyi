@@ -3,75 +3,83 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.user.v1.user_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.user.v1 import user_pb2 as _user_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class PostAccessTokenRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostAccessTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_ID_FIELD_NUMBER: builtins.int
-    LIFESPAN_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    user_id: builtins.int
-    lifespan: builtins.str
-    description: builtins.str
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LIFESPAN_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    lifespan: _builtins.str
+    description: _builtins.str
     def __init__(
         self,
         *,
-        user_id: builtins.int = ...,
-        lifespan: builtins.str | None = ...,
-        description: builtins.str = ...,
+        user_id: _builtins.int = ...,
+        lifespan: _builtins.str | None = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_lifespan", b"_lifespan", "lifespan", b"lifespan"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_lifespan", b"_lifespan", "description", b"description", "lifespan", b"lifespan", "user_id", b"user_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_lifespan", b"_lifespan"]) -> typing.Literal["lifespan"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lifespan", b"_lifespan", "lifespan", b"lifespan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lifespan", b"_lifespan", "description", b"description", "lifespan", b"lifespan", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lifespan: _TypeAlias = _typing.Literal["lifespan"]  # noqa: Y015
+    _WhichOneofArgType__lifespan: _TypeAlias = _typing.Literal["_lifespan", b"_lifespan"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lifespan) -> _WhichOneofReturnType__lifespan | None: ...
 
-Global___PostAccessTokenRequest: typing_extensions.TypeAlias = PostAccessTokenRequest
+Global___PostAccessTokenRequest: _TypeAlias = PostAccessTokenRequest  # noqa: Y015
 
-@typing.final
-class PostAccessTokenResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostAccessTokenResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TOKEN_FIELD_NUMBER: builtins.int
-    TOKEN_ID_FIELD_NUMBER: builtins.int
-    token: builtins.str
-    token_id: builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    token_id: _builtins.int
     def __init__(
         self,
         *,
-        token: builtins.str = ...,
-        token_id: builtins.int = ...,
+        token: _builtins.str = ...,
+        token_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["token", b"token", "token_id", b"token_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostAccessTokenResponse: typing_extensions.TypeAlias = PostAccessTokenResponse
+Global___PostAccessTokenResponse: _TypeAlias = PostAccessTokenResponse  # noqa: Y015
 
-@typing.final
-class GetAccessTokensRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetAccessTokensRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetAccessTokensRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetAccessTokensRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetAccessTokensRequest._SortBy.ValueType  # 0
         SORT_BY_USER_ID: GetAccessTokensRequest._SortBy.ValueType  # 1
         SORT_BY_EXPIRY: GetAccessTokensRequest._SortBy.ValueType  # 2
@@ -89,93 +97,107 @@ class GetAccessTokensRequest(google.protobuf.message.Message):
     SORT_BY_REVOKED: GetAccessTokensRequest.SortBy.ValueType  # 5
     SORT_BY_DESCRIPTION: GetAccessTokensRequest.SortBy.ValueType  # 6
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    TOKEN_IDS_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    SHOW_INACTIVE_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    SHOW_INACTIVE_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetAccessTokensRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    username: builtins.str
-    show_inactive: builtins.bool
-    @property
-    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    username: _builtins.str
+    show_inactive: _builtins.bool
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetAccessTokensRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        token_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        username: builtins.str = ...,
-        show_inactive: builtins.bool = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        username: _builtins.str = ...,
+        show_inactive: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "show_inactive", b"show_inactive", "sort_by", b"sort_by", "token_ids", b"token_ids", "username", b"username"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "order_by", b"order_by", "show_inactive", b"show_inactive", "sort_by", b"sort_by", "token_ids", b"token_ids", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetAccessTokensRequest: typing_extensions.TypeAlias = GetAccessTokensRequest
+Global___GetAccessTokensRequest: _TypeAlias = GetAccessTokensRequest  # noqa: Y015
 
-@typing.final
-class GetAccessTokensResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetAccessTokensResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TOKEN_INFO_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def token_info(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.user.v1.user_pb2.TokenInfo]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    TOKEN_INFO_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def token_info(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.TokenInfo]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        token_info: collections.abc.Iterable[shipway_proto.determined.user.v1.user_pb2.TokenInfo] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        token_info: _abc.Iterable[_user_pb2.TokenInfo] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "token_info", b"token_info"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "token_info", b"token_info"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetAccessTokensResponse: typing_extensions.TypeAlias = GetAccessTokensResponse
+Global___GetAccessTokensResponse: _TypeAlias = GetAccessTokensResponse  # noqa: Y015
 
-@typing.final
-class PatchAccessTokenRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchAccessTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TOKEN_ID_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    SET_REVOKED_FIELD_NUMBER: builtins.int
-    token_id: builtins.int
-    description: builtins.str
-    set_revoked: builtins.bool
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SET_REVOKED_FIELD_NUMBER: _builtins.int
+    token_id: _builtins.int
+    description: _builtins.str
+    set_revoked: _builtins.bool
     def __init__(
         self,
         *,
-        token_id: builtins.int = ...,
-        description: builtins.str | None = ...,
-        set_revoked: builtins.bool = ...,
+        token_id: _builtins.int = ...,
+        description: _builtins.str | None = ...,
+        set_revoked: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_description", b"_description", "description", b"description"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_description", b"_description", "description", b"description", "set_revoked", b"set_revoked", "token_id", b"token_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_description", b"_description"]) -> typing.Literal["description"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "set_revoked", b"set_revoked", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
 
-Global___PatchAccessTokenRequest: typing_extensions.TypeAlias = PatchAccessTokenRequest
+Global___PatchAccessTokenRequest: _TypeAlias = PatchAccessTokenRequest  # noqa: Y015
 
-@typing.final
-class PatchAccessTokenResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchAccessTokenResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TOKEN_INFO_FIELD_NUMBER: builtins.int
-    @property
-    def token_info(self) -> shipway_proto.determined.user.v1.user_pb2.TokenInfo: ...
+    TOKEN_INFO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def token_info(self) -> _user_pb2.TokenInfo: ...
     def __init__(
         self,
         *,
-        token_info: shipway_proto.determined.user.v1.user_pb2.TokenInfo | None = ...,
+        token_info: _user_pb2.TokenInfo | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["token_info", b"token_info"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["token_info", b"token_info"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token_info", b"token_info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token_info", b"token_info"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchAccessTokenResponse: typing_extensions.TypeAlias = PatchAccessTokenResponse
+Global___PatchAccessTokenResponse: _TypeAlias = PatchAccessTokenResponse  # noqa: Y015

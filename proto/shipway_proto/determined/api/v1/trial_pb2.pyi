@@ -3,124 +3,149 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.api.v1.experiment_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.checkpoint.v1.checkpoint_pb2
-import shipway_proto.determined.common.v1.common_pb2
-import shipway_proto.determined.experiment.v1.experiment_pb2
-import shipway_proto.determined.log.v1.log_pb2
-import shipway_proto.determined.trial.v1.trial_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import experiment_pb2 as _experiment_pb2
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2 as _checkpoint_pb2
+from shipway_proto.determined.common.v1 import common_pb2 as _common_pb2
+from shipway_proto.determined.experiment.v1 import experiment_pb2 as _experiment_pb2_1
+from shipway_proto.determined.log.v1 import log_pb2 as _log_pb2
+from shipway_proto.determined.trial.v1 import trial_pb2 as _trial_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
-@typing.final
-class DownsampledMetrics(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-    DATA_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    type: shipway_proto.determined.api.v1.experiment_pb2.MetricType.ValueType
-    group: builtins.str
-    @property
-    def data(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.api.v1.experiment_pb2.DataPoint]: ...
+@_typing.final
+class DownsampledMetrics(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def type(self) -> _experiment_pb2.MetricType.ValueType: ...
+    @type.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def type(self, value: _experiment_pb2.MetricType.ValueType) -> None: ...
+    group: _builtins.str
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_experiment_pb2.DataPoint]: ...
     def __init__(
         self,
         *,
-        data: collections.abc.Iterable[shipway_proto.determined.api.v1.experiment_pb2.DataPoint] | None = ...,
-        type: shipway_proto.determined.api.v1.experiment_pb2.MetricType.ValueType = ...,
-        group: builtins.str = ...,
+        data: _abc.Iterable[_experiment_pb2.DataPoint] | None = ...,
+        type: _experiment_pb2.MetricType.ValueType = ...,
+        group: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "group", b"group", "type", b"type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "group", b"group", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DownsampledMetrics: typing_extensions.TypeAlias = DownsampledMetrics
+Global___DownsampledMetrics: _TypeAlias = DownsampledMetrics  # noqa: Y015
 
-@typing.final
-class WorkloadContainer(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class WorkloadContainer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRAINING_FIELD_NUMBER: builtins.int
-    VALIDATION_FIELD_NUMBER: builtins.int
-    CHECKPOINT_FIELD_NUMBER: builtins.int
-    @property
-    def training(self) -> shipway_proto.determined.trial.v1.trial_pb2.MetricsWorkload: ...
-    @property
-    def validation(self) -> shipway_proto.determined.trial.v1.trial_pb2.MetricsWorkload: ...
-    @property
-    def checkpoint(self) -> shipway_proto.determined.trial.v1.trial_pb2.CheckpointWorkload: ...
+    TRAINING_FIELD_NUMBER: _builtins.int
+    VALIDATION_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def training(self) -> _trial_pb2.MetricsWorkload: ...
+    @_builtins.property
+    def validation(self) -> _trial_pb2.MetricsWorkload: ...
+    @_builtins.property
+    def checkpoint(self) -> _trial_pb2.CheckpointWorkload: ...
     def __init__(
         self,
         *,
-        training: shipway_proto.determined.trial.v1.trial_pb2.MetricsWorkload | None = ...,
-        validation: shipway_proto.determined.trial.v1.trial_pb2.MetricsWorkload | None = ...,
-        checkpoint: shipway_proto.determined.trial.v1.trial_pb2.CheckpointWorkload | None = ...,
+        training: _trial_pb2.MetricsWorkload | None = ...,
+        validation: _trial_pb2.MetricsWorkload | None = ...,
+        checkpoint: _trial_pb2.CheckpointWorkload | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "training", b"training", "validation", b"validation", "workload", b"workload"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "training", b"training", "validation", b"validation", "workload", b"workload"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["workload", b"workload"]) -> typing.Literal["training", "validation", "checkpoint"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "training", b"training", "validation", b"validation", "workload", b"workload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "training", b"training", "validation", b"validation", "workload", b"workload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_workload: _TypeAlias = _typing.Literal["training", "validation", "checkpoint"]  # noqa: Y015
+    _WhichOneofArgType_workload: _TypeAlias = _typing.Literal["workload", b"workload"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_workload) -> _WhichOneofReturnType_workload | None: ...
 
-Global___WorkloadContainer: typing_extensions.TypeAlias = WorkloadContainer
+Global___WorkloadContainer: _TypeAlias = WorkloadContainer  # noqa: Y015
 
-@typing.final
-class ColumnFilter(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ColumnFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    @property
-    def filter(self) -> shipway_proto.determined.common.v1.common_pb2.DoubleFieldFilter: ...
+    NAME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def filter(self) -> _common_pb2.DoubleFieldFilter: ...
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        filter: shipway_proto.determined.common.v1.common_pb2.DoubleFieldFilter | None = ...,
+        name: _builtins.str = ...,
+        filter: _common_pb2.DoubleFieldFilter | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filter", b"filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["filter", b"filter", "name", b"name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ColumnFilter: typing_extensions.TypeAlias = ColumnFilter
+Global___ColumnFilter: _TypeAlias = ColumnFilter  # noqa: Y015
 
-@typing.final
-class TrialTag(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialTag(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KEY_FIELD_NUMBER: builtins.int
-    key: builtins.str
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
     def __init__(
         self,
         *,
-        key: builtins.str = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialTag: typing_extensions.TypeAlias = TrialTag
+Global___TrialTag: _TypeAlias = TrialTag  # noqa: Y015
 
-@typing.final
-class TrialSorter(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialSorter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _Namespace:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _NamespaceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TrialSorter._Namespace.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _NamespaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TrialSorter._Namespace.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         NAMESPACE_UNSPECIFIED: TrialSorter._Namespace.ValueType  # 0
         NAMESPACE_HPARAMS: TrialSorter._Namespace.ValueType  # 1
         NAMESPACE_TRAINING_METRICS: TrialSorter._Namespace.ValueType  # 2
@@ -132,287 +157,337 @@ class TrialSorter(google.protobuf.message.Message):
     NAMESPACE_TRAINING_METRICS: TrialSorter.Namespace.ValueType  # 2
     NAMESPACE_VALIDATION_METRICS: TrialSorter.Namespace.ValueType  # 3
 
-    NAMESPACE_FIELD_NUMBER: builtins.int
-    FIELD_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     namespace: Global___TrialSorter.Namespace.ValueType
-    field: builtins.str
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
+    field: _builtins.str
+    order_by: _pagination_pb2.OrderBy.ValueType
     def __init__(
         self,
         *,
         namespace: Global___TrialSorter.Namespace.ValueType = ...,
-        field: builtins.str = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
+        field: _builtins.str = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["field", b"field", "namespace", b"namespace", "order_by", b"order_by"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "namespace", b"namespace", "order_by", b"order_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialSorter: typing_extensions.TypeAlias = TrialSorter
+Global___TrialSorter: _TypeAlias = TrialSorter  # noqa: Y015
 
-@typing.final
-class TrialLogsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    FOLLOW_FIELD_NUMBER: builtins.int
-    AGENT_IDS_FIELD_NUMBER: builtins.int
-    CONTAINER_IDS_FIELD_NUMBER: builtins.int
-    RANK_IDS_FIELD_NUMBER: builtins.int
-    LEVELS_FIELD_NUMBER: builtins.int
-    STDTYPES_FIELD_NUMBER: builtins.int
-    SOURCES_FIELD_NUMBER: builtins.int
-    TIMESTAMP_BEFORE_FIELD_NUMBER: builtins.int
-    TIMESTAMP_AFTER_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    SEARCH_TEXT_FIELD_NUMBER: builtins.int
-    ENABLE_REGEX_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    limit: builtins.int
-    follow: builtins.bool
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    search_text: builtins.str
-    enable_regex: builtins.bool
-    @property
-    def agent_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def container_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def rank_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def levels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType]: ...
-    @property
-    def stdtypes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def sources(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def timestamp_before(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def timestamp_after(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    AGENT_IDS_FIELD_NUMBER: _builtins.int
+    CONTAINER_IDS_FIELD_NUMBER: _builtins.int
+    RANK_IDS_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    STDTYPES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_BEFORE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_AFTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SEARCH_TEXT_FIELD_NUMBER: _builtins.int
+    ENABLE_REGEX_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    limit: _builtins.int
+    follow: _builtins.bool
+    order_by: _pagination_pb2.OrderBy.ValueType
+    search_text: _builtins.str
+    enable_regex: _builtins.bool
+    @_builtins.property
+    def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def container_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def rank_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedScalarFieldContainer[_log_pb2.LogLevel.ValueType]: ...
+    @_builtins.property
+    def stdtypes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def timestamp_before(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def timestamp_after(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        limit: builtins.int = ...,
-        follow: builtins.bool = ...,
-        agent_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        container_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        rank_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        levels: collections.abc.Iterable[shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType] | None = ...,
-        stdtypes: collections.abc.Iterable[builtins.str] | None = ...,
-        sources: collections.abc.Iterable[builtins.str] | None = ...,
-        timestamp_before: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        timestamp_after: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        search_text: builtins.str = ...,
-        enable_regex: builtins.bool = ...,
+        trial_id: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+        agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+        container_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rank_ids: _abc.Iterable[_builtins.int] | None = ...,
+        levels: _abc.Iterable[_log_pb2.LogLevel.ValueType] | None = ...,
+        stdtypes: _abc.Iterable[_builtins.str] | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        timestamp_before: _timestamp_pb2.Timestamp | None = ...,
+        timestamp_after: _timestamp_pb2.Timestamp | None = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        search_text: _builtins.str = ...,
+        enable_regex: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_ids", b"agent_ids", "container_ids", b"container_ids", "enable_regex", b"enable_regex", "follow", b"follow", "levels", b"levels", "limit", b"limit", "order_by", b"order_by", "rank_ids", b"rank_ids", "search_text", b"search_text", "sources", b"sources", "stdtypes", b"stdtypes", "timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "container_ids", b"container_ids", "enable_regex", b"enable_regex", "follow", b"follow", "levels", b"levels", "limit", b"limit", "order_by", b"order_by", "rank_ids", b"rank_ids", "search_text", b"search_text", "sources", b"sources", "stdtypes", b"stdtypes", "timestamp_after", b"timestamp_after", "timestamp_before", b"timestamp_before", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialLogsRequest: typing_extensions.TypeAlias = TrialLogsRequest
+Global___TrialLogsRequest: _TypeAlias = TrialLogsRequest  # noqa: Y015
 
-@typing.final
-class TrialLogsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    TIMESTAMP_FIELD_NUMBER: builtins.int
-    MESSAGE_FIELD_NUMBER: builtins.int
-    LEVEL_FIELD_NUMBER: builtins.int
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    CONTAINER_ID_FIELD_NUMBER: builtins.int
-    RANK_ID_FIELD_NUMBER: builtins.int
-    LOG_FIELD_NUMBER: builtins.int
-    SOURCE_FIELD_NUMBER: builtins.int
-    STDTYPE_FIELD_NUMBER: builtins.int
-    id: builtins.str
-    message: builtins.str
-    level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType
-    trial_id: builtins.int
-    agent_id: builtins.str
-    container_id: builtins.str
-    rank_id: builtins.int
-    log: builtins.str
-    source: builtins.str
-    stdtype: builtins.str
-    @property
-    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    ID_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    RANK_ID_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    STDTYPE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def message(self) -> _builtins.str: ...
+    @message.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def message(self, value: _builtins.str) -> None: ...
+    level: _log_pb2.LogLevel.ValueType
+    trial_id: _builtins.int
+    agent_id: _builtins.str
+    container_id: _builtins.str
+    rank_id: _builtins.int
+    log: _builtins.str
+    source: _builtins.str
+    stdtype: _builtins.str
+    @_builtins.property
+    def timestamp(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        id: builtins.str = ...,
-        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        message: builtins.str = ...,
-        level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType = ...,
-        trial_id: builtins.int = ...,
-        agent_id: builtins.str | None = ...,
-        container_id: builtins.str | None = ...,
-        rank_id: builtins.int | None = ...,
-        log: builtins.str | None = ...,
-        source: builtins.str | None = ...,
-        stdtype: builtins.str | None = ...,
+        id: _builtins.str = ...,
+        timestamp: _timestamp_pb2.Timestamp | None = ...,
+        message: _builtins.str = ...,
+        level: _log_pb2.LogLevel.ValueType = ...,
+        trial_id: _builtins.int = ...,
+        agent_id: _builtins.str | None = ...,
+        container_id: _builtins.str | None = ...,
+        rank_id: _builtins.int | None = ...,
+        log: _builtins.str | None = ...,
+        source: _builtins.str | None = ...,
+        stdtype: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_agent_id", b"_agent_id", "_container_id", b"_container_id", "_log", b"_log", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "agent_id", b"agent_id", "container_id", b"container_id", "log", b"log", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "timestamp", b"timestamp"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_agent_id", b"_agent_id", "_container_id", b"_container_id", "_log", b"_log", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "agent_id", b"agent_id", "container_id", b"container_id", "id", b"id", "level", b"level", "log", b"log", "message", b"message", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "timestamp", b"timestamp", "trial_id", b"trial_id"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_id", b"_agent_id"]) -> typing.Literal["agent_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_container_id", b"_container_id"]) -> typing.Literal["container_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_log", b"_log"]) -> typing.Literal["log"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_rank_id", b"_rank_id"]) -> typing.Literal["rank_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_source", b"_source"]) -> typing.Literal["source"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_stdtype", b"_stdtype"]) -> typing.Literal["stdtype"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_container_id", b"_container_id", "_log", b"_log", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "agent_id", b"agent_id", "container_id", b"container_id", "log", b"log", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "timestamp", b"timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_container_id", b"_container_id", "_log", b"_log", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "agent_id", b"agent_id", "container_id", b"container_id", "id", b"id", "level", b"level", "log", b"log", "message", b"message", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "timestamp", b"timestamp", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
+    _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
+    _WhichOneofReturnType__container_id: _TypeAlias = _typing.Literal["container_id"]  # noqa: Y015
+    _WhichOneofArgType__container_id: _TypeAlias = _typing.Literal["_container_id", b"_container_id"]  # noqa: Y015
+    _WhichOneofReturnType__log: _TypeAlias = _typing.Literal["log"]  # noqa: Y015
+    _WhichOneofArgType__log: _TypeAlias = _typing.Literal["_log", b"_log"]  # noqa: Y015
+    _WhichOneofReturnType__rank_id: _TypeAlias = _typing.Literal["rank_id"]  # noqa: Y015
+    _WhichOneofArgType__rank_id: _TypeAlias = _typing.Literal["_rank_id", b"_rank_id"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    _WhichOneofReturnType__stdtype: _TypeAlias = _typing.Literal["stdtype"]  # noqa: Y015
+    _WhichOneofArgType__stdtype: _TypeAlias = _typing.Literal["_stdtype", b"_stdtype"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_id) -> _WhichOneofReturnType__agent_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_id) -> _WhichOneofReturnType__container_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log) -> _WhichOneofReturnType__log | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_id) -> _WhichOneofReturnType__rank_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stdtype) -> _WhichOneofReturnType__stdtype | None: ...
 
-Global___TrialLogsResponse: typing_extensions.TypeAlias = TrialLogsResponse
+Global___TrialLogsResponse: _TypeAlias = TrialLogsResponse  # noqa: Y015
 
-@typing.final
-class TrialLogsFieldsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialLogsFieldsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    FOLLOW_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    follow: builtins.bool
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    follow: _builtins.bool
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        follow: builtins.bool = ...,
+        trial_id: _builtins.int = ...,
+        follow: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["follow", b"follow", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialLogsFieldsRequest: typing_extensions.TypeAlias = TrialLogsFieldsRequest
+Global___TrialLogsFieldsRequest: _TypeAlias = TrialLogsFieldsRequest  # noqa: Y015
 
-@typing.final
-class TrialLogsFieldsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialLogsFieldsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_IDS_FIELD_NUMBER: builtins.int
-    CONTAINER_IDS_FIELD_NUMBER: builtins.int
-    RANK_IDS_FIELD_NUMBER: builtins.int
-    STDTYPES_FIELD_NUMBER: builtins.int
-    SOURCES_FIELD_NUMBER: builtins.int
-    @property
-    def agent_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def container_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def rank_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def stdtypes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def sources(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    AGENT_IDS_FIELD_NUMBER: _builtins.int
+    CONTAINER_IDS_FIELD_NUMBER: _builtins.int
+    RANK_IDS_FIELD_NUMBER: _builtins.int
+    STDTYPES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def container_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def rank_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def stdtypes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        agent_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        container_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        rank_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        stdtypes: collections.abc.Iterable[builtins.str] | None = ...,
-        sources: collections.abc.Iterable[builtins.str] | None = ...,
+        agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+        container_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rank_ids: _abc.Iterable[_builtins.int] | None = ...,
+        stdtypes: _abc.Iterable[_builtins.str] | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_ids", b"agent_ids", "container_ids", b"container_ids", "rank_ids", b"rank_ids", "sources", b"sources", "stdtypes", b"stdtypes"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "container_ids", b"container_ids", "rank_ids", b"rank_ids", "sources", b"sources", "stdtypes", b"stdtypes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialLogsFieldsResponse: typing_extensions.TypeAlias = TrialLogsFieldsResponse
+Global___TrialLogsFieldsResponse: _TypeAlias = TrialLogsFieldsResponse  # noqa: Y015
 
-@typing.final
-class GetTrialCheckpointsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialCheckpointsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    SORT_BY_ATTR_FIELD_NUMBER: builtins.int
-    SORT_BY_METRIC_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    STATES_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    sort_by_attr: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.SortBy.ValueType
-    sort_by_metric: builtins.str
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    @property
-    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.State.ValueType]: ...
+    ID_FIELD_NUMBER: _builtins.int
+    SORT_BY_ATTR_FIELD_NUMBER: _builtins.int
+    SORT_BY_METRIC_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    sort_by_attr: _checkpoint_pb2.SortBy.ValueType
+    sort_by_metric: _builtins.str
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_checkpoint_pb2.State.ValueType]: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        sort_by_attr: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.SortBy.ValueType = ...,
-        sort_by_metric: builtins.str = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        states: collections.abc.Iterable[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.State.ValueType] | None = ...,
+        id: _builtins.int = ...,
+        sort_by_attr: _checkpoint_pb2.SortBy.ValueType = ...,
+        sort_by_metric: _builtins.str = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        states: _abc.Iterable[_checkpoint_pb2.State.ValueType] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["sort_by", b"sort_by", "sort_by_attr", b"sort_by_attr", "sort_by_metric", b"sort_by_metric"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "sort_by_attr", b"sort_by_attr", "sort_by_metric", b"sort_by_metric", "states", b"states"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["sort_by", b"sort_by"]) -> typing.Literal["sort_by_attr", "sort_by_metric"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sort_by", b"sort_by", "sort_by_attr", b"sort_by_attr", "sort_by_metric", b"sort_by_metric"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "sort_by_attr", b"sort_by_attr", "sort_by_metric", b"sort_by_metric", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_sort_by: _TypeAlias = _typing.Literal["sort_by_attr", "sort_by_metric"]  # noqa: Y015
+    _WhichOneofArgType_sort_by: _TypeAlias = _typing.Literal["sort_by", b"sort_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_sort_by) -> _WhichOneofReturnType_sort_by | None: ...
 
-Global___GetTrialCheckpointsRequest: typing_extensions.TypeAlias = GetTrialCheckpointsRequest
+Global___GetTrialCheckpointsRequest: _TypeAlias = GetTrialCheckpointsRequest  # noqa: Y015
 
-@typing.final
-class GetTrialCheckpointsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialCheckpointsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINTS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.Checkpoint]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        checkpoints: collections.abc.Iterable[shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        checkpoints: _abc.Iterable[_checkpoint_pb2.Checkpoint] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "pagination", b"pagination"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "pagination", b"pagination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialCheckpointsResponse: typing_extensions.TypeAlias = GetTrialCheckpointsResponse
+Global___GetTrialCheckpointsResponse: _TypeAlias = GetTrialCheckpointsResponse  # noqa: Y015
 
-@typing.final
-class KillTrialRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillTrialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillTrialRequest: typing_extensions.TypeAlias = KillTrialRequest
+Global___KillTrialRequest: _TypeAlias = KillTrialRequest  # noqa: Y015
 
-@typing.final
-class KillTrialResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class KillTrialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KillTrialResponse: typing_extensions.TypeAlias = KillTrialResponse
+Global___KillTrialResponse: _TypeAlias = KillTrialResponse  # noqa: Y015
 
-@typing.final
-class GetExperimentTrialsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentTrialsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetExperimentTrialsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetExperimentTrialsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetExperimentTrialsRequest._SortBy.ValueType  # 0
         SORT_BY_ID: GetExperimentTrialsRequest._SortBy.ValueType  # 1
         SORT_BY_START_TIME: GetExperimentTrialsRequest._SortBy.ValueType  # 4
@@ -440,163 +515,192 @@ class GetExperimentTrialsRequest(google.protobuf.message.Message):
     SORT_BY_CHECKPOINT_SIZE: GetExperimentTrialsRequest.SortBy.ValueType  # 12
     SORT_BY_LOG_RETENTION_DAYS: GetExperimentTrialsRequest.SortBy.ValueType  # 13
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    STATES_FIELD_NUMBER: builtins.int
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetExperimentTrialsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    experiment_id: builtins.int
-    @property
-    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[shipway_proto.determined.experiment.v1.experiment_pb2.State.ValueType]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    experiment_id: _builtins.int
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_experiment_pb2_1.State.ValueType]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetExperimentTrialsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        states: collections.abc.Iterable[shipway_proto.determined.experiment.v1.experiment_pb2.State.ValueType] | None = ...,
-        experiment_id: builtins.int = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        states: _abc.Iterable[_experiment_pb2_1.State.ValueType] | None = ...,
+        experiment_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "states", b"states"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "limit", b"limit", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentTrialsRequest: typing_extensions.TypeAlias = GetExperimentTrialsRequest
+Global___GetExperimentTrialsRequest: _TypeAlias = GetExperimentTrialsRequest  # noqa: Y015
 
-@typing.final
-class GetExperimentTrialsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetExperimentTrialsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIALS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def trials(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.trial.v1.trial_pb2.Trial]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    TRIALS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.Trial]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        trials: collections.abc.Iterable[shipway_proto.determined.trial.v1.trial_pb2.Trial] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        trials: _abc.Iterable[_trial_pb2.Trial] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "trials", b"trials"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetExperimentTrialsResponse: typing_extensions.TypeAlias = GetExperimentTrialsResponse
+Global___GetExperimentTrialsResponse: _TypeAlias = GetExperimentTrialsResponse  # noqa: Y015
 
-@typing.final
-class GetTrialRemainingLogRetentionDaysRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialRemainingLogRetentionDaysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialRemainingLogRetentionDaysRequest: typing_extensions.TypeAlias = GetTrialRemainingLogRetentionDaysRequest
+Global___GetTrialRemainingLogRetentionDaysRequest: _TypeAlias = GetTrialRemainingLogRetentionDaysRequest  # noqa: Y015
 
-@typing.final
-class GetTrialRemainingLogRetentionDaysResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialRemainingLogRetentionDaysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REMAINING_DAYS_FIELD_NUMBER: builtins.int
-    remaining_days: builtins.int
+    REMAINING_DAYS_FIELD_NUMBER: _builtins.int
+    remaining_days: _builtins.int
     def __init__(
         self,
         *,
-        remaining_days: builtins.int | None = ...,
+        remaining_days: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_remaining_days", b"_remaining_days", "remaining_days", b"remaining_days"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_remaining_days", b"_remaining_days", "remaining_days", b"remaining_days"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_remaining_days", b"_remaining_days"]) -> typing.Literal["remaining_days"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_remaining_days", b"_remaining_days", "remaining_days", b"remaining_days"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_remaining_days", b"_remaining_days", "remaining_days", b"remaining_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__remaining_days: _TypeAlias = _typing.Literal["remaining_days"]  # noqa: Y015
+    _WhichOneofArgType__remaining_days: _TypeAlias = _typing.Literal["_remaining_days", b"_remaining_days"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remaining_days) -> _WhichOneofReturnType__remaining_days | None: ...
 
-Global___GetTrialRemainingLogRetentionDaysResponse: typing_extensions.TypeAlias = GetTrialRemainingLogRetentionDaysResponse
+Global___GetTrialRemainingLogRetentionDaysResponse: _TypeAlias = GetTrialRemainingLogRetentionDaysResponse  # noqa: Y015
 
-@typing.final
-class GetTrialRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
+        trial_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialRequest: typing_extensions.TypeAlias = GetTrialRequest
+Global___GetTrialRequest: _TypeAlias = GetTrialRequest  # noqa: Y015
 
-@typing.final
-class GetTrialResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_FIELD_NUMBER: builtins.int
-    @property
-    def trial(self) -> shipway_proto.determined.trial.v1.trial_pb2.Trial: ...
+    TRIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> _trial_pb2.Trial: ...
     def __init__(
         self,
         *,
-        trial: shipway_proto.determined.trial.v1.trial_pb2.Trial | None = ...,
+        trial: _trial_pb2.Trial | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["trial", b"trial"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialResponse: typing_extensions.TypeAlias = GetTrialResponse
+Global___GetTrialResponse: _TypeAlias = GetTrialResponse  # noqa: Y015
 
-@typing.final
-class GetTrialByExternalIDRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialByExternalIDRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXTERNAL_EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    EXTERNAL_TRIAL_ID_FIELD_NUMBER: builtins.int
-    external_experiment_id: builtins.str
-    external_trial_id: builtins.str
+    EXTERNAL_EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    EXTERNAL_TRIAL_ID_FIELD_NUMBER: _builtins.int
+    external_experiment_id: _builtins.str
+    external_trial_id: _builtins.str
     def __init__(
         self,
         *,
-        external_experiment_id: builtins.str = ...,
-        external_trial_id: builtins.str = ...,
+        external_experiment_id: _builtins.str = ...,
+        external_trial_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["external_experiment_id", b"external_experiment_id", "external_trial_id", b"external_trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_experiment_id", b"external_experiment_id", "external_trial_id", b"external_trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialByExternalIDRequest: typing_extensions.TypeAlias = GetTrialByExternalIDRequest
+Global___GetTrialByExternalIDRequest: _TypeAlias = GetTrialByExternalIDRequest  # noqa: Y015
 
-@typing.final
-class GetTrialByExternalIDResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialByExternalIDResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_FIELD_NUMBER: builtins.int
-    @property
-    def trial(self) -> shipway_proto.determined.trial.v1.trial_pb2.Trial: ...
+    TRIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> _trial_pb2.Trial: ...
     def __init__(
         self,
         *,
-        trial: shipway_proto.determined.trial.v1.trial_pb2.Trial | None = ...,
+        trial: _trial_pb2.Trial | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["trial", b"trial"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialByExternalIDResponse: typing_extensions.TypeAlias = GetTrialByExternalIDResponse
+Global___GetTrialByExternalIDResponse: _TypeAlias = GetTrialByExternalIDResponse  # noqa: Y015
 
-@typing.final
-class GetTrialWorkloadsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialWorkloadsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _FilterOption:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _FilterOptionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetTrialWorkloadsRequest._FilterOption.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _FilterOptionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetTrialWorkloadsRequest._FilterOption.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         FILTER_OPTION_UNSPECIFIED: GetTrialWorkloadsRequest._FilterOption.ValueType  # 0
         FILTER_OPTION_CHECKPOINT: GetTrialWorkloadsRequest._FilterOption.ValueType  # 1
         FILTER_OPTION_VALIDATION: GetTrialWorkloadsRequest._FilterOption.ValueType  # 2
@@ -608,1059 +712,1302 @@ class GetTrialWorkloadsRequest(google.protobuf.message.Message):
     FILTER_OPTION_VALIDATION: GetTrialWorkloadsRequest.FilterOption.ValueType  # 2
     FILTER_OPTION_CHECKPOINT_OR_VALIDATION: GetTrialWorkloadsRequest.FilterOption.ValueType  # 3
 
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    SORT_KEY_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    INCLUDE_BATCH_METRICS_FIELD_NUMBER: builtins.int
-    METRIC_TYPE_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    REMOVE_DELETED_CHECKPOINTS_FIELD_NUMBER: builtins.int
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    trial_id: builtins.int
-    sort_key: builtins.str
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    SORT_KEY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    INCLUDE_BATCH_METRICS_FIELD_NUMBER: _builtins.int
+    METRIC_TYPE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    REMOVE_DELETED_CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    trial_id: _builtins.int
+    sort_key: _builtins.str
     filter: Global___GetTrialWorkloadsRequest.FilterOption.ValueType
-    include_batch_metrics: builtins.bool
-    metric_type: shipway_proto.determined.api.v1.experiment_pb2.MetricType.ValueType
-    group: builtins.str
-    remove_deleted_checkpoints: builtins.bool
+    include_batch_metrics: _builtins.bool
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self) -> _experiment_pb2.MetricType.ValueType: ...
+    @metric_type.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self, value: _experiment_pb2.MetricType.ValueType) -> None: ...
+    group: _builtins.str
+    remove_deleted_checkpoints: _builtins.bool
     def __init__(
         self,
         *,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        trial_id: builtins.int = ...,
-        sort_key: builtins.str = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        trial_id: _builtins.int = ...,
+        sort_key: _builtins.str = ...,
         filter: Global___GetTrialWorkloadsRequest.FilterOption.ValueType = ...,
-        include_batch_metrics: builtins.bool = ...,
-        metric_type: shipway_proto.determined.api.v1.experiment_pb2.MetricType.ValueType = ...,
-        group: builtins.str = ...,
-        remove_deleted_checkpoints: builtins.bool = ...,
+        include_batch_metrics: _builtins.bool = ...,
+        metric_type: _experiment_pb2.MetricType.ValueType = ...,
+        group: _builtins.str = ...,
+        remove_deleted_checkpoints: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["filter", b"filter", "group", b"group", "include_batch_metrics", b"include_batch_metrics", "limit", b"limit", "metric_type", b"metric_type", "offset", b"offset", "order_by", b"order_by", "remove_deleted_checkpoints", b"remove_deleted_checkpoints", "sort_key", b"sort_key", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group", b"group", "include_batch_metrics", b"include_batch_metrics", "limit", b"limit", "metric_type", b"metric_type", "offset", b"offset", "order_by", b"order_by", "remove_deleted_checkpoints", b"remove_deleted_checkpoints", "sort_key", b"sort_key", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialWorkloadsRequest: typing_extensions.TypeAlias = GetTrialWorkloadsRequest
+Global___GetTrialWorkloadsRequest: _TypeAlias = GetTrialWorkloadsRequest  # noqa: Y015
 
-@typing.final
-class GetTrialWorkloadsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialWorkloadsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKLOADS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def workloads(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___WorkloadContainer]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    WORKLOADS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workloads(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkloadContainer]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        workloads: collections.abc.Iterable[Global___WorkloadContainer] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        workloads: _abc.Iterable[Global___WorkloadContainer] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "workloads", b"workloads"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "workloads", b"workloads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialWorkloadsResponse: typing_extensions.TypeAlias = GetTrialWorkloadsResponse
+Global___GetTrialWorkloadsResponse: _TypeAlias = GetTrialWorkloadsResponse  # noqa: Y015
 
-@typing.final
-class GetTrialProfilerMetricsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialProfilerMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LABELS_FIELD_NUMBER: builtins.int
-    FOLLOW_FIELD_NUMBER: builtins.int
-    follow: builtins.bool
-    @property
-    def labels(self) -> shipway_proto.determined.trial.v1.trial_pb2.TrialProfilerMetricLabels: ...
+    LABELS_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    follow: _builtins.bool
+    @_builtins.property
+    def labels(self) -> _trial_pb2.TrialProfilerMetricLabels: ...
     def __init__(
         self,
         *,
-        labels: shipway_proto.determined.trial.v1.trial_pb2.TrialProfilerMetricLabels | None = ...,
-        follow: builtins.bool = ...,
+        labels: _trial_pb2.TrialProfilerMetricLabels | None = ...,
+        follow: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["labels", b"labels"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["follow", b"follow", "labels", b"labels"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialProfilerMetricsRequest: typing_extensions.TypeAlias = GetTrialProfilerMetricsRequest
+Global___GetTrialProfilerMetricsRequest: _TypeAlias = GetTrialProfilerMetricsRequest  # noqa: Y015
 
-@typing.final
-class GetTrialProfilerMetricsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialProfilerMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    BATCH_FIELD_NUMBER: builtins.int
-    @property
-    def batch(self) -> shipway_proto.determined.trial.v1.trial_pb2.TrialProfilerMetricsBatch: ...
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> _trial_pb2.TrialProfilerMetricsBatch: ...
     def __init__(
         self,
         *,
-        batch: shipway_proto.determined.trial.v1.trial_pb2.TrialProfilerMetricsBatch | None = ...,
+        batch: _trial_pb2.TrialProfilerMetricsBatch | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["batch", b"batch"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch", b"batch"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialProfilerMetricsResponse: typing_extensions.TypeAlias = GetTrialProfilerMetricsResponse
+Global___GetTrialProfilerMetricsResponse: _TypeAlias = GetTrialProfilerMetricsResponse  # noqa: Y015
 
-@typing.final
-class GetTrialProfilerAvailableSeriesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialProfilerAvailableSeriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    FOLLOW_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    follow: builtins.bool
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    follow: _builtins.bool
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        follow: builtins.bool = ...,
+        trial_id: _builtins.int = ...,
+        follow: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["follow", b"follow", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialProfilerAvailableSeriesRequest: typing_extensions.TypeAlias = GetTrialProfilerAvailableSeriesRequest
+Global___GetTrialProfilerAvailableSeriesRequest: _TypeAlias = GetTrialProfilerAvailableSeriesRequest  # noqa: Y015
 
-@typing.final
-class GetTrialProfilerAvailableSeriesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrialProfilerAvailableSeriesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LABELS_FIELD_NUMBER: builtins.int
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.trial.v1.trial_pb2.TrialProfilerMetricLabels]: ...
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.TrialProfilerMetricLabels]: ...
     def __init__(
         self,
         *,
-        labels: collections.abc.Iterable[shipway_proto.determined.trial.v1.trial_pb2.TrialProfilerMetricLabels] | None = ...,
+        labels: _abc.Iterable[_trial_pb2.TrialProfilerMetricLabels] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrialProfilerAvailableSeriesResponse: typing_extensions.TypeAlias = GetTrialProfilerAvailableSeriesResponse
+Global___GetTrialProfilerAvailableSeriesResponse: _TypeAlias = GetTrialProfilerAvailableSeriesResponse  # noqa: Y015
 
-@typing.final
-class PostTrialProfilerMetricsBatchRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostTrialProfilerMetricsBatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    BATCHES_FIELD_NUMBER: builtins.int
-    @property
-    def batches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.trial.v1.trial_pb2.TrialProfilerMetricsBatch]: ...
+    BATCHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.TrialProfilerMetricsBatch]: ...
     def __init__(
         self,
         *,
-        batches: collections.abc.Iterable[shipway_proto.determined.trial.v1.trial_pb2.TrialProfilerMetricsBatch] | None = ...,
+        batches: _abc.Iterable[_trial_pb2.TrialProfilerMetricsBatch] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostTrialProfilerMetricsBatchRequest: typing_extensions.TypeAlias = PostTrialProfilerMetricsBatchRequest
+Global___PostTrialProfilerMetricsBatchRequest: _TypeAlias = PostTrialProfilerMetricsBatchRequest  # noqa: Y015
 
-@typing.final
-class PostTrialProfilerMetricsBatchResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostTrialProfilerMetricsBatchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostTrialProfilerMetricsBatchResponse: typing_extensions.TypeAlias = PostTrialProfilerMetricsBatchResponse
+Global___PostTrialProfilerMetricsBatchResponse: _TypeAlias = PostTrialProfilerMetricsBatchResponse  # noqa: Y015
 
-@typing.final
-class ComparableTrial(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ComparableTrial(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_FIELD_NUMBER: builtins.int
-    METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def trial(self) -> shipway_proto.determined.trial.v1.trial_pb2.Trial: ...
-    @property
-    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___DownsampledMetrics]: ...
-    def __init__(
-        self,
-        *,
-        trial: shipway_proto.determined.trial.v1.trial_pb2.Trial | None = ...,
-        metrics: collections.abc.Iterable[Global___DownsampledMetrics] | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["metrics", b"metrics", "trial", b"trial"]) -> None: ...
-
-Global___ComparableTrial: typing_extensions.TypeAlias = ComparableTrial
-
-@typing.final
-class CompareTrialsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    TRIAL_IDS_FIELD_NUMBER: builtins.int
-    MAX_DATAPOINTS_FIELD_NUMBER: builtins.int
-    METRIC_NAMES_FIELD_NUMBER: builtins.int
-    START_BATCHES_FIELD_NUMBER: builtins.int
-    END_BATCHES_FIELD_NUMBER: builtins.int
-    METRIC_TYPE_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    METRIC_IDS_FIELD_NUMBER: builtins.int
-    TIME_SERIES_FILTER_FIELD_NUMBER: builtins.int
-    max_datapoints: builtins.int
-    start_batches: builtins.int
-    end_batches: builtins.int
-    metric_type: shipway_proto.determined.api.v1.experiment_pb2.MetricType.ValueType
-    group: builtins.str
-    @property
-    def trial_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def metric_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def metric_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def time_series_filter(self) -> shipway_proto.determined.common.v1.common_pb2.PolymorphicFilter: ...
+    TRIAL_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> _trial_pb2.Trial: ...
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___DownsampledMetrics]: ...
     def __init__(
         self,
         *,
-        trial_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        max_datapoints: builtins.int = ...,
-        metric_names: collections.abc.Iterable[builtins.str] | None = ...,
-        start_batches: builtins.int = ...,
-        end_batches: builtins.int = ...,
-        metric_type: shipway_proto.determined.api.v1.experiment_pb2.MetricType.ValueType = ...,
-        group: builtins.str = ...,
-        metric_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        time_series_filter: shipway_proto.determined.common.v1.common_pb2.PolymorphicFilter | None = ...,
+        trial: _trial_pb2.Trial | None = ...,
+        metrics: _abc.Iterable[Global___DownsampledMetrics] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["time_series_filter", b"time_series_filter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["end_batches", b"end_batches", "group", b"group", "max_datapoints", b"max_datapoints", "metric_ids", b"metric_ids", "metric_names", b"metric_names", "metric_type", b"metric_type", "start_batches", b"start_batches", "time_series_filter", b"time_series_filter", "trial_ids", b"trial_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CompareTrialsRequest: typing_extensions.TypeAlias = CompareTrialsRequest
+Global___ComparableTrial: _TypeAlias = ComparableTrial  # noqa: Y015
 
-@typing.final
-class PutTrialRetainLogsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CompareTrialsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    NUM_DAYS_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    num_days: builtins.int
+    TRIAL_IDS_FIELD_NUMBER: _builtins.int
+    MAX_DATAPOINTS_FIELD_NUMBER: _builtins.int
+    METRIC_NAMES_FIELD_NUMBER: _builtins.int
+    START_BATCHES_FIELD_NUMBER: _builtins.int
+    END_BATCHES_FIELD_NUMBER: _builtins.int
+    METRIC_TYPE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    METRIC_IDS_FIELD_NUMBER: _builtins.int
+    TIME_SERIES_FILTER_FIELD_NUMBER: _builtins.int
+    max_datapoints: _builtins.int
+    start_batches: _builtins.int
+    end_batches: _builtins.int
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self) -> _experiment_pb2.MetricType.ValueType: ...
+    @metric_type.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def metric_type(self, value: _experiment_pb2.MetricType.ValueType) -> None: ...
+    group: _builtins.str
+    @_builtins.property
+    def trial_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def metric_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def metric_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def time_series_filter(self) -> _common_pb2.PolymorphicFilter: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        num_days: builtins.int = ...,
+        trial_ids: _abc.Iterable[_builtins.int] | None = ...,
+        max_datapoints: _builtins.int = ...,
+        metric_names: _abc.Iterable[_builtins.str] | None = ...,
+        start_batches: _builtins.int = ...,
+        end_batches: _builtins.int = ...,
+        metric_type: _experiment_pb2.MetricType.ValueType = ...,
+        group: _builtins.str = ...,
+        metric_ids: _abc.Iterable[_builtins.str] | None = ...,
+        time_series_filter: _common_pb2.PolymorphicFilter | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["num_days", b"num_days", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_series_filter", b"time_series_filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_batches", b"end_batches", "group", b"group", "max_datapoints", b"max_datapoints", "metric_ids", b"metric_ids", "metric_names", b"metric_names", "metric_type", b"metric_type", "start_batches", b"start_batches", "time_series_filter", b"time_series_filter", "trial_ids", b"trial_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutTrialRetainLogsRequest: typing_extensions.TypeAlias = PutTrialRetainLogsRequest
+Global___CompareTrialsRequest: _TypeAlias = CompareTrialsRequest  # noqa: Y015
 
-@typing.final
-class PutTrialRetainLogsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutTrialRetainLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___PutTrialRetainLogsResponse: typing_extensions.TypeAlias = PutTrialRetainLogsResponse
-
-@typing.final
-class CompareTrialsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    TRIALS_FIELD_NUMBER: builtins.int
-    @property
-    def trials(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComparableTrial]: ...
-    def __init__(
-        self,
-        *,
-        trials: collections.abc.Iterable[Global___ComparableTrial] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["trials", b"trials"]) -> None: ...
-
-Global___CompareTrialsResponse: typing_extensions.TypeAlias = CompareTrialsResponse
-
-@typing.final
-class AllocationPreemptionSignalRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    TIMEOUT_SECONDS_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
-    timeout_seconds: builtins.int
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    NUM_DAYS_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    num_days: _builtins.int
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
-        timeout_seconds: builtins.int = ...,
+        trial_id: _builtins.int = ...,
+        num_days: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id", "timeout_seconds", b"timeout_seconds"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_days", b"num_days", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationPreemptionSignalRequest: typing_extensions.TypeAlias = AllocationPreemptionSignalRequest
+Global___PutTrialRetainLogsRequest: _TypeAlias = PutTrialRetainLogsRequest  # noqa: Y015
 
-@typing.final
-class AllocationPreemptionSignalResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutTrialRetainLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PREEMPT_FIELD_NUMBER: builtins.int
-    preempt: builtins.bool
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutTrialRetainLogsResponse: _TypeAlias = PutTrialRetainLogsResponse  # noqa: Y015
+
+@_typing.final
+class CompareTrialsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparableTrial]: ...
     def __init__(
         self,
         *,
-        preempt: builtins.bool = ...,
+        trials: _abc.Iterable[Global___ComparableTrial] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["preempt", b"preempt"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationPreemptionSignalResponse: typing_extensions.TypeAlias = AllocationPreemptionSignalResponse
+Global___CompareTrialsResponse: _TypeAlias = CompareTrialsResponse  # noqa: Y015
 
-@typing.final
-class AckAllocationPreemptionSignalRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationPreemptionSignalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    timeout_seconds: _builtins.int
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
+        allocation_id: _builtins.str = ...,
+        timeout_seconds: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AckAllocationPreemptionSignalRequest: typing_extensions.TypeAlias = AckAllocationPreemptionSignalRequest
+Global___AllocationPreemptionSignalRequest: _TypeAlias = AllocationPreemptionSignalRequest  # noqa: Y015
 
-@typing.final
-class AllocationPendingPreemptionSignalRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationPreemptionSignalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
+    PREEMPT_FIELD_NUMBER: _builtins.int
+    preempt: _builtins.bool
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
+        preempt: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["preempt", b"preempt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationPendingPreemptionSignalRequest: typing_extensions.TypeAlias = AllocationPendingPreemptionSignalRequest
+Global___AllocationPreemptionSignalResponse: _TypeAlias = AllocationPreemptionSignalResponse  # noqa: Y015
 
-@typing.final
-class AllocationPendingPreemptionSignalResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AckAllocationPreemptionSignalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___AllocationPendingPreemptionSignalResponse: typing_extensions.TypeAlias = AllocationPendingPreemptionSignalResponse
-
-@typing.final
-class AckAllocationPreemptionSignalResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___AckAllocationPreemptionSignalResponse: typing_extensions.TypeAlias = AckAllocationPreemptionSignalResponse
-
-@typing.final
-class MarkAllocationResourcesDaemonRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    RESOURCES_ID_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
-    resources_id: builtins.str
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
-        resources_id: builtins.str = ...,
+        allocation_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id", "resources_id", b"resources_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MarkAllocationResourcesDaemonRequest: typing_extensions.TypeAlias = MarkAllocationResourcesDaemonRequest
+Global___AckAllocationPreemptionSignalRequest: _TypeAlias = AckAllocationPreemptionSignalRequest  # noqa: Y015
 
-@typing.final
-class MarkAllocationResourcesDaemonResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationPendingPreemptionSignalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___MarkAllocationResourcesDaemonResponse: typing_extensions.TypeAlias = MarkAllocationResourcesDaemonResponse
-
-@typing.final
-class AllocationRendezvousInfoRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    RESOURCES_ID_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
-    resources_id: builtins.str
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
-        resources_id: builtins.str = ...,
+        allocation_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id", "resources_id", b"resources_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationRendezvousInfoRequest: typing_extensions.TypeAlias = AllocationRendezvousInfoRequest
+Global___AllocationPendingPreemptionSignalRequest: _TypeAlias = AllocationPendingPreemptionSignalRequest  # noqa: Y015
 
-@typing.final
-class AllocationRendezvousInfoResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationPendingPreemptionSignalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RENDEZVOUS_INFO_FIELD_NUMBER: builtins.int
-    @property
-    def rendezvous_info(self) -> shipway_proto.determined.trial.v1.trial_pb2.RendezvousInfo: ...
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocationPendingPreemptionSignalResponse: _TypeAlias = AllocationPendingPreemptionSignalResponse  # noqa: Y015
+
+@_typing.final
+class AckAllocationPreemptionSignalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckAllocationPreemptionSignalResponse: _TypeAlias = AckAllocationPreemptionSignalResponse  # noqa: Y015
+
+@_typing.final
+class MarkAllocationResourcesDaemonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    RESOURCES_ID_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    resources_id: _builtins.str
     def __init__(
         self,
         *,
-        rendezvous_info: shipway_proto.determined.trial.v1.trial_pb2.RendezvousInfo | None = ...,
+        allocation_id: _builtins.str = ...,
+        resources_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["rendezvous_info", b"rendezvous_info"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["rendezvous_info", b"rendezvous_info"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "resources_id", b"resources_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationRendezvousInfoResponse: typing_extensions.TypeAlias = AllocationRendezvousInfoResponse
+Global___MarkAllocationResourcesDaemonRequest: _TypeAlias = MarkAllocationResourcesDaemonRequest  # noqa: Y015
 
-@typing.final
-class PostAllocationProxyAddressRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MarkAllocationResourcesDaemonResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    PROXY_ADDRESS_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
-    proxy_address: builtins.str
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkAllocationResourcesDaemonResponse: _TypeAlias = MarkAllocationResourcesDaemonResponse  # noqa: Y015
+
+@_typing.final
+class AllocationRendezvousInfoRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    RESOURCES_ID_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    resources_id: _builtins.str
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
-        proxy_address: builtins.str = ...,
+        allocation_id: _builtins.str = ...,
+        resources_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id", "proxy_address", b"proxy_address"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "resources_id", b"resources_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostAllocationProxyAddressRequest: typing_extensions.TypeAlias = PostAllocationProxyAddressRequest
+Global___AllocationRendezvousInfoRequest: _TypeAlias = AllocationRendezvousInfoRequest  # noqa: Y015
 
-@typing.final
-class PostAllocationProxyAddressResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationRendezvousInfoResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RENDEZVOUS_INFO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rendezvous_info(self) -> _trial_pb2.RendezvousInfo: ...
+    def __init__(
+        self,
+        *,
+        rendezvous_info: _trial_pb2.RendezvousInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rendezvous_info", b"rendezvous_info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rendezvous_info", b"rendezvous_info"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocationRendezvousInfoResponse: _TypeAlias = AllocationRendezvousInfoResponse  # noqa: Y015
+
+@_typing.final
+class PostAllocationProxyAddressRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    PROXY_ADDRESS_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    proxy_address: _builtins.str
+    def __init__(
+        self,
+        *,
+        allocation_id: _builtins.str = ...,
+        proxy_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "proxy_address", b"proxy_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostAllocationProxyAddressRequest: _TypeAlias = PostAllocationProxyAddressRequest  # noqa: Y015
+
+@_typing.final
+class PostAllocationProxyAddressResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostAllocationProxyAddressResponse: typing_extensions.TypeAlias = PostAllocationProxyAddressResponse
+Global___PostAllocationProxyAddressResponse: _TypeAlias = PostAllocationProxyAddressResponse  # noqa: Y015
 
-@typing.final
-class PostAllocationAcceleratorDataRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostAllocationAcceleratorDataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    ACCELERATOR_DATA_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
-    @property
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    ACCELERATOR_DATA_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    @_builtins.property
     def accelerator_data(self) -> Global___AcceleratorData: ...
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
+        allocation_id: _builtins.str = ...,
         accelerator_data: Global___AcceleratorData | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["accelerator_data", b"accelerator_data"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accelerator_data", b"accelerator_data", "allocation_id", b"allocation_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accelerator_data", b"accelerator_data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_data", b"accelerator_data", "allocation_id", b"allocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostAllocationAcceleratorDataRequest: typing_extensions.TypeAlias = PostAllocationAcceleratorDataRequest
+Global___PostAllocationAcceleratorDataRequest: _TypeAlias = PostAllocationAcceleratorDataRequest  # noqa: Y015
 
-@typing.final
-class PostAllocationAcceleratorDataResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostAllocationAcceleratorDataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostAllocationAcceleratorDataResponse: typing_extensions.TypeAlias = PostAllocationAcceleratorDataResponse
+Global___PostAllocationAcceleratorDataResponse: _TypeAlias = PostAllocationAcceleratorDataResponse  # noqa: Y015
 
-@typing.final
-class AcceleratorData(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AcceleratorData(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONTAINER_ID_FIELD_NUMBER: builtins.int
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    NODE_NAME_FIELD_NUMBER: builtins.int
-    TASK_ID_FIELD_NUMBER: builtins.int
-    ACCELERATOR_TYPE_FIELD_NUMBER: builtins.int
-    ACCELERATOR_UUIDS_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    container_id: builtins.str
-    allocation_id: builtins.str
-    node_name: builtins.str
-    task_id: builtins.str
-    accelerator_type: builtins.str
-    resource_pool: builtins.str
-    @property
-    def accelerator_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        container_id: builtins.str = ...,
-        allocation_id: builtins.str = ...,
-        node_name: builtins.str = ...,
-        task_id: builtins.str = ...,
-        accelerator_type: builtins.str = ...,
-        accelerator_uuids: collections.abc.Iterable[builtins.str] | None = ...,
-        resource_pool: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accelerator_type", b"accelerator_type", "accelerator_uuids", b"accelerator_uuids", "allocation_id", b"allocation_id", "container_id", b"container_id", "node_name", b"node_name", "resource_pool", b"resource_pool", "task_id", b"task_id"]) -> None: ...
-
-Global___AcceleratorData: typing_extensions.TypeAlias = AcceleratorData
-
-@typing.final
-class AllocationAllGatherRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    REQUEST_UUID_FIELD_NUMBER: builtins.int
-    NUM_PEERS_FIELD_NUMBER: builtins.int
-    DATA_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
-    request_uuid: builtins.str
-    num_peers: builtins.int
-    @property
-    def data(self) -> google.protobuf.struct_pb2.Struct: ...
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ACCELERATOR_TYPE_FIELD_NUMBER: _builtins.int
+    ACCELERATOR_UUIDS_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.str
+    allocation_id: _builtins.str
+    node_name: _builtins.str
+    task_id: _builtins.str
+    accelerator_type: _builtins.str
+    resource_pool: _builtins.str
+    @_builtins.property
+    def accelerator_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
-        request_uuid: builtins.str = ...,
-        num_peers: builtins.int = ...,
-        data: google.protobuf.struct_pb2.Struct | None = ...,
+        container_id: _builtins.str = ...,
+        allocation_id: _builtins.str = ...,
+        node_name: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        accelerator_type: _builtins.str = ...,
+        accelerator_uuids: _abc.Iterable[_builtins.str] | None = ...,
+        resource_pool: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["data", b"data"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id", "data", b"data", "num_peers", b"num_peers", "request_uuid", b"request_uuid"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_type", b"accelerator_type", "accelerator_uuids", b"accelerator_uuids", "allocation_id", b"allocation_id", "container_id", b"container_id", "node_name", b"node_name", "resource_pool", b"resource_pool", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationAllGatherRequest: typing_extensions.TypeAlias = AllocationAllGatherRequest
+Global___AcceleratorData: _TypeAlias = AcceleratorData  # noqa: Y015
 
-@typing.final
-class AllocationAllGatherResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationAllGatherRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    DATA_FIELD_NUMBER: builtins.int
-    @property
-    def data(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.struct_pb2.Struct]: ...
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_UUID_FIELD_NUMBER: _builtins.int
+    NUM_PEERS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    request_uuid: _builtins.str
+    num_peers: _builtins.int
+    @_builtins.property
+    def data(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        data: collections.abc.Iterable[google.protobuf.struct_pb2.Struct] | None = ...,
+        allocation_id: _builtins.str = ...,
+        request_uuid: _builtins.str = ...,
+        num_peers: _builtins.int = ...,
+        data: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "data", b"data", "num_peers", b"num_peers", "request_uuid", b"request_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocationAllGatherResponse: typing_extensions.TypeAlias = AllocationAllGatherResponse
+Global___AllocationAllGatherRequest: _TypeAlias = AllocationAllGatherRequest  # noqa: Y015
 
-@typing.final
-class NotifyContainerRunningRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationAllGatherResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    REQUEST_UUID_FIELD_NUMBER: builtins.int
-    NUM_PEERS_FIELD_NUMBER: builtins.int
-    RANK_FIELD_NUMBER: builtins.int
-    NODE_NAME_FIELD_NUMBER: builtins.int
-    DATA_FIELD_NUMBER: builtins.int
-    allocation_id: builtins.str
-    request_uuid: builtins.str
-    num_peers: builtins.int
-    rank: builtins.int
-    node_name: builtins.str
-    @property
-    def data(self) -> google.protobuf.struct_pb2.Struct: ...
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
     def __init__(
         self,
         *,
-        allocation_id: builtins.str = ...,
-        request_uuid: builtins.str = ...,
-        num_peers: builtins.int = ...,
-        rank: builtins.int = ...,
-        node_name: builtins.str = ...,
-        data: google.protobuf.struct_pb2.Struct | None = ...,
+        data: _abc.Iterable[_struct_pb2.Struct] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["data", b"data"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocation_id", b"allocation_id", "data", b"data", "node_name", b"node_name", "num_peers", b"num_peers", "rank", b"rank", "request_uuid", b"request_uuid"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___NotifyContainerRunningRequest: typing_extensions.TypeAlias = NotifyContainerRunningRequest
+Global___AllocationAllGatherResponse: _TypeAlias = AllocationAllGatherResponse  # noqa: Y015
 
-@typing.final
-class NotifyContainerRunningResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class NotifyContainerRunningRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    DATA_FIELD_NUMBER: builtins.int
-    @property
-    def data(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.struct_pb2.Struct]: ...
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_UUID_FIELD_NUMBER: _builtins.int
+    NUM_PEERS_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    request_uuid: _builtins.str
+    num_peers: _builtins.int
+    rank: _builtins.int
+    node_name: _builtins.str
+    @_builtins.property
+    def data(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        data: collections.abc.Iterable[google.protobuf.struct_pb2.Struct] | None = ...,
+        allocation_id: _builtins.str = ...,
+        request_uuid: _builtins.str = ...,
+        num_peers: _builtins.int = ...,
+        rank: _builtins.int = ...,
+        node_name: _builtins.str = ...,
+        data: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "data", b"data", "node_name", b"node_name", "num_peers", b"num_peers", "rank", b"rank", "request_uuid", b"request_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___NotifyContainerRunningResponse: typing_extensions.TypeAlias = NotifyContainerRunningResponse
+Global___NotifyContainerRunningRequest: _TypeAlias = NotifyContainerRunningRequest  # noqa: Y015
 
-@typing.final
-class ReportTrialSearcherEarlyExitRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class NotifyContainerRunningResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    EARLY_EXIT_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    @property
-    def early_exit(self) -> shipway_proto.determined.trial.v1.trial_pb2.TrialEarlyExit: ...
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        early_exit: shipway_proto.determined.trial.v1.trial_pb2.TrialEarlyExit | None = ...,
+        data: _abc.Iterable[_struct_pb2.Struct] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["early_exit", b"early_exit"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["early_exit", b"early_exit", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportTrialSearcherEarlyExitRequest: typing_extensions.TypeAlias = ReportTrialSearcherEarlyExitRequest
+Global___NotifyContainerRunningResponse: _TypeAlias = NotifyContainerRunningResponse  # noqa: Y015
 
-@typing.final
-class ReportTrialSearcherEarlyExitResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialSearcherEarlyExitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___ReportTrialSearcherEarlyExitResponse: typing_extensions.TypeAlias = ReportTrialSearcherEarlyExitResponse
-
-@typing.final
-class ReportTrialProgressRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    IS_RAW_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    progress: builtins.float
-    is_raw: builtins.bool
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    EARLY_EXIT_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    @_builtins.property
+    def early_exit(self) -> _trial_pb2.TrialEarlyExit: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        progress: builtins.float = ...,
-        is_raw: builtins.bool = ...,
+        trial_id: _builtins.int = ...,
+        early_exit: _trial_pb2.TrialEarlyExit | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["is_raw", b"is_raw", "progress", b"progress", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["early_exit", b"early_exit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["early_exit", b"early_exit", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportTrialProgressRequest: typing_extensions.TypeAlias = ReportTrialProgressRequest
+Global___ReportTrialSearcherEarlyExitRequest: _TypeAlias = ReportTrialSearcherEarlyExitRequest  # noqa: Y015
 
-@typing.final
-class ReportTrialProgressResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialSearcherEarlyExitResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportTrialProgressResponse: typing_extensions.TypeAlias = ReportTrialProgressResponse
+Global___ReportTrialSearcherEarlyExitResponse: _TypeAlias = ReportTrialSearcherEarlyExitResponse  # noqa: Y015
 
-@typing.final
-class ReportTrialMetricsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialProgressRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    METRICS_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    group: builtins.str
-    @property
-    def metrics(self) -> shipway_proto.determined.trial.v1.trial_pb2.TrialMetrics: ...
-    def __init__(
-        self,
-        *,
-        metrics: shipway_proto.determined.trial.v1.trial_pb2.TrialMetrics | None = ...,
-        group: builtins.str = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["metrics", b"metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["group", b"group", "metrics", b"metrics"]) -> None: ...
-
-Global___ReportTrialMetricsRequest: typing_extensions.TypeAlias = ReportTrialMetricsRequest
-
-@typing.final
-class ReportTrialMetricsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___ReportTrialMetricsResponse: typing_extensions.TypeAlias = ReportTrialMetricsResponse
-
-@typing.final
-class ReportTrialTrainingMetricsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    TRAINING_METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def training_metrics(self) -> shipway_proto.determined.trial.v1.trial_pb2.TrialMetrics: ...
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    IS_RAW_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    progress: _builtins.float
+    is_raw: _builtins.bool
     def __init__(
         self,
         *,
-        training_metrics: shipway_proto.determined.trial.v1.trial_pb2.TrialMetrics | None = ...,
+        trial_id: _builtins.int = ...,
+        progress: _builtins.float = ...,
+        is_raw: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["training_metrics", b"training_metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["training_metrics", b"training_metrics"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_raw", b"is_raw", "progress", b"progress", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportTrialTrainingMetricsRequest: typing_extensions.TypeAlias = ReportTrialTrainingMetricsRequest
+Global___ReportTrialProgressRequest: _TypeAlias = ReportTrialProgressRequest  # noqa: Y015
 
-@typing.final
-class ReportTrialTrainingMetricsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialProgressResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportTrialTrainingMetricsResponse: typing_extensions.TypeAlias = ReportTrialTrainingMetricsResponse
+Global___ReportTrialProgressResponse: _TypeAlias = ReportTrialProgressResponse  # noqa: Y015
 
-@typing.final
-class ReportTrialValidationMetricsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    VALIDATION_METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def validation_metrics(self) -> shipway_proto.determined.trial.v1.trial_pb2.TrialMetrics: ...
-    def __init__(
-        self,
-        *,
-        validation_metrics: shipway_proto.determined.trial.v1.trial_pb2.TrialMetrics | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["validation_metrics", b"validation_metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["validation_metrics", b"validation_metrics"]) -> None: ...
-
-Global___ReportTrialValidationMetricsRequest: typing_extensions.TypeAlias = ReportTrialValidationMetricsRequest
-
-@typing.final
-class ReportTrialValidationMetricsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___ReportTrialValidationMetricsResponse: typing_extensions.TypeAlias = ReportTrialValidationMetricsResponse
-
-@typing.final
-class PostTrialRunnerMetadataRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    @property
-    def metadata(self) -> shipway_proto.determined.trial.v1.trial_pb2.TrialRunnerMetadata: ...
+    METRICS_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    @_builtins.property
+    def metrics(self) -> _trial_pb2.TrialMetrics: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        metadata: shipway_proto.determined.trial.v1.trial_pb2.TrialRunnerMetadata | None = ...,
+        metrics: _trial_pb2.TrialMetrics | None = ...,
+        group: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["metadata", b"metadata"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["metadata", b"metadata", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostTrialRunnerMetadataRequest: typing_extensions.TypeAlias = PostTrialRunnerMetadataRequest
+Global___ReportTrialMetricsRequest: _TypeAlias = ReportTrialMetricsRequest  # noqa: Y015
 
-@typing.final
-class PostTrialRunnerMetadataResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostTrialRunnerMetadataResponse: typing_extensions.TypeAlias = PostTrialRunnerMetadataResponse
+Global___ReportTrialMetricsResponse: _TypeAlias = ReportTrialMetricsResponse  # noqa: Y015
 
-@typing.final
-class GetMetricsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialTrainingMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_IDS_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    group: builtins.str
-    @property
-    def trial_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    def __init__(
-        self,
-        *,
-        trial_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        group: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["group", b"group", "trial_ids", b"trial_ids"]) -> None: ...
-
-Global___GetMetricsRequest: typing_extensions.TypeAlias = GetMetricsRequest
-
-@typing.final
-class GetMetricsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport]: ...
+    TRAINING_METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def training_metrics(self) -> _trial_pb2.TrialMetrics: ...
     def __init__(
         self,
         *,
-        metrics: collections.abc.Iterable[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport] | None = ...,
+        training_metrics: _trial_pb2.TrialMetrics | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metrics", b"metrics"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["training_metrics", b"training_metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["training_metrics", b"training_metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetMetricsResponse: typing_extensions.TypeAlias = GetMetricsResponse
+Global___ReportTrialTrainingMetricsRequest: _TypeAlias = ReportTrialTrainingMetricsRequest  # noqa: Y015
 
-@typing.final
-class GetTrainingMetricsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialTrainingMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_IDS_FIELD_NUMBER: builtins.int
-    @property
-    def trial_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportTrialTrainingMetricsResponse: _TypeAlias = ReportTrialTrainingMetricsResponse  # noqa: Y015
+
+@_typing.final
+class ReportTrialValidationMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALIDATION_METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def validation_metrics(self) -> _trial_pb2.TrialMetrics: ...
     def __init__(
         self,
         *,
-        trial_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        validation_metrics: _trial_pb2.TrialMetrics | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["trial_ids", b"trial_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["validation_metrics", b"validation_metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["validation_metrics", b"validation_metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrainingMetricsRequest: typing_extensions.TypeAlias = GetTrainingMetricsRequest
+Global___ReportTrialValidationMetricsRequest: _TypeAlias = ReportTrialValidationMetricsRequest  # noqa: Y015
 
-@typing.final
-class GetTrainingMetricsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialValidationMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport]: ...
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportTrialValidationMetricsResponse: _TypeAlias = ReportTrialValidationMetricsResponse  # noqa: Y015
+
+@_typing.final
+class PostTrialRunnerMetadataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    @_builtins.property
+    def metadata(self) -> _trial_pb2.TrialRunnerMetadata: ...
     def __init__(
         self,
         *,
-        metrics: collections.abc.Iterable[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport] | None = ...,
+        trial_id: _builtins.int = ...,
+        metadata: _trial_pb2.TrialRunnerMetadata | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metrics", b"metrics"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetTrainingMetricsResponse: typing_extensions.TypeAlias = GetTrainingMetricsResponse
+Global___PostTrialRunnerMetadataRequest: _TypeAlias = PostTrialRunnerMetadataRequest  # noqa: Y015
 
-@typing.final
-class GetValidationMetricsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostTrialRunnerMetadataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_IDS_FIELD_NUMBER: builtins.int
-    @property
-    def trial_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostTrialRunnerMetadataResponse: _TypeAlias = PostTrialRunnerMetadataResponse  # noqa: Y015
+
+@_typing.final
+class GetMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_IDS_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    @_builtins.property
+    def trial_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        trial_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        trial_ids: _abc.Iterable[_builtins.int] | None = ...,
+        group: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["trial_ids", b"trial_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "trial_ids", b"trial_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetValidationMetricsRequest: typing_extensions.TypeAlias = GetValidationMetricsRequest
+Global___GetMetricsRequest: _TypeAlias = GetMetricsRequest  # noqa: Y015
 
-@typing.final
-class GetValidationMetricsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport]: ...
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.MetricsReport]: ...
     def __init__(
         self,
         *,
-        metrics: collections.abc.Iterable[shipway_proto.determined.trial.v1.trial_pb2.MetricsReport] | None = ...,
+        metrics: _abc.Iterable[_trial_pb2.MetricsReport] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metrics", b"metrics"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetValidationMetricsResponse: typing_extensions.TypeAlias = GetValidationMetricsResponse
+Global___GetMetricsResponse: _TypeAlias = GetMetricsResponse  # noqa: Y015
 
-@typing.final
-class CreateTrialRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrainingMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    HPARAMS_FIELD_NUMBER: builtins.int
-    UNMANAGED_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    unmanaged: builtins.bool
-    @property
-    def hparams(self) -> google.protobuf.struct_pb2.Struct: ...
+    TRIAL_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        experiment_id: builtins.int = ...,
-        hparams: google.protobuf.struct_pb2.Struct | None = ...,
-        unmanaged: builtins.bool = ...,
+        trial_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["hparams", b"hparams"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "hparams", b"hparams", "unmanaged", b"unmanaged"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial_ids", b"trial_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateTrialRequest: typing_extensions.TypeAlias = CreateTrialRequest
+Global___GetTrainingMetricsRequest: _TypeAlias = GetTrainingMetricsRequest  # noqa: Y015
 
-@typing.final
-class CreateTrialResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetTrainingMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_FIELD_NUMBER: builtins.int
-    @property
-    def trial(self) -> shipway_proto.determined.trial.v1.trial_pb2.Trial: ...
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.MetricsReport]: ...
     def __init__(
         self,
         *,
-        trial: shipway_proto.determined.trial.v1.trial_pb2.Trial | None = ...,
+        metrics: _abc.Iterable[_trial_pb2.MetricsReport] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["trial", b"trial"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateTrialResponse: typing_extensions.TypeAlias = CreateTrialResponse
+Global___GetTrainingMetricsResponse: _TypeAlias = GetTrainingMetricsResponse  # noqa: Y015
 
-@typing.final
-class PutTrialRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetValidationMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CREATE_TRIAL_REQUEST_FIELD_NUMBER: builtins.int
-    EXTERNAL_TRIAL_ID_FIELD_NUMBER: builtins.int
-    external_trial_id: builtins.str
-    @property
+    TRIAL_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        trial_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial_ids", b"trial_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetValidationMetricsRequest: _TypeAlias = GetValidationMetricsRequest  # noqa: Y015
+
+@_typing.final
+class GetValidationMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_trial_pb2.MetricsReport]: ...
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[_trial_pb2.MetricsReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetValidationMetricsResponse: _TypeAlias = GetValidationMetricsResponse  # noqa: Y015
+
+@_typing.final
+class CreateTrialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    HPARAMS_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    unmanaged: _builtins.bool
+    @_builtins.property
+    def hparams(self) -> _struct_pb2.Struct: ...
+    def __init__(
+        self,
+        *,
+        experiment_id: _builtins.int = ...,
+        hparams: _struct_pb2.Struct | None = ...,
+        unmanaged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hparams", b"hparams"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "hparams", b"hparams", "unmanaged", b"unmanaged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateTrialRequest: _TypeAlias = CreateTrialRequest  # noqa: Y015
+
+@_typing.final
+class CreateTrialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> _trial_pb2.Trial: ...
+    def __init__(
+        self,
+        *,
+        trial: _trial_pb2.Trial | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateTrialResponse: _TypeAlias = CreateTrialResponse  # noqa: Y015
+
+@_typing.final
+class PutTrialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATE_TRIAL_REQUEST_FIELD_NUMBER: _builtins.int
+    EXTERNAL_TRIAL_ID_FIELD_NUMBER: _builtins.int
+    external_trial_id: _builtins.str
+    @_builtins.property
     def create_trial_request(self) -> Global___CreateTrialRequest: ...
     def __init__(
         self,
         *,
         create_trial_request: Global___CreateTrialRequest | None = ...,
-        external_trial_id: builtins.str = ...,
+        external_trial_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_trial_request", b"create_trial_request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_trial_request", b"create_trial_request", "external_trial_id", b"external_trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_trial_request", b"create_trial_request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_trial_request", b"create_trial_request", "external_trial_id", b"external_trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutTrialRequest: typing_extensions.TypeAlias = PutTrialRequest
+Global___PutTrialRequest: _TypeAlias = PutTrialRequest  # noqa: Y015
 
-@typing.final
-class PutTrialResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PutTrialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_FIELD_NUMBER: builtins.int
-    @property
-    def trial(self) -> shipway_proto.determined.trial.v1.trial_pb2.Trial: ...
+    TRIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> _trial_pb2.Trial: ...
     def __init__(
         self,
         *,
-        trial: shipway_proto.determined.trial.v1.trial_pb2.Trial | None = ...,
+        trial: _trial_pb2.Trial | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["trial", b"trial"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutTrialResponse: typing_extensions.TypeAlias = PutTrialResponse
+Global___PutTrialResponse: _TypeAlias = PutTrialResponse  # noqa: Y015
 
-@typing.final
-class PatchTrialRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchTrialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    state: shipway_proto.determined.trial.v1.trial_pb2.State.ValueType
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    state: _trial_pb2.State.ValueType
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        state: shipway_proto.determined.trial.v1.trial_pb2.State.ValueType | None = ...,
+        trial_id: _builtins.int = ...,
+        state: _trial_pb2.State.ValueType | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_state", b"_state", "state", b"state"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_state", b"_state", "state", b"state", "trial_id", b"trial_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_state", b"_state"]) -> typing.Literal["state"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_state", b"_state", "state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state", b"_state", "state", b"state", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
+    _WhichOneofArgType__state: _TypeAlias = _typing.Literal["_state", b"_state"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state) -> _WhichOneofReturnType__state | None: ...
 
-Global___PatchTrialRequest: typing_extensions.TypeAlias = PatchTrialRequest
+Global___PatchTrialRequest: _TypeAlias = PatchTrialRequest  # noqa: Y015
 
-@typing.final
-class PatchTrialResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchTrialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_FIELD_NUMBER: builtins.int
-    @property
-    def trial(self) -> shipway_proto.determined.trial.v1.trial_pb2.Trial: ...
+    TRIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> _trial_pb2.Trial: ...
     def __init__(
         self,
         *,
-        trial: shipway_proto.determined.trial.v1.trial_pb2.Trial | None = ...,
+        trial: _trial_pb2.Trial | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["trial", b"trial"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchTrialResponse: typing_extensions.TypeAlias = PatchTrialResponse
+Global___PatchTrialResponse: _TypeAlias = PatchTrialResponse  # noqa: Y015
 
-@typing.final
-class StartTrialRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class StartTrialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    RESUME_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    resume: builtins.bool
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    resume: _builtins.bool
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        resume: builtins.bool = ...,
+        trial_id: _builtins.int = ...,
+        resume: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resume", b"resume", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StartTrialRequest: typing_extensions.TypeAlias = StartTrialRequest
+Global___StartTrialRequest: _TypeAlias = StartTrialRequest  # noqa: Y015
 
-@typing.final
-class StartTrialResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class StartTrialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_RUN_ID_FIELD_NUMBER: builtins.int
-    LATEST_CHECKPOINT_FIELD_NUMBER: builtins.int
-    STEPS_COMPLETED_FIELD_NUMBER: builtins.int
-    trial_run_id: builtins.int
-    latest_checkpoint: builtins.str
-    steps_completed: builtins.int
+    TRIAL_RUN_ID_FIELD_NUMBER: _builtins.int
+    LATEST_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    STEPS_COMPLETED_FIELD_NUMBER: _builtins.int
+    trial_run_id: _builtins.int
+    latest_checkpoint: _builtins.str
+    steps_completed: _builtins.int
     def __init__(
         self,
         *,
-        trial_run_id: builtins.int = ...,
-        latest_checkpoint: builtins.str | None = ...,
-        steps_completed: builtins.int = ...,
+        trial_run_id: _builtins.int = ...,
+        latest_checkpoint: _builtins.str | None = ...,
+        steps_completed: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_latest_checkpoint", b"_latest_checkpoint", "latest_checkpoint", b"latest_checkpoint"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_latest_checkpoint", b"_latest_checkpoint", "latest_checkpoint", b"latest_checkpoint", "steps_completed", b"steps_completed", "trial_run_id", b"trial_run_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_latest_checkpoint", b"_latest_checkpoint"]) -> typing.Literal["latest_checkpoint"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_latest_checkpoint", b"_latest_checkpoint", "latest_checkpoint", b"latest_checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latest_checkpoint", b"_latest_checkpoint", "latest_checkpoint", b"latest_checkpoint", "steps_completed", b"steps_completed", "trial_run_id", b"trial_run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__latest_checkpoint: _TypeAlias = _typing.Literal["latest_checkpoint"]  # noqa: Y015
+    _WhichOneofArgType__latest_checkpoint: _TypeAlias = _typing.Literal["_latest_checkpoint", b"_latest_checkpoint"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latest_checkpoint) -> _WhichOneofReturnType__latest_checkpoint | None: ...
 
-Global___StartTrialResponse: typing_extensions.TypeAlias = StartTrialResponse
+Global___StartTrialResponse: _TypeAlias = StartTrialResponse  # noqa: Y015
 
-@typing.final
-class ReportTrialSourceInfoRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialSourceInfoRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_SOURCE_INFO_FIELD_NUMBER: builtins.int
-    @property
-    def trial_source_info(self) -> shipway_proto.determined.trial.v1.trial_pb2.TrialSourceInfo: ...
+    TRIAL_SOURCE_INFO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial_source_info(self) -> _trial_pb2.TrialSourceInfo: ...
     def __init__(
         self,
         *,
-        trial_source_info: shipway_proto.determined.trial.v1.trial_pb2.TrialSourceInfo | None = ...,
+        trial_source_info: _trial_pb2.TrialSourceInfo | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trial_source_info", b"trial_source_info"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["trial_source_info", b"trial_source_info"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial_source_info", b"trial_source_info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial_source_info", b"trial_source_info"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportTrialSourceInfoRequest: typing_extensions.TypeAlias = ReportTrialSourceInfoRequest
+Global___ReportTrialSourceInfoRequest: _TypeAlias = ReportTrialSourceInfoRequest  # noqa: Y015
 
-@typing.final
-class ReportTrialSourceInfoResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ReportTrialSourceInfoResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    CHECKPOINT_UUID_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    checkpoint_uuid: builtins.str
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_UUID_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    checkpoint_uuid: _builtins.str
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        checkpoint_uuid: builtins.str = ...,
+        trial_id: _builtins.int = ...,
+        checkpoint_uuid: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_uuid", b"checkpoint_uuid", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_uuid", b"checkpoint_uuid", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReportTrialSourceInfoResponse: typing_extensions.TypeAlias = ReportTrialSourceInfoResponse
+Global___ReportTrialSourceInfoResponse: _TypeAlias = ReportTrialSourceInfoResponse  # noqa: Y015

@@ -3,52 +3,56 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.user.v1.user_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.user.v1 import user_pb2 as _user_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class UserActionResult(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UserActionResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ERROR_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    error: builtins.str
-    id: builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    error: _builtins.str
+    id: _builtins.int
     def __init__(
         self,
         *,
-        error: builtins.str = ...,
-        id: builtins.int = ...,
+        error: _builtins.str = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UserActionResult: typing_extensions.TypeAlias = UserActionResult
+Global___UserActionResult: _TypeAlias = UserActionResult  # noqa: Y015
 
-@typing.final
-class GetUsersRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetUsersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetUsersRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetUsersRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetUsersRequest._SortBy.ValueType  # 0
         SORT_BY_DISPLAY_NAME: GetUsersRequest._SortBy.ValueType  # 1
         SORT_BY_USER_NAME: GetUsersRequest._SortBy.ValueType  # 2
@@ -70,427 +74,525 @@ class GetUsersRequest(google.protobuf.message.Message):
     SORT_BY_LAST_AUTH_TIME: GetUsersRequest.SortBy.ValueType  # 7
     SORT_BY_REMOTE: GetUsersRequest.SortBy.ValueType  # 8
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    ACTIVE_FIELD_NUMBER: builtins.int
-    ADMIN_FIELD_NUMBER: builtins.int
-    ROLE_ID_ASSIGNED_DIRECTLY_TO_USER_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    ADMIN_FIELD_NUMBER: _builtins.int
+    ROLE_ID_ASSIGNED_DIRECTLY_TO_USER_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetUsersRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    name: builtins.str
-    active: builtins.bool
-    admin: builtins.bool
-    @property
-    def role_id_assigned_directly_to_user(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    name: _builtins.str
+    active: _builtins.bool
+    admin: _builtins.bool
+    @_builtins.property
+    def role_id_assigned_directly_to_user(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetUsersRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        name: builtins.str = ...,
-        active: builtins.bool | None = ...,
-        admin: builtins.bool | None = ...,
-        role_id_assigned_directly_to_user: collections.abc.Iterable[builtins.int] | None = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        name: _builtins.str = ...,
+        active: _builtins.bool | None = ...,
+        admin: _builtins.bool | None = ...,
+        role_id_assigned_directly_to_user: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_active", b"_active", "_admin", b"_admin", "active", b"active", "admin", b"admin"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_active", b"_active", "_admin", b"_admin", "active", b"active", "admin", b"admin", "limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "role_id_assigned_directly_to_user", b"role_id_assigned_directly_to_user", "sort_by", b"sort_by"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_active", b"_active"]) -> typing.Literal["active"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_admin", b"_admin"]) -> typing.Literal["admin"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_admin", b"_admin", "active", b"active", "admin", b"admin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_admin", b"_admin", "active", b"active", "admin", b"admin", "limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "role_id_assigned_directly_to_user", b"role_id_assigned_directly_to_user", "sort_by", b"sort_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
+    _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
+    _WhichOneofReturnType__admin: _TypeAlias = _typing.Literal["admin"]  # noqa: Y015
+    _WhichOneofArgType__admin: _TypeAlias = _typing.Literal["_admin", b"_admin"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__active) -> _WhichOneofReturnType__active | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__admin) -> _WhichOneofReturnType__admin | None: ...
 
-Global___GetUsersRequest: typing_extensions.TypeAlias = GetUsersRequest
+Global___GetUsersRequest: _TypeAlias = GetUsersRequest  # noqa: Y015
 
-@typing.final
-class GetUsersResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetUsersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USERS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.user.v1.user_pb2.User]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    USERS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        users: collections.abc.Iterable[shipway_proto.determined.user.v1.user_pb2.User] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        users: _abc.Iterable[_user_pb2.User] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "users", b"users"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetUsersResponse: typing_extensions.TypeAlias = GetUsersResponse
+Global___GetUsersResponse: _TypeAlias = GetUsersResponse  # noqa: Y015
 
-@typing.final
-class GetUserRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetUserRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_ID_FIELD_NUMBER: builtins.int
-    user_id: builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
     def __init__(
         self,
         *,
-        user_id: builtins.int = ...,
+        user_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["user_id", b"user_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetUserRequest: typing_extensions.TypeAlias = GetUserRequest
+Global___GetUserRequest: _TypeAlias = GetUserRequest  # noqa: Y015
 
-@typing.final
-class GetUserResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetUserResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_FIELD_NUMBER: builtins.int
-    @property
-    def user(self) -> shipway_proto.determined.user.v1.user_pb2.User: ...
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_pb2.User: ...
     def __init__(
         self,
         *,
-        user: shipway_proto.determined.user.v1.user_pb2.User | None = ...,
+        user: _user_pb2.User | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["user", b"user"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetUserResponse: typing_extensions.TypeAlias = GetUserResponse
+Global___GetUserResponse: _TypeAlias = GetUserResponse  # noqa: Y015
 
-@typing.final
-class GetUserByUsernameRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetUserByUsernameRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USERNAME_FIELD_NUMBER: builtins.int
-    username: builtins.str
+    USERNAME_FIELD_NUMBER: _builtins.int
+    username: _builtins.str
     def __init__(
         self,
         *,
-        username: builtins.str = ...,
+        username: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["username", b"username"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetUserByUsernameRequest: typing_extensions.TypeAlias = GetUserByUsernameRequest
+Global___GetUserByUsernameRequest: _TypeAlias = GetUserByUsernameRequest  # noqa: Y015
 
-@typing.final
-class GetUserByUsernameResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetUserByUsernameResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_FIELD_NUMBER: builtins.int
-    @property
-    def user(self) -> shipway_proto.determined.user.v1.user_pb2.User: ...
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_pb2.User: ...
     def __init__(
         self,
         *,
-        user: shipway_proto.determined.user.v1.user_pb2.User | None = ...,
+        user: _user_pb2.User | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["user", b"user"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetUserByUsernameResponse: typing_extensions.TypeAlias = GetUserByUsernameResponse
+Global___GetUserByUsernameResponse: _TypeAlias = GetUserByUsernameResponse  # noqa: Y015
 
-@typing.final
-class GetMeRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetMeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetMeRequest: typing_extensions.TypeAlias = GetMeRequest
+Global___GetMeRequest: _TypeAlias = GetMeRequest  # noqa: Y015
 
-@typing.final
-class GetMeResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetMeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_FIELD_NUMBER: builtins.int
-    @property
-    def user(self) -> shipway_proto.determined.user.v1.user_pb2.User: ...
-    def __init__(
-        self,
-        *,
-        user: shipway_proto.determined.user.v1.user_pb2.User | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["user", b"user"]) -> None: ...
-
-Global___GetMeResponse: typing_extensions.TypeAlias = GetMeResponse
-
-@typing.final
-class PostUserRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    USER_FIELD_NUMBER: builtins.int
-    PASSWORD_FIELD_NUMBER: builtins.int
-    IS_HASHED_FIELD_NUMBER: builtins.int
-    password: builtins.str
-    is_hashed: builtins.bool
-    @property
-    def user(self) -> shipway_proto.determined.user.v1.user_pb2.User: ...
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_pb2.User: ...
     def __init__(
         self,
         *,
-        user: shipway_proto.determined.user.v1.user_pb2.User | None = ...,
-        password: builtins.str = ...,
-        is_hashed: builtins.bool = ...,
+        user: _user_pb2.User | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["is_hashed", b"is_hashed", "password", b"password", "user", b"user"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostUserRequest: typing_extensions.TypeAlias = PostUserRequest
+Global___GetMeResponse: _TypeAlias = GetMeResponse  # noqa: Y015
 
-@typing.final
-class PostUserResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostUserRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_FIELD_NUMBER: builtins.int
-    @property
-    def user(self) -> shipway_proto.determined.user.v1.user_pb2.User: ...
+    USER_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    IS_HASHED_FIELD_NUMBER: _builtins.int
+    password: _builtins.str
+    is_hashed: _builtins.bool
+    @_builtins.property
+    def user(self) -> _user_pb2.User: ...
     def __init__(
         self,
         *,
-        user: shipway_proto.determined.user.v1.user_pb2.User | None = ...,
+        user: _user_pb2.User | None = ...,
+        password: _builtins.str = ...,
+        is_hashed: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["user", b"user"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_hashed", b"is_hashed", "password", b"password", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostUserResponse: typing_extensions.TypeAlias = PostUserResponse
+Global___PostUserRequest: _TypeAlias = PostUserRequest  # noqa: Y015
 
-@typing.final
-class SetUserPasswordRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostUserResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_ID_FIELD_NUMBER: builtins.int
-    PASSWORD_FIELD_NUMBER: builtins.int
-    user_id: builtins.int
-    password: builtins.str
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_pb2.User: ...
     def __init__(
         self,
         *,
-        user_id: builtins.int = ...,
-        password: builtins.str = ...,
+        user: _user_pb2.User | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["password", b"password", "user_id", b"user_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetUserPasswordRequest: typing_extensions.TypeAlias = SetUserPasswordRequest
+Global___PostUserResponse: _TypeAlias = PostUserResponse  # noqa: Y015
 
-@typing.final
-class SetUserPasswordResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetUserPasswordRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_FIELD_NUMBER: builtins.int
-    @property
-    def user(self) -> shipway_proto.determined.user.v1.user_pb2.User: ...
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    password: _builtins.str
     def __init__(
         self,
         *,
-        user: shipway_proto.determined.user.v1.user_pb2.User | None = ...,
+        user_id: _builtins.int = ...,
+        password: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["user", b"user"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetUserPasswordResponse: typing_extensions.TypeAlias = SetUserPasswordResponse
+Global___SetUserPasswordRequest: _TypeAlias = SetUserPasswordRequest  # noqa: Y015
 
-@typing.final
-class PatchUserRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetUserPasswordResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_ID_FIELD_NUMBER: builtins.int
-    USER_FIELD_NUMBER: builtins.int
-    user_id: builtins.int
-    @property
-    def user(self) -> shipway_proto.determined.user.v1.user_pb2.PatchUser: ...
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_pb2.User: ...
     def __init__(
         self,
         *,
-        user_id: builtins.int = ...,
-        user: shipway_proto.determined.user.v1.user_pb2.PatchUser | None = ...,
+        user: _user_pb2.User | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["user", b"user", "user_id", b"user_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchUserRequest: typing_extensions.TypeAlias = PatchUserRequest
+Global___SetUserPasswordResponse: _TypeAlias = SetUserPasswordResponse  # noqa: Y015
 
-@typing.final
-class PatchUserResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchUserRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_FIELD_NUMBER: builtins.int
-    @property
-    def user(self) -> shipway_proto.determined.user.v1.user_pb2.User: ...
+    USER_ID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_pb2.PatchUser: ...
     def __init__(
         self,
         *,
-        user: shipway_proto.determined.user.v1.user_pb2.User | None = ...,
+        user_id: _builtins.int = ...,
+        user: _user_pb2.PatchUser | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["user", b"user"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchUserResponse: typing_extensions.TypeAlias = PatchUserResponse
+Global___PatchUserRequest: _TypeAlias = PatchUserRequest  # noqa: Y015
 
-@typing.final
-class UserFilters(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchUserResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    ADMIN_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    admin: builtins.bool
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_pb2.User: ...
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        admin: builtins.bool | None = ...,
+        user: _user_pb2.User | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_admin", b"_admin", "admin", b"admin"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_admin", b"_admin", "admin", b"admin", "name", b"name"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_admin", b"_admin"]) -> typing.Literal["admin"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UserFilters: typing_extensions.TypeAlias = UserFilters
+Global___PatchUserResponse: _TypeAlias = PatchUserResponse  # noqa: Y015
 
-@typing.final
-class PatchUsersRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UserFilters(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_IDS_FIELD_NUMBER: builtins.int
-    ACTIVATE_FIELD_NUMBER: builtins.int
-    FILTERS_FIELD_NUMBER: builtins.int
-    activate: builtins.bool
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
+    NAME_FIELD_NUMBER: _builtins.int
+    ADMIN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    admin: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        admin: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_admin", b"_admin", "admin", b"admin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admin", b"_admin", "admin", b"admin", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__admin: _TypeAlias = _typing.Literal["admin"]  # noqa: Y015
+    _WhichOneofArgType__admin: _TypeAlias = _typing.Literal["_admin", b"_admin"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__admin) -> _WhichOneofReturnType__admin | None: ...
+
+Global___UserFilters: _TypeAlias = UserFilters  # noqa: Y015
+
+@_typing.final
+class PatchUsersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    ACTIVATE_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    activate: _builtins.bool
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
     def filters(self) -> Global___UserFilters: ...
     def __init__(
         self,
         *,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        activate: builtins.bool = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        activate: _builtins.bool = ...,
         filters: Global___UserFilters | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filters", b"filters"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["activate", b"activate", "filters", b"filters", "user_ids", b"user_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "filters", b"filters", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchUsersRequest: typing_extensions.TypeAlias = PatchUsersRequest
+Global___PatchUsersRequest: _TypeAlias = PatchUsersRequest  # noqa: Y015
 
-@typing.final
-class PatchUsersResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchUsersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESULTS_FIELD_NUMBER: builtins.int
-    @property
-    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___UserActionResult]: ...
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserActionResult]: ...
     def __init__(
         self,
         *,
-        results: collections.abc.Iterable[Global___UserActionResult] | None = ...,
+        results: _abc.Iterable[Global___UserActionResult] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchUsersResponse: typing_extensions.TypeAlias = PatchUsersResponse
+Global___PatchUsersResponse: _TypeAlias = PatchUsersResponse  # noqa: Y015
 
-@typing.final
-class GetUserSettingRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetUserSettingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetUserSettingRequest: typing_extensions.TypeAlias = GetUserSettingRequest
+Global___GetUserSettingRequest: _TypeAlias = GetUserSettingRequest  # noqa: Y015
 
-@typing.final
-class GetUserSettingResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetUserSettingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SETTINGS_FIELD_NUMBER: builtins.int
-    @property
-    def settings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.user.v1.user_pb2.UserWebSetting]: ...
-    def __init__(
-        self,
-        *,
-        settings: collections.abc.Iterable[shipway_proto.determined.user.v1.user_pb2.UserWebSetting] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["settings", b"settings"]) -> None: ...
-
-Global___GetUserSettingResponse: typing_extensions.TypeAlias = GetUserSettingResponse
-
-@typing.final
-class PostUserSettingRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    SETTINGS_FIELD_NUMBER: builtins.int
-    @property
-    def settings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.user.v1.user_pb2.UserWebSetting]: ...
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.UserWebSetting]: ...
     def __init__(
         self,
         *,
-        settings: collections.abc.Iterable[shipway_proto.determined.user.v1.user_pb2.UserWebSetting] | None = ...,
+        settings: _abc.Iterable[_user_pb2.UserWebSetting] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["settings", b"settings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostUserSettingRequest: typing_extensions.TypeAlias = PostUserSettingRequest
+Global___GetUserSettingResponse: _TypeAlias = GetUserSettingResponse  # noqa: Y015
 
-@typing.final
-class PostUserSettingResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostUserSettingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___PostUserSettingResponse: typing_extensions.TypeAlias = PostUserSettingResponse
-
-@typing.final
-class ResetUserSettingRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___ResetUserSettingRequest: typing_extensions.TypeAlias = ResetUserSettingRequest
-
-@typing.final
-class ResetUserSettingResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___ResetUserSettingResponse: typing_extensions.TypeAlias = ResetUserSettingResponse
-
-@typing.final
-class PostUserActivityRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ACTIVITY_TYPE_FIELD_NUMBER: builtins.int
-    ENTITY_TYPE_FIELD_NUMBER: builtins.int
-    ENTITY_ID_FIELD_NUMBER: builtins.int
-    activity_type: shipway_proto.determined.user.v1.user_pb2.ActivityType.ValueType
-    entity_type: shipway_proto.determined.user.v1.user_pb2.EntityType.ValueType
-    entity_id: builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.UserWebSetting]: ...
     def __init__(
         self,
         *,
-        activity_type: shipway_proto.determined.user.v1.user_pb2.ActivityType.ValueType = ...,
-        entity_type: shipway_proto.determined.user.v1.user_pb2.EntityType.ValueType = ...,
-        entity_id: builtins.int = ...,
+        settings: _abc.Iterable[_user_pb2.UserWebSetting] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["activity_type", b"activity_type", "entity_id", b"entity_id", "entity_type", b"entity_type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostUserActivityRequest: typing_extensions.TypeAlias = PostUserActivityRequest
+Global___PostUserSettingRequest: _TypeAlias = PostUserSettingRequest  # noqa: Y015
 
-@typing.final
-class PostUserActivityResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostUserSettingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostUserActivityResponse: typing_extensions.TypeAlias = PostUserActivityResponse
+Global___PostUserSettingResponse: _TypeAlias = PostUserSettingResponse  # noqa: Y015
+
+@_typing.final
+class ResetUserSettingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetUserSettingRequest: _TypeAlias = ResetUserSettingRequest  # noqa: Y015
+
+@_typing.final
+class ResetUserSettingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetUserSettingResponse: _TypeAlias = ResetUserSettingResponse  # noqa: Y015
+
+@_typing.final
+class PostUserActivityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVITY_TYPE_FIELD_NUMBER: _builtins.int
+    ENTITY_TYPE_FIELD_NUMBER: _builtins.int
+    ENTITY_ID_FIELD_NUMBER: _builtins.int
+    activity_type: _user_pb2.ActivityType.ValueType
+    entity_type: _user_pb2.EntityType.ValueType
+    entity_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        activity_type: _user_pb2.ActivityType.ValueType = ...,
+        entity_type: _user_pb2.EntityType.ValueType = ...,
+        entity_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_type", b"activity_type", "entity_id", b"entity_id", "entity_type", b"entity_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostUserActivityRequest: _TypeAlias = PostUserActivityRequest  # noqa: Y015
+
+@_typing.final
+class PostUserActivityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostUserActivityResponse: _TypeAlias = PostUserActivityResponse  # noqa: Y015

@@ -3,228 +3,283 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import shipway_proto.determined.webhook.v1.webhook_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.webhook.v1 import webhook_pb2 as _webhook_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetWebhookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWebhookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WEBHOOK_ID_FIELD_NUMBER: builtins.int
-    webhook_id: builtins.int
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    webhook_id: _builtins.int
     def __init__(
         self,
         *,
-        webhook_id: builtins.int = ...,
+        webhook_id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["webhook_id", b"webhook_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["webhook_id", b"webhook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWebhookRequest: typing_extensions.TypeAlias = GetWebhookRequest
+Global___GetWebhookRequest: _TypeAlias = GetWebhookRequest  # noqa: Y015
 
-@typing.final
-class GetWebhookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWebhookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WEBHOOK_FIELD_NUMBER: builtins.int
-    @property
-    def webhook(self) -> shipway_proto.determined.webhook.v1.webhook_pb2.Webhook: ...
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def webhook(self) -> _webhook_pb2.Webhook: ...
     def __init__(
         self,
         *,
-        webhook: shipway_proto.determined.webhook.v1.webhook_pb2.Webhook | None = ...,
+        webhook: _webhook_pb2.Webhook | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["webhook", b"webhook"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["webhook", b"webhook"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWebhookResponse: typing_extensions.TypeAlias = GetWebhookResponse
+Global___GetWebhookResponse: _TypeAlias = GetWebhookResponse  # noqa: Y015
 
-@typing.final
-class GetWebhooksRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWebhooksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWebhooksRequest: typing_extensions.TypeAlias = GetWebhooksRequest
+Global___GetWebhooksRequest: _TypeAlias = GetWebhooksRequest  # noqa: Y015
 
-@typing.final
-class GetWebhooksResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWebhooksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WEBHOOKS_FIELD_NUMBER: builtins.int
-    @property
-    def webhooks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.webhook.v1.webhook_pb2.Webhook]: ...
-    def __init__(
-        self,
-        *,
-        webhooks: collections.abc.Iterable[shipway_proto.determined.webhook.v1.webhook_pb2.Webhook] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["webhooks", b"webhooks"]) -> None: ...
-
-Global___GetWebhooksResponse: typing_extensions.TypeAlias = GetWebhooksResponse
-
-@typing.final
-class PostWebhookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    WEBHOOK_FIELD_NUMBER: builtins.int
-    @property
-    def webhook(self) -> shipway_proto.determined.webhook.v1.webhook_pb2.Webhook: ...
+    WEBHOOKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def webhooks(self) -> _containers.RepeatedCompositeFieldContainer[_webhook_pb2.Webhook]: ...
     def __init__(
         self,
         *,
-        webhook: shipway_proto.determined.webhook.v1.webhook_pb2.Webhook | None = ...,
+        webhooks: _abc.Iterable[_webhook_pb2.Webhook] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["webhook", b"webhook"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["webhook", b"webhook"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["webhooks", b"webhooks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostWebhookRequest: typing_extensions.TypeAlias = PostWebhookRequest
+Global___GetWebhooksResponse: _TypeAlias = GetWebhooksResponse  # noqa: Y015
 
-@typing.final
-class PostWebhookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostWebhookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WEBHOOK_FIELD_NUMBER: builtins.int
-    @property
-    def webhook(self) -> shipway_proto.determined.webhook.v1.webhook_pb2.Webhook: ...
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def webhook(self) -> _webhook_pb2.Webhook: ...
     def __init__(
         self,
         *,
-        webhook: shipway_proto.determined.webhook.v1.webhook_pb2.Webhook | None = ...,
+        webhook: _webhook_pb2.Webhook | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["webhook", b"webhook"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["webhook", b"webhook"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostWebhookResponse: typing_extensions.TypeAlias = PostWebhookResponse
+Global___PostWebhookRequest: _TypeAlias = PostWebhookRequest  # noqa: Y015
 
-@typing.final
-class DeleteWebhookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostWebhookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def webhook(self) -> _webhook_pb2.Webhook: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        webhook: _webhook_pb2.Webhook | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteWebhookRequest: typing_extensions.TypeAlias = DeleteWebhookRequest
+Global___PostWebhookResponse: _TypeAlias = PostWebhookResponse  # noqa: Y015
 
-@typing.final
-class DeleteWebhookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteWebhookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___DeleteWebhookResponse: typing_extensions.TypeAlias = DeleteWebhookResponse
-
-@typing.final
-class TestWebhookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TestWebhookRequest: typing_extensions.TypeAlias = TestWebhookRequest
+Global___DeleteWebhookRequest: _TypeAlias = DeleteWebhookRequest  # noqa: Y015
 
-@typing.final
-class TestWebhookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteWebhookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMPLETED_FIELD_NUMBER: builtins.int
-    completed: builtins.bool
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteWebhookResponse: _TypeAlias = DeleteWebhookResponse  # noqa: Y015
+
+@_typing.final
+class TestWebhookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        completed: builtins.bool = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["completed", b"completed"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TestWebhookResponse: typing_extensions.TypeAlias = TestWebhookResponse
+Global___TestWebhookRequest: _TypeAlias = TestWebhookRequest  # noqa: Y015
 
-@typing.final
-class PostWebhookEventDataRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TestWebhookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    DATA_FIELD_NUMBER: builtins.int
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    experiment_id: builtins.int
-    trial_id: builtins.int
-    @property
-    def data(self) -> shipway_proto.determined.webhook.v1.webhook_pb2.CustomWebhookEventData: ...
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    completed: _builtins.bool
     def __init__(
         self,
         *,
-        data: shipway_proto.determined.webhook.v1.webhook_pb2.CustomWebhookEventData | None = ...,
-        experiment_id: builtins.int = ...,
-        trial_id: builtins.int = ...,
+        completed: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["data", b"data"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "experiment_id", b"experiment_id", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostWebhookEventDataRequest: typing_extensions.TypeAlias = PostWebhookEventDataRequest
+Global___TestWebhookResponse: _TypeAlias = TestWebhookResponse  # noqa: Y015
 
-@typing.final
-class PostWebhookEventDataResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostWebhookEventDataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___PostWebhookEventDataResponse: typing_extensions.TypeAlias = PostWebhookEventDataResponse
-
-@typing.final
-class PatchWebhookRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    WEBHOOK_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    @property
-    def webhook(self) -> shipway_proto.determined.webhook.v1.webhook_pb2.PatchWebhook: ...
+    DATA_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.int
+    trial_id: _builtins.int
+    @_builtins.property
+    def data(self) -> _webhook_pb2.CustomWebhookEventData: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        webhook: shipway_proto.determined.webhook.v1.webhook_pb2.PatchWebhook | None = ...,
+        data: _webhook_pb2.CustomWebhookEventData | None = ...,
+        experiment_id: _builtins.int = ...,
+        trial_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["webhook", b"webhook"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "webhook", b"webhook"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "experiment_id", b"experiment_id", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchWebhookRequest: typing_extensions.TypeAlias = PatchWebhookRequest
+Global___PostWebhookEventDataRequest: _TypeAlias = PostWebhookEventDataRequest  # noqa: Y015
 
-@typing.final
-class PatchWebhookResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostWebhookEventDataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchWebhookResponse: typing_extensions.TypeAlias = PatchWebhookResponse
+Global___PostWebhookEventDataResponse: _TypeAlias = PostWebhookEventDataResponse  # noqa: Y015
+
+@_typing.final
+class PatchWebhookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    @_builtins.property
+    def webhook(self) -> _webhook_pb2.PatchWebhook: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        webhook: _webhook_pb2.PatchWebhook | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PatchWebhookRequest: _TypeAlias = PatchWebhookRequest  # noqa: Y015
+
+@_typing.final
+class PatchWebhookResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PatchWebhookResponse: _TypeAlias = PatchWebhookResponse  # noqa: Y015

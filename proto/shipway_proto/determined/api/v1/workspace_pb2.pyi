@@ -3,70 +3,77 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.wrappers_pb2
-import shipway_proto.determined.api.v1.pagination_pb2
-import shipway_proto.determined.project.v1.project_pb2
-import shipway_proto.determined.user.v1.user_pb2
-import shipway_proto.determined.workspace.v1.workspace_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.api.v1 import pagination_pb2 as _pagination_pb2
+from shipway_proto.determined.project.v1 import project_pb2 as _project_pb2
+from shipway_proto.determined.user.v1 import user_pb2 as _user_pb2
+from shipway_proto.determined.workspace.v1 import workspace_pb2 as _workspace_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWorkspaceRequest: typing_extensions.TypeAlias = GetWorkspaceRequest
+Global___GetWorkspaceRequest: _TypeAlias = GetWorkspaceRequest  # noqa: Y015
 
-@typing.final
-class GetWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACE_FIELD_NUMBER: builtins.int
-    @property
-    def workspace(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.Workspace: ...
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workspace(self) -> _workspace_pb2.Workspace: ...
     def __init__(
         self,
         *,
-        workspace: shipway_proto.determined.workspace.v1.workspace_pb2.Workspace | None = ...,
+        workspace: _workspace_pb2.Workspace | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["workspace", b"workspace"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["workspace", b"workspace"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workspace", b"workspace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWorkspaceResponse: typing_extensions.TypeAlias = GetWorkspaceResponse
+Global___GetWorkspaceResponse: _TypeAlias = GetWorkspaceResponse  # noqa: Y015
 
-@typing.final
-class GetWorkspaceProjectsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspaceProjectsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetWorkspaceProjectsRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetWorkspaceProjectsRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetWorkspaceProjectsRequest._SortBy.ValueType  # 0
         SORT_BY_CREATION_TIME: GetWorkspaceProjectsRequest._SortBy.ValueType  # 1
         SORT_BY_LAST_EXPERIMENT_START_TIME: GetWorkspaceProjectsRequest._SortBy.ValueType  # 2
@@ -82,76 +89,82 @@ class GetWorkspaceProjectsRequest(google.protobuf.message.Message):
     SORT_BY_DESCRIPTION: GetWorkspaceProjectsRequest.SortBy.ValueType  # 4
     SORT_BY_ID: GetWorkspaceProjectsRequest.SortBy.ValueType  # 5
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetWorkspaceProjectsRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    id: builtins.int
-    name: builtins.str
-    @property
-    def archived(self) -> google.protobuf.wrappers_pb2.BoolValue: ...
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    id: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def archived(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetWorkspaceProjectsRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        id: builtins.int = ...,
-        name: builtins.str = ...,
-        archived: google.protobuf.wrappers_pb2.BoolValue | None = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        archived: _wrappers_pb2.BoolValue | None = ...,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["archived", b"archived"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["archived", b"archived", "id", b"id", "limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "id", b"id", "limit", b"limit", "name", b"name", "offset", b"offset", "order_by", b"order_by", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWorkspaceProjectsRequest: typing_extensions.TypeAlias = GetWorkspaceProjectsRequest
+Global___GetWorkspaceProjectsRequest: _TypeAlias = GetWorkspaceProjectsRequest  # noqa: Y015
 
-@typing.final
-class GetWorkspaceProjectsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspaceProjectsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECTS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def projects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.project.v1.project_pb2.Project]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    PROJECTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Project]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        projects: collections.abc.Iterable[shipway_proto.determined.project.v1.project_pb2.Project] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        projects: _abc.Iterable[_project_pb2.Project] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "projects", b"projects"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "projects", b"projects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWorkspaceProjectsResponse: typing_extensions.TypeAlias = GetWorkspaceProjectsResponse
+Global___GetWorkspaceProjectsResponse: _TypeAlias = GetWorkspaceProjectsResponse  # noqa: Y015
 
-@typing.final
-class GetWorkspacesRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspacesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _SortBy:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GetWorkspacesRequest._SortBy.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetWorkspacesRequest._SortBy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         SORT_BY_UNSPECIFIED: GetWorkspacesRequest._SortBy.ValueType  # 0
         SORT_BY_ID: GetWorkspacesRequest._SortBy.ValueType  # 1
         SORT_BY_NAME: GetWorkspacesRequest._SortBy.ValueType  # 2
@@ -161,705 +174,867 @@ class GetWorkspacesRequest(google.protobuf.message.Message):
     SORT_BY_ID: GetWorkspacesRequest.SortBy.ValueType  # 1
     SORT_BY_NAME: GetWorkspacesRequest.SortBy.ValueType  # 2
 
-    SORT_BY_FIELD_NUMBER: builtins.int
-    ORDER_BY_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    USER_IDS_FIELD_NUMBER: builtins.int
-    PINNED_FIELD_NUMBER: builtins.int
-    NAME_CASE_SENSITIVE_FIELD_NUMBER: builtins.int
+    SORT_BY_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    NAME_CASE_SENSITIVE_FIELD_NUMBER: _builtins.int
     sort_by: Global___GetWorkspacesRequest.SortBy.ValueType
-    order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType
-    offset: builtins.int
-    limit: builtins.int
-    name: builtins.str
-    name_case_sensitive: builtins.str
-    @property
-    def archived(self) -> google.protobuf.wrappers_pb2.BoolValue: ...
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def pinned(self) -> google.protobuf.wrappers_pb2.BoolValue: ...
+    order_by: _pagination_pb2.OrderBy.ValueType
+    offset: _builtins.int
+    limit: _builtins.int
+    name: _builtins.str
+    name_case_sensitive: _builtins.str
+    @_builtins.property
+    def archived(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def pinned(self) -> _wrappers_pb2.BoolValue: ...
     def __init__(
         self,
         *,
         sort_by: Global___GetWorkspacesRequest.SortBy.ValueType = ...,
-        order_by: shipway_proto.determined.api.v1.pagination_pb2.OrderBy.ValueType = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-        name: builtins.str = ...,
-        archived: google.protobuf.wrappers_pb2.BoolValue | None = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
-        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        pinned: google.protobuf.wrappers_pb2.BoolValue | None = ...,
-        name_case_sensitive: builtins.str = ...,
+        order_by: _pagination_pb2.OrderBy.ValueType = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        name: _builtins.str = ...,
+        archived: _wrappers_pb2.BoolValue | None = ...,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        pinned: _wrappers_pb2.BoolValue | None = ...,
+        name_case_sensitive: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["archived", b"archived", "pinned", b"pinned"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["archived", b"archived", "limit", b"limit", "name", b"name", "name_case_sensitive", b"name_case_sensitive", "offset", b"offset", "order_by", b"order_by", "pinned", b"pinned", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "pinned", b"pinned"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "limit", b"limit", "name", b"name", "name_case_sensitive", b"name_case_sensitive", "offset", b"offset", "order_by", b"order_by", "pinned", b"pinned", "sort_by", b"sort_by", "user_ids", b"user_ids", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWorkspacesRequest: typing_extensions.TypeAlias = GetWorkspacesRequest
+Global___GetWorkspacesRequest: _TypeAlias = GetWorkspacesRequest  # noqa: Y015
 
-@typing.final
-class GetWorkspacesResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspacesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACES_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def workspaces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.workspace.v1.workspace_pb2.Workspace]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    WORKSPACES_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workspaces(self) -> _containers.RepeatedCompositeFieldContainer[_workspace_pb2.Workspace]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
     def __init__(
         self,
         *,
-        workspaces: collections.abc.Iterable[shipway_proto.determined.workspace.v1.workspace_pb2.Workspace] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        workspaces: _abc.Iterable[_workspace_pb2.Workspace] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "workspaces", b"workspaces"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "workspaces", b"workspaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetWorkspacesResponse: typing_extensions.TypeAlias = GetWorkspacesResponse
+Global___GetWorkspacesResponse: _TypeAlias = GetWorkspacesResponse  # noqa: Y015
 
-@typing.final
-class PostWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ClusterNamespaceMetaEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ClusterNamespaceMetaEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
-        def value(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceMeta: ...
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _workspace_pb2.WorkspaceNamespaceMeta: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceMeta | None = ...,
+            key: _builtins.str = ...,
+            value: _workspace_pb2.WorkspaceNamespaceMeta | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    @typing.final
-    class ClusterQuotaPairsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ClusterQuotaPairsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.int
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.int = ...,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    NAME_FIELD_NUMBER: builtins.int
-    AGENT_USER_GROUP_FIELD_NUMBER: builtins.int
-    CHECKPOINT_STORAGE_CONFIG_FIELD_NUMBER: builtins.int
-    DEFAULT_COMPUTE_POOL_FIELD_NUMBER: builtins.int
-    DEFAULT_AUX_POOL_FIELD_NUMBER: builtins.int
-    CLUSTER_NAMESPACE_META_FIELD_NUMBER: builtins.int
-    CLUSTER_QUOTA_PAIRS_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    default_compute_pool: builtins.str
-    default_aux_pool: builtins.str
-    @property
-    def agent_user_group(self) -> shipway_proto.determined.user.v1.user_pb2.AgentUserGroup: ...
-    @property
-    def checkpoint_storage_config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def cluster_namespace_meta(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceMeta]: ...
-    @property
-    def cluster_quota_pairs(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    NAME_FIELD_NUMBER: _builtins.int
+    AGENT_USER_GROUP_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_STORAGE_CONFIG_FIELD_NUMBER: _builtins.int
+    DEFAULT_COMPUTE_POOL_FIELD_NUMBER: _builtins.int
+    DEFAULT_AUX_POOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAMESPACE_META_FIELD_NUMBER: _builtins.int
+    CLUSTER_QUOTA_PAIRS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    default_compute_pool: _builtins.str
+    default_aux_pool: _builtins.str
+    @_builtins.property
+    def agent_user_group(self) -> _user_pb2.AgentUserGroup: ...
+    @_builtins.property
+    def checkpoint_storage_config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def cluster_namespace_meta(self) -> _containers.MessageMap[_builtins.str, _workspace_pb2.WorkspaceNamespaceMeta]: ...
+    @_builtins.property
+    def cluster_quota_pairs(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        agent_user_group: shipway_proto.determined.user.v1.user_pb2.AgentUserGroup | None = ...,
-        checkpoint_storage_config: google.protobuf.struct_pb2.Struct | None = ...,
-        default_compute_pool: builtins.str = ...,
-        default_aux_pool: builtins.str = ...,
-        cluster_namespace_meta: collections.abc.Mapping[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceMeta] | None = ...,
-        cluster_quota_pairs: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        name: _builtins.str = ...,
+        agent_user_group: _user_pb2.AgentUserGroup | None = ...,
+        checkpoint_storage_config: _struct_pb2.Struct | None = ...,
+        default_compute_pool: _builtins.str = ...,
+        default_aux_pool: _builtins.str = ...,
+        cluster_namespace_meta: _abc.Mapping[_builtins.str, _workspace_pb2.WorkspaceNamespaceMeta] | None = ...,
+        cluster_quota_pairs: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_agent_user_group", b"_agent_user_group", "_checkpoint_storage_config", b"_checkpoint_storage_config", "agent_user_group", b"agent_user_group", "checkpoint_storage_config", b"checkpoint_storage_config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_agent_user_group", b"_agent_user_group", "_checkpoint_storage_config", b"_checkpoint_storage_config", "agent_user_group", b"agent_user_group", "checkpoint_storage_config", b"checkpoint_storage_config", "cluster_namespace_meta", b"cluster_namespace_meta", "cluster_quota_pairs", b"cluster_quota_pairs", "default_aux_pool", b"default_aux_pool", "default_compute_pool", b"default_compute_pool", "name", b"name"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_user_group", b"_agent_user_group"]) -> typing.Literal["agent_user_group"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_storage_config", b"_checkpoint_storage_config"]) -> typing.Literal["checkpoint_storage_config"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group", "_checkpoint_storage_config", b"_checkpoint_storage_config", "agent_user_group", b"agent_user_group", "checkpoint_storage_config", b"checkpoint_storage_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group", "_checkpoint_storage_config", b"_checkpoint_storage_config", "agent_user_group", b"agent_user_group", "checkpoint_storage_config", b"checkpoint_storage_config", "cluster_namespace_meta", b"cluster_namespace_meta", "cluster_quota_pairs", b"cluster_quota_pairs", "default_aux_pool", b"default_aux_pool", "default_compute_pool", b"default_compute_pool", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_user_group: _TypeAlias = _typing.Literal["agent_user_group"]  # noqa: Y015
+    _WhichOneofArgType__agent_user_group: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group"]  # noqa: Y015
+    _WhichOneofReturnType__checkpoint_storage_config: _TypeAlias = _typing.Literal["checkpoint_storage_config"]  # noqa: Y015
+    _WhichOneofArgType__checkpoint_storage_config: _TypeAlias = _typing.Literal["_checkpoint_storage_config", b"_checkpoint_storage_config"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_user_group) -> _WhichOneofReturnType__agent_user_group | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_storage_config) -> _WhichOneofReturnType__checkpoint_storage_config | None: ...
 
-Global___PostWorkspaceRequest: typing_extensions.TypeAlias = PostWorkspaceRequest
+Global___PostWorkspaceRequest: _TypeAlias = PostWorkspaceRequest  # noqa: Y015
 
-@typing.final
-class PostWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PostWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class NamespaceBindingsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class NamespaceBindingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
-        def value(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding: ...
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _workspace_pb2.WorkspaceNamespaceBinding: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding | None = ...,
+            key: _builtins.str = ...,
+            value: _workspace_pb2.WorkspaceNamespaceBinding | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    WORKSPACE_FIELD_NUMBER: builtins.int
-    NAMESPACE_BINDINGS_FIELD_NUMBER: builtins.int
-    @property
-    def workspace(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.Workspace: ...
-    @property
-    def namespace_bindings(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding]: ...
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    NAMESPACE_BINDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workspace(self) -> _workspace_pb2.Workspace: ...
+    @_builtins.property
+    def namespace_bindings(self) -> _containers.MessageMap[_builtins.str, _workspace_pb2.WorkspaceNamespaceBinding]: ...
     def __init__(
         self,
         *,
-        workspace: shipway_proto.determined.workspace.v1.workspace_pb2.Workspace | None = ...,
-        namespace_bindings: collections.abc.Mapping[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding] | None = ...,
+        workspace: _workspace_pb2.Workspace | None = ...,
+        namespace_bindings: _abc.Mapping[_builtins.str, _workspace_pb2.WorkspaceNamespaceBinding] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["workspace", b"workspace"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["namespace_bindings", b"namespace_bindings", "workspace", b"workspace"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workspace", b"workspace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace_bindings", b"namespace_bindings", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostWorkspaceResponse: typing_extensions.TypeAlias = PostWorkspaceResponse
+Global___PostWorkspaceResponse: _TypeAlias = PostWorkspaceResponse  # noqa: Y015
 
-@typing.final
-class PatchWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    @property
-    def workspace(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.PatchWorkspace: ...
+    ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    @_builtins.property
+    def workspace(self) -> _workspace_pb2.PatchWorkspace: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        workspace: shipway_proto.determined.workspace.v1.workspace_pb2.PatchWorkspace | None = ...,
+        id: _builtins.int = ...,
+        workspace: _workspace_pb2.PatchWorkspace | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["workspace", b"workspace"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "workspace", b"workspace"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workspace", b"workspace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchWorkspaceRequest: typing_extensions.TypeAlias = PatchWorkspaceRequest
+Global___PatchWorkspaceRequest: _TypeAlias = PatchWorkspaceRequest  # noqa: Y015
 
-@typing.final
-class PatchWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class NamespaceBindingsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class NamespaceBindingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
-        def value(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding: ...
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _workspace_pb2.WorkspaceNamespaceBinding: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding | None = ...,
+            key: _builtins.str = ...,
+            value: _workspace_pb2.WorkspaceNamespaceBinding | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    WORKSPACE_FIELD_NUMBER: builtins.int
-    NAMESPACE_BINDINGS_FIELD_NUMBER: builtins.int
-    @property
-    def workspace(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.Workspace: ...
-    @property
-    def namespace_bindings(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding]: ...
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    NAMESPACE_BINDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workspace(self) -> _workspace_pb2.Workspace: ...
+    @_builtins.property
+    def namespace_bindings(self) -> _containers.MessageMap[_builtins.str, _workspace_pb2.WorkspaceNamespaceBinding]: ...
     def __init__(
         self,
         *,
-        workspace: shipway_proto.determined.workspace.v1.workspace_pb2.Workspace | None = ...,
-        namespace_bindings: collections.abc.Mapping[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding] | None = ...,
+        workspace: _workspace_pb2.Workspace | None = ...,
+        namespace_bindings: _abc.Mapping[_builtins.str, _workspace_pb2.WorkspaceNamespaceBinding] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["workspace", b"workspace"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["namespace_bindings", b"namespace_bindings", "workspace", b"workspace"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workspace", b"workspace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace_bindings", b"namespace_bindings", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchWorkspaceResponse: typing_extensions.TypeAlias = PatchWorkspaceResponse
+Global___PatchWorkspaceResponse: _TypeAlias = PatchWorkspaceResponse  # noqa: Y015
 
-@typing.final
-class DeleteWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteWorkspaceRequest: typing_extensions.TypeAlias = DeleteWorkspaceRequest
+Global___DeleteWorkspaceRequest: _TypeAlias = DeleteWorkspaceRequest  # noqa: Y015
 
-@typing.final
-class DeleteWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COMPLETED_FIELD_NUMBER: builtins.int
-    completed: builtins.bool
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    completed: _builtins.bool
     def __init__(
         self,
         *,
-        completed: builtins.bool = ...,
+        completed: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["completed", b"completed"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteWorkspaceResponse: typing_extensions.TypeAlias = DeleteWorkspaceResponse
+Global___DeleteWorkspaceResponse: _TypeAlias = DeleteWorkspaceResponse  # noqa: Y015
 
-@typing.final
-class SetWorkspaceNamespaceBindingsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetWorkspaceNamespaceBindingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ClusterNamespaceMetaEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ClusterNamespaceMetaEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
-        def value(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceMeta: ...
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _workspace_pb2.WorkspaceNamespaceMeta: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceMeta | None = ...,
+            key: _builtins.str = ...,
+            value: _workspace_pb2.WorkspaceNamespaceMeta | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    CLUSTER_NAMESPACE_META_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
-    @property
-    def cluster_namespace_meta(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceMeta]: ...
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAMESPACE_META_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
+    @_builtins.property
+    def cluster_namespace_meta(self) -> _containers.MessageMap[_builtins.str, _workspace_pb2.WorkspaceNamespaceMeta]: ...
     def __init__(
         self,
         *,
-        workspace_id: builtins.int = ...,
-        cluster_namespace_meta: collections.abc.Mapping[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceMeta] | None = ...,
+        workspace_id: _builtins.int = ...,
+        cluster_namespace_meta: _abc.Mapping[_builtins.str, _workspace_pb2.WorkspaceNamespaceMeta] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cluster_namespace_meta", b"cluster_namespace_meta", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_namespace_meta", b"cluster_namespace_meta", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetWorkspaceNamespaceBindingsRequest: typing_extensions.TypeAlias = SetWorkspaceNamespaceBindingsRequest
+Global___SetWorkspaceNamespaceBindingsRequest: _TypeAlias = SetWorkspaceNamespaceBindingsRequest  # noqa: Y015
 
-@typing.final
-class SetWorkspaceNamespaceBindingsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetWorkspaceNamespaceBindingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class NamespaceBindingsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class NamespaceBindingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
-        def value(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding: ...
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _workspace_pb2.WorkspaceNamespaceBinding: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding | None = ...,
+            key: _builtins.str = ...,
+            value: _workspace_pb2.WorkspaceNamespaceBinding | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    NAMESPACE_BINDINGS_FIELD_NUMBER: builtins.int
-    @property
-    def namespace_bindings(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding]: ...
+    NAMESPACE_BINDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def namespace_bindings(self) -> _containers.MessageMap[_builtins.str, _workspace_pb2.WorkspaceNamespaceBinding]: ...
     def __init__(
         self,
         *,
-        namespace_bindings: collections.abc.Mapping[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding] | None = ...,
+        namespace_bindings: _abc.Mapping[_builtins.str, _workspace_pb2.WorkspaceNamespaceBinding] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["namespace_bindings", b"namespace_bindings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace_bindings", b"namespace_bindings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetWorkspaceNamespaceBindingsResponse: typing_extensions.TypeAlias = SetWorkspaceNamespaceBindingsResponse
+Global___SetWorkspaceNamespaceBindingsResponse: _TypeAlias = SetWorkspaceNamespaceBindingsResponse  # noqa: Y015
 
-@typing.final
-class SetResourceQuotasRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetResourceQuotasRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ClusterQuotaPairsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ClusterQuotaPairsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.int
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.int = ...,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    ID_FIELD_NUMBER: builtins.int
-    CLUSTER_QUOTA_PAIRS_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    @property
-    def cluster_quota_pairs(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_QUOTA_PAIRS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    @_builtins.property
+    def cluster_quota_pairs(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        cluster_quota_pairs: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        id: _builtins.int = ...,
+        cluster_quota_pairs: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cluster_quota_pairs", b"cluster_quota_pairs", "id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_quota_pairs", b"cluster_quota_pairs", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetResourceQuotasRequest: typing_extensions.TypeAlias = SetResourceQuotasRequest
+Global___SetResourceQuotasRequest: _TypeAlias = SetResourceQuotasRequest  # noqa: Y015
 
-@typing.final
-class SetResourceQuotasResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SetResourceQuotasResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetResourceQuotasResponse: typing_extensions.TypeAlias = SetResourceQuotasResponse
+Global___SetResourceQuotasResponse: _TypeAlias = SetResourceQuotasResponse  # noqa: Y015
 
-@typing.final
-class GetKubernetesResourceQuotasRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetKubernetesResourceQuotasRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetKubernetesResourceQuotasRequest: typing_extensions.TypeAlias = GetKubernetesResourceQuotasRequest
+Global___GetKubernetesResourceQuotasRequest: _TypeAlias = GetKubernetesResourceQuotasRequest  # noqa: Y015
 
-@typing.final
-class GetKubernetesResourceQuotasResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetKubernetesResourceQuotasResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ResourceQuotasEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ResourceQuotasEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.float
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.float = ...,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    RESOURCE_QUOTAS_FIELD_NUMBER: builtins.int
-    @property
-    def resource_quotas(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]: ...
+    RESOURCE_QUOTAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resource_quotas(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     def __init__(
         self,
         *,
-        resource_quotas: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        resource_quotas: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["resource_quotas", b"resource_quotas"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_quotas", b"resource_quotas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetKubernetesResourceQuotasResponse: typing_extensions.TypeAlias = GetKubernetesResourceQuotasResponse
+Global___GetKubernetesResourceQuotasResponse: _TypeAlias = GetKubernetesResourceQuotasResponse  # noqa: Y015
 
-@typing.final
-class ListWorkspaceNamespaceBindingsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ListWorkspaceNamespaceBindingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListWorkspaceNamespaceBindingsRequest: typing_extensions.TypeAlias = ListWorkspaceNamespaceBindingsRequest
+Global___ListWorkspaceNamespaceBindingsRequest: _TypeAlias = ListWorkspaceNamespaceBindingsRequest  # noqa: Y015
 
-@typing.final
-class ListWorkspaceNamespaceBindingsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ListWorkspaceNamespaceBindingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class NamespaceBindingsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class NamespaceBindingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
-        def value(self) -> shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding: ...
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _workspace_pb2.WorkspaceNamespaceBinding: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding | None = ...,
+            key: _builtins.str = ...,
+            value: _workspace_pb2.WorkspaceNamespaceBinding | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    NAMESPACE_BINDINGS_FIELD_NUMBER: builtins.int
-    @property
-    def namespace_bindings(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding]: ...
+    NAMESPACE_BINDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def namespace_bindings(self) -> _containers.MessageMap[_builtins.str, _workspace_pb2.WorkspaceNamespaceBinding]: ...
     def __init__(
         self,
         *,
-        namespace_bindings: collections.abc.Mapping[builtins.str, shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceNamespaceBinding] | None = ...,
+        namespace_bindings: _abc.Mapping[_builtins.str, _workspace_pb2.WorkspaceNamespaceBinding] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["namespace_bindings", b"namespace_bindings"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace_bindings", b"namespace_bindings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListWorkspaceNamespaceBindingsResponse: typing_extensions.TypeAlias = ListWorkspaceNamespaceBindingsResponse
+Global___ListWorkspaceNamespaceBindingsResponse: _TypeAlias = ListWorkspaceNamespaceBindingsResponse  # noqa: Y015
 
-@typing.final
-class DeleteWorkspaceNamespaceBindingsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteWorkspaceNamespaceBindingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    CLUSTER_NAMES_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
-    @property
-    def cluster_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAMES_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
+    @_builtins.property
+    def cluster_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        workspace_id: builtins.int = ...,
-        cluster_names: collections.abc.Iterable[builtins.str] | None = ...,
+        workspace_id: _builtins.int = ...,
+        cluster_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cluster_names", b"cluster_names", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_names", b"cluster_names", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteWorkspaceNamespaceBindingsRequest: typing_extensions.TypeAlias = DeleteWorkspaceNamespaceBindingsRequest
+Global___DeleteWorkspaceNamespaceBindingsRequest: _TypeAlias = DeleteWorkspaceNamespaceBindingsRequest  # noqa: Y015
 
-@typing.final
-class DeleteWorkspaceNamespaceBindingsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DeleteWorkspaceNamespaceBindingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteWorkspaceNamespaceBindingsResponse: typing_extensions.TypeAlias = DeleteWorkspaceNamespaceBindingsResponse
+Global___DeleteWorkspaceNamespaceBindingsResponse: _TypeAlias = DeleteWorkspaceNamespaceBindingsResponse  # noqa: Y015
 
-@typing.final
-class GetWorkspacesWithDefaultNamespaceBindingsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___GetWorkspacesWithDefaultNamespaceBindingsRequest: typing_extensions.TypeAlias = GetWorkspacesWithDefaultNamespaceBindingsRequest
-
-@typing.final
-class GetWorkspacesWithDefaultNamespaceBindingsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    WORKSPACE_IDS_FIELD_NUMBER: builtins.int
-    @property
-    def workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    def __init__(
-        self,
-        *,
-        workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["workspace_ids", b"workspace_ids"]) -> None: ...
-
-Global___GetWorkspacesWithDefaultNamespaceBindingsResponse: typing_extensions.TypeAlias = GetWorkspacesWithDefaultNamespaceBindingsResponse
-
-@typing.final
-class BulkAutoCreateWorkspaceNamespaceBindingsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    WORKSPACE_IDS_FIELD_NUMBER: builtins.int
-    @property
-    def workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    def __init__(
-        self,
-        *,
-        workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["workspace_ids", b"workspace_ids"]) -> None: ...
-
-Global___BulkAutoCreateWorkspaceNamespaceBindingsRequest: typing_extensions.TypeAlias = BulkAutoCreateWorkspaceNamespaceBindingsRequest
-
-@typing.final
-class BulkAutoCreateWorkspaceNamespaceBindingsResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspacesWithDefaultNamespaceBindingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BulkAutoCreateWorkspaceNamespaceBindingsResponse: typing_extensions.TypeAlias = BulkAutoCreateWorkspaceNamespaceBindingsResponse
+Global___GetWorkspacesWithDefaultNamespaceBindingsRequest: _TypeAlias = GetWorkspacesWithDefaultNamespaceBindingsRequest  # noqa: Y015
 
-@typing.final
-class ArchiveWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GetWorkspacesWithDefaultNamespaceBindingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_ids", b"workspace_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ArchiveWorkspaceRequest: typing_extensions.TypeAlias = ArchiveWorkspaceRequest
+Global___GetWorkspacesWithDefaultNamespaceBindingsResponse: _TypeAlias = GetWorkspacesWithDefaultNamespaceBindingsResponse  # noqa: Y015
 
-@typing.final
-class ArchiveWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class BulkAutoCreateWorkspaceNamespaceBindingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___ArchiveWorkspaceResponse: typing_extensions.TypeAlias = ArchiveWorkspaceResponse
-
-@typing.final
-class UnarchiveWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_ids", b"workspace_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveWorkspaceRequest: typing_extensions.TypeAlias = UnarchiveWorkspaceRequest
+Global___BulkAutoCreateWorkspaceNamespaceBindingsRequest: _TypeAlias = BulkAutoCreateWorkspaceNamespaceBindingsRequest  # noqa: Y015
 
-@typing.final
-class UnarchiveWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class BulkAutoCreateWorkspaceNamespaceBindingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnarchiveWorkspaceResponse: typing_extensions.TypeAlias = UnarchiveWorkspaceResponse
+Global___BulkAutoCreateWorkspaceNamespaceBindingsResponse: _TypeAlias = BulkAutoCreateWorkspaceNamespaceBindingsResponse  # noqa: Y015
 
-@typing.final
-class PinWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    def __init__(
-        self,
-        *,
-        id: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
-
-Global___PinWorkspaceRequest: typing_extensions.TypeAlias = PinWorkspaceRequest
-
-@typing.final
-class PinWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-Global___PinWorkspaceResponse: typing_extensions.TypeAlias = PinWorkspaceResponse
-
-@typing.final
-class UnpinWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnpinWorkspaceRequest: typing_extensions.TypeAlias = UnpinWorkspaceRequest
+Global___ArchiveWorkspaceRequest: _TypeAlias = ArchiveWorkspaceRequest  # noqa: Y015
 
-@typing.final
-class UnpinWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ArchiveWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnpinWorkspaceResponse: typing_extensions.TypeAlias = UnpinWorkspaceResponse
+Global___ArchiveWorkspaceResponse: _TypeAlias = ArchiveWorkspaceResponse  # noqa: Y015
 
-@typing.final
-class ListRPsBoundToWorkspaceRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UnarchiveWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    LIMIT_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
-    offset: builtins.int
-    limit: builtins.int
-    def __init__(
-        self,
-        *,
-        workspace_id: builtins.int = ...,
-        offset: builtins.int = ...,
-        limit: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "offset", b"offset", "workspace_id", b"workspace_id"]) -> None: ...
-
-Global___ListRPsBoundToWorkspaceRequest: typing_extensions.TypeAlias = ListRPsBoundToWorkspaceRequest
-
-@typing.final
-class ListRPsBoundToWorkspaceResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    RESOURCE_POOLS_FIELD_NUMBER: builtins.int
-    PAGINATION_FIELD_NUMBER: builtins.int
-    @property
-    def resource_pools(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def pagination(self) -> shipway_proto.determined.api.v1.pagination_pb2.Pagination: ...
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     def __init__(
         self,
         *,
-        resource_pools: collections.abc.Iterable[builtins.str] | None = ...,
-        pagination: shipway_proto.determined.api.v1.pagination_pb2.Pagination | None = ...,
+        id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["pagination", b"pagination"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["pagination", b"pagination", "resource_pools", b"resource_pools"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListRPsBoundToWorkspaceResponse: typing_extensions.TypeAlias = ListRPsBoundToWorkspaceResponse
+Global___UnarchiveWorkspaceRequest: _TypeAlias = UnarchiveWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class UnarchiveWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveWorkspaceResponse: _TypeAlias = UnarchiveWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class PinWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinWorkspaceRequest: _TypeAlias = PinWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class PinWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinWorkspaceResponse: _TypeAlias = PinWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class UnpinWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinWorkspaceRequest: _TypeAlias = UnpinWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class UnpinWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinWorkspaceResponse: _TypeAlias = UnpinWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class ListRPsBoundToWorkspaceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
+    offset: _builtins.int
+    limit: _builtins.int
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRPsBoundToWorkspaceRequest: _TypeAlias = ListRPsBoundToWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class ListRPsBoundToWorkspaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_POOLS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resource_pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def pagination(self) -> _pagination_pb2.Pagination: ...
+    def __init__(
+        self,
+        *,
+        resource_pools: _abc.Iterable[_builtins.str] | None = ...,
+        pagination: _pagination_pb2.Pagination | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pagination", b"pagination", "resource_pools", b"resource_pools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRPsBoundToWorkspaceResponse: _TypeAlias = ListRPsBoundToWorkspaceResponse  # noqa: Y015

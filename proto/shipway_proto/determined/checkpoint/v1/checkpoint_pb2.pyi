@@ -3,31 +3,31 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.common.v1.common_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.common.v1 import common_pb2 as _common_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _State:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_State.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STATE_UNSPECIFIED: _State.ValueType  # 0
     STATE_ACTIVE: _State.ValueType  # 1
     STATE_COMPLETED: _State.ValueType  # 2
@@ -43,14 +43,14 @@ STATE_COMPLETED: State.ValueType  # 2
 STATE_ERROR: State.ValueType  # 3
 STATE_DELETED: State.ValueType  # 4
 STATE_PARTIALLY_DELETED: State.ValueType  # 5
-Global___State: typing_extensions.TypeAlias = State
+Global___State: _TypeAlias = State  # noqa: Y015
 
 class _SortBy:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _SortByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SortBy.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _SortByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SortBy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     SORT_BY_UNSPECIFIED: _SortBy.ValueType  # 0
     SORT_BY_UUID: _SortBy.ValueType  # 1
     SORT_BY_TRIAL_ID: _SortBy.ValueType  # 2
@@ -68,163 +68,193 @@ SORT_BY_BATCH_NUMBER: SortBy.ValueType  # 3
 SORT_BY_END_TIME: SortBy.ValueType  # 4
 SORT_BY_STATE: SortBy.ValueType  # 5
 SORT_BY_SEARCHER_METRIC: SortBy.ValueType  # 6
-Global___SortBy: typing_extensions.TypeAlias = SortBy
+Global___SortBy: _TypeAlias = SortBy  # noqa: Y015
 
-@typing.final
-class CheckpointTrainingMetadata(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CheckpointTrainingMetadata(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    EXPERIMENT_CONFIG_FIELD_NUMBER: builtins.int
-    HPARAMS_FIELD_NUMBER: builtins.int
-    TRAINING_METRICS_FIELD_NUMBER: builtins.int
-    VALIDATION_METRICS_FIELD_NUMBER: builtins.int
-    SEARCHER_METRIC_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    experiment_id: builtins.int
-    searcher_metric: builtins.float
-    @property
-    def experiment_config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def hparams(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def training_metrics(self) -> shipway_proto.determined.common.v1.common_pb2.Metrics: ...
-    @property
-    def validation_metrics(self) -> shipway_proto.determined.common.v1.common_pb2.Metrics: ...
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_CONFIG_FIELD_NUMBER: _builtins.int
+    HPARAMS_FIELD_NUMBER: _builtins.int
+    TRAINING_METRICS_FIELD_NUMBER: _builtins.int
+    VALIDATION_METRICS_FIELD_NUMBER: _builtins.int
+    SEARCHER_METRIC_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    experiment_id: _builtins.int
+    searcher_metric: _builtins.float
+    @_builtins.property
+    def experiment_config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def hparams(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def training_metrics(self) -> _common_pb2.Metrics: ...
+    @_builtins.property
+    def validation_metrics(self) -> _common_pb2.Metrics: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int | None = ...,
-        experiment_id: builtins.int | None = ...,
-        experiment_config: google.protobuf.struct_pb2.Struct | None = ...,
-        hparams: google.protobuf.struct_pb2.Struct | None = ...,
-        training_metrics: shipway_proto.determined.common.v1.common_pb2.Metrics | None = ...,
-        validation_metrics: shipway_proto.determined.common.v1.common_pb2.Metrics | None = ...,
-        searcher_metric: builtins.float | None = ...,
+        trial_id: _builtins.int | None = ...,
+        experiment_id: _builtins.int | None = ...,
+        experiment_config: _struct_pb2.Struct | None = ...,
+        hparams: _struct_pb2.Struct | None = ...,
+        training_metrics: _common_pb2.Metrics | None = ...,
+        validation_metrics: _common_pb2.Metrics | None = ...,
+        searcher_metric: _builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_experiment_id", b"_experiment_id", "_searcher_metric", b"_searcher_metric", "_trial_id", b"_trial_id", "experiment_config", b"experiment_config", "experiment_id", b"experiment_id", "hparams", b"hparams", "searcher_metric", b"searcher_metric", "training_metrics", b"training_metrics", "trial_id", b"trial_id", "validation_metrics", b"validation_metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_experiment_id", b"_experiment_id", "_searcher_metric", b"_searcher_metric", "_trial_id", b"_trial_id", "experiment_config", b"experiment_config", "experiment_id", b"experiment_id", "hparams", b"hparams", "searcher_metric", b"searcher_metric", "training_metrics", b"training_metrics", "trial_id", b"trial_id", "validation_metrics", b"validation_metrics"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_experiment_id", b"_experiment_id"]) -> typing.Literal["experiment_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_searcher_metric", b"_searcher_metric"]) -> typing.Literal["searcher_metric"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_trial_id", b"_trial_id"]) -> typing.Literal["trial_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id", "_searcher_metric", b"_searcher_metric", "_trial_id", b"_trial_id", "experiment_config", b"experiment_config", "experiment_id", b"experiment_id", "hparams", b"hparams", "searcher_metric", b"searcher_metric", "training_metrics", b"training_metrics", "trial_id", b"trial_id", "validation_metrics", b"validation_metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id", "_searcher_metric", b"_searcher_metric", "_trial_id", b"_trial_id", "experiment_config", b"experiment_config", "experiment_id", b"experiment_id", "hparams", b"hparams", "searcher_metric", b"searcher_metric", "training_metrics", b"training_metrics", "trial_id", b"trial_id", "validation_metrics", b"validation_metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__experiment_id: _TypeAlias = _typing.Literal["experiment_id"]  # noqa: Y015
+    _WhichOneofArgType__experiment_id: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id"]  # noqa: Y015
+    _WhichOneofReturnType__searcher_metric: _TypeAlias = _typing.Literal["searcher_metric"]  # noqa: Y015
+    _WhichOneofArgType__searcher_metric: _TypeAlias = _typing.Literal["_searcher_metric", b"_searcher_metric"]  # noqa: Y015
+    _WhichOneofReturnType__trial_id: _TypeAlias = _typing.Literal["trial_id"]  # noqa: Y015
+    _WhichOneofArgType__trial_id: _TypeAlias = _typing.Literal["_trial_id", b"_trial_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__experiment_id) -> _WhichOneofReturnType__experiment_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__searcher_metric) -> _WhichOneofReturnType__searcher_metric | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trial_id) -> _WhichOneofReturnType__trial_id | None: ...
 
-Global___CheckpointTrainingMetadata: typing_extensions.TypeAlias = CheckpointTrainingMetadata
+Global___CheckpointTrainingMetadata: _TypeAlias = CheckpointTrainingMetadata  # noqa: Y015
 
-@typing.final
-class Checkpoint(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Checkpoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ResourcesEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.int
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.int = ...,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    UUID_FIELD_NUMBER: builtins.int
-    REPORT_TIME_FIELD_NUMBER: builtins.int
-    RESOURCES_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    TRAINING_FIELD_NUMBER: builtins.int
-    STORAGE_ID_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
-    allocation_id: builtins.str
-    uuid: builtins.str
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    UUID_FIELD_NUMBER: _builtins.int
+    REPORT_TIME_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TRAINING_FIELD_NUMBER: _builtins.int
+    STORAGE_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    allocation_id: _builtins.str
+    uuid: _builtins.str
     state: Global___State.ValueType
-    storage_id: builtins.int
-    @property
-    def report_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def resources(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
+    storage_id: _builtins.int
+    @_builtins.property
+    def report_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
     def training(self) -> Global___CheckpointTrainingMetadata: ...
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
-        allocation_id: builtins.str | None = ...,
-        uuid: builtins.str = ...,
-        report_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        resources: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
+        task_id: _builtins.str = ...,
+        allocation_id: _builtins.str | None = ...,
+        uuid: _builtins.str = ...,
+        report_time: _timestamp_pb2.Timestamp | None = ...,
+        resources: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
         state: Global___State.ValueType = ...,
         training: Global___CheckpointTrainingMetadata | None = ...,
-        storage_id: builtins.int | None = ...,
+        storage_id: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_allocation_id", b"_allocation_id", "_storage_id", b"_storage_id", "allocation_id", b"allocation_id", "metadata", b"metadata", "report_time", b"report_time", "storage_id", b"storage_id", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_allocation_id", b"_allocation_id", "_storage_id", b"_storage_id", "allocation_id", b"allocation_id", "metadata", b"metadata", "report_time", b"report_time", "resources", b"resources", "state", b"state", "storage_id", b"storage_id", "task_id", b"task_id", "training", b"training", "uuid", b"uuid"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_allocation_id", b"_allocation_id"]) -> typing.Literal["allocation_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_storage_id", b"_storage_id"]) -> typing.Literal["storage_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allocation_id", b"_allocation_id", "_storage_id", b"_storage_id", "allocation_id", b"allocation_id", "metadata", b"metadata", "report_time", b"report_time", "storage_id", b"storage_id", "training", b"training"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allocation_id", b"_allocation_id", "_storage_id", b"_storage_id", "allocation_id", b"allocation_id", "metadata", b"metadata", "report_time", b"report_time", "resources", b"resources", "state", b"state", "storage_id", b"storage_id", "task_id", b"task_id", "training", b"training", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__allocation_id: _TypeAlias = _typing.Literal["allocation_id"]  # noqa: Y015
+    _WhichOneofArgType__allocation_id: _TypeAlias = _typing.Literal["_allocation_id", b"_allocation_id"]  # noqa: Y015
+    _WhichOneofReturnType__storage_id: _TypeAlias = _typing.Literal["storage_id"]  # noqa: Y015
+    _WhichOneofArgType__storage_id: _TypeAlias = _typing.Literal["_storage_id", b"_storage_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allocation_id) -> _WhichOneofReturnType__allocation_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__storage_id) -> _WhichOneofReturnType__storage_id | None: ...
 
-Global___Checkpoint: typing_extensions.TypeAlias = Checkpoint
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 
-@typing.final
-class PatchCheckpoint(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchCheckpoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class OptionalResources(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class OptionalResources(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        @typing.final
-        class ResourcesEntry(google.protobuf.message.Message):
-            DESCRIPTOR: google.protobuf.descriptor.Descriptor
+        @_typing.final
+        class ResourcesEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
 
-            KEY_FIELD_NUMBER: builtins.int
-            VALUE_FIELD_NUMBER: builtins.int
-            key: builtins.str
-            value: builtins.int
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.int
             def __init__(
                 self,
                 *,
-                key: builtins.str = ...,
-                value: builtins.int = ...,
+                key: _builtins.str = ...,
+                value: _builtins.int = ...,
             ) -> None: ...
-            def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-        RESOURCES_FIELD_NUMBER: builtins.int
-        @property
-        def resources(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+        RESOURCES_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
         def __init__(
             self,
             *,
-            resources: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+            resources: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["resources", b"resources"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    UUID_FIELD_NUMBER: builtins.int
-    RESOURCES_FIELD_NUMBER: builtins.int
-    uuid: builtins.str
-    @property
+    UUID_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    uuid: _builtins.str
+    @_builtins.property
     def resources(self) -> Global___PatchCheckpoint.OptionalResources: ...
     def __init__(
         self,
         *,
-        uuid: builtins.str = ...,
+        uuid: _builtins.str = ...,
         resources: Global___PatchCheckpoint.OptionalResources | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_resources", b"_resources", "resources", b"resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_resources", b"_resources", "resources", b"resources", "uuid", b"uuid"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_resources", b"_resources"]) -> typing.Literal["resources"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resources", b"_resources", "resources", b"resources"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resources", b"_resources", "resources", b"resources", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__resources: _TypeAlias = _typing.Literal["resources"]  # noqa: Y015
+    _WhichOneofArgType__resources: _TypeAlias = _typing.Literal["_resources", b"_resources"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resources) -> _WhichOneofReturnType__resources | None: ...
 
-Global___PatchCheckpoint: typing_extensions.TypeAlias = PatchCheckpoint
+Global___PatchCheckpoint: _TypeAlias = PatchCheckpoint  # noqa: Y015

@@ -3,187 +3,230 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class Metrics(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Metrics(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AVG_METRICS_FIELD_NUMBER: builtins.int
-    BATCH_METRICS_FIELD_NUMBER: builtins.int
-    @property
-    def avg_metrics(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def batch_metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.struct_pb2.Struct]: ...
+    AVG_METRICS_FIELD_NUMBER: _builtins.int
+    BATCH_METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def avg_metrics(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def batch_metrics(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
     def __init__(
         self,
         *,
-        avg_metrics: google.protobuf.struct_pb2.Struct | None = ...,
-        batch_metrics: collections.abc.Iterable[google.protobuf.struct_pb2.Struct] | None = ...,
+        avg_metrics: _struct_pb2.Struct | None = ...,
+        batch_metrics: _abc.Iterable[_struct_pb2.Struct] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["avg_metrics", b"avg_metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["avg_metrics", b"avg_metrics", "batch_metrics", b"batch_metrics"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["avg_metrics", b"avg_metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avg_metrics", b"avg_metrics", "batch_metrics", b"batch_metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Metrics: typing_extensions.TypeAlias = Metrics
+Global___Metrics: _TypeAlias = Metrics  # noqa: Y015
 
-@typing.final
-class DoubleFieldFilter(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class DoubleFieldFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LT_FIELD_NUMBER: builtins.int
-    LTE_FIELD_NUMBER: builtins.int
-    GT_FIELD_NUMBER: builtins.int
-    GTE_FIELD_NUMBER: builtins.int
-    lt: builtins.float
-    lte: builtins.float
-    gt: builtins.float
-    gte: builtins.float
+    LT_FIELD_NUMBER: _builtins.int
+    LTE_FIELD_NUMBER: _builtins.int
+    GT_FIELD_NUMBER: _builtins.int
+    GTE_FIELD_NUMBER: _builtins.int
+    lt: _builtins.float
+    lte: _builtins.float
+    gt: _builtins.float
+    gte: _builtins.float
     def __init__(
         self,
         *,
-        lt: builtins.float | None = ...,
-        lte: builtins.float | None = ...,
-        gt: builtins.float | None = ...,
-        gte: builtins.float | None = ...,
+        lt: _builtins.float | None = ...,
+        lte: _builtins.float | None = ...,
+        gt: _builtins.float | None = ...,
+        gte: _builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_gt", b"_gt"]) -> typing.Literal["gt"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_gte", b"_gte"]) -> typing.Literal["gte"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_lt", b"_lt"]) -> typing.Literal["lt"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_lte", b"_lte"]) -> typing.Literal["lte"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gt: _TypeAlias = _typing.Literal["gt"]  # noqa: Y015
+    _WhichOneofArgType__gt: _TypeAlias = _typing.Literal["_gt", b"_gt"]  # noqa: Y015
+    _WhichOneofReturnType__gte: _TypeAlias = _typing.Literal["gte"]  # noqa: Y015
+    _WhichOneofArgType__gte: _TypeAlias = _typing.Literal["_gte", b"_gte"]  # noqa: Y015
+    _WhichOneofReturnType__lt: _TypeAlias = _typing.Literal["lt"]  # noqa: Y015
+    _WhichOneofArgType__lt: _TypeAlias = _typing.Literal["_lt", b"_lt"]  # noqa: Y015
+    _WhichOneofReturnType__lte: _TypeAlias = _typing.Literal["lte"]  # noqa: Y015
+    _WhichOneofArgType__lte: _TypeAlias = _typing.Literal["_lte", b"_lte"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gt) -> _WhichOneofReturnType__gt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gte) -> _WhichOneofReturnType__gte | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lt) -> _WhichOneofReturnType__lt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lte) -> _WhichOneofReturnType__lte | None: ...
 
-Global___DoubleFieldFilter: typing_extensions.TypeAlias = DoubleFieldFilter
+Global___DoubleFieldFilter: _TypeAlias = DoubleFieldFilter  # noqa: Y015
 
-@typing.final
-class Int32FieldFilter(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Int32FieldFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LT_FIELD_NUMBER: builtins.int
-    LTE_FIELD_NUMBER: builtins.int
-    GT_FIELD_NUMBER: builtins.int
-    GTE_FIELD_NUMBER: builtins.int
-    INCL_FIELD_NUMBER: builtins.int
-    NOT_IN_FIELD_NUMBER: builtins.int
-    lt: builtins.int
-    lte: builtins.int
-    gt: builtins.int
-    gte: builtins.int
-    @property
-    def incl(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def not_in(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    LT_FIELD_NUMBER: _builtins.int
+    LTE_FIELD_NUMBER: _builtins.int
+    GT_FIELD_NUMBER: _builtins.int
+    GTE_FIELD_NUMBER: _builtins.int
+    INCL_FIELD_NUMBER: _builtins.int
+    NOT_IN_FIELD_NUMBER: _builtins.int
+    lt: _builtins.int
+    lte: _builtins.int
+    gt: _builtins.int
+    gte: _builtins.int
+    @_builtins.property
+    def incl(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def not_in(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        lt: builtins.int | None = ...,
-        lte: builtins.int | None = ...,
-        gt: builtins.int | None = ...,
-        gte: builtins.int | None = ...,
-        incl: collections.abc.Iterable[builtins.int] | None = ...,
-        not_in: collections.abc.Iterable[builtins.int] | None = ...,
+        lt: _builtins.int | None = ...,
+        lte: _builtins.int | None = ...,
+        gt: _builtins.int | None = ...,
+        gte: _builtins.int | None = ...,
+        incl: _abc.Iterable[_builtins.int] | None = ...,
+        not_in: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "incl", b"incl", "lt", b"lt", "lte", b"lte", "not_in", b"not_in"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_gt", b"_gt"]) -> typing.Literal["gt"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_gte", b"_gte"]) -> typing.Literal["gte"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_lt", b"_lt"]) -> typing.Literal["lt"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_lte", b"_lte"]) -> typing.Literal["lte"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "incl", b"incl", "lt", b"lt", "lte", b"lte", "not_in", b"not_in"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gt: _TypeAlias = _typing.Literal["gt"]  # noqa: Y015
+    _WhichOneofArgType__gt: _TypeAlias = _typing.Literal["_gt", b"_gt"]  # noqa: Y015
+    _WhichOneofReturnType__gte: _TypeAlias = _typing.Literal["gte"]  # noqa: Y015
+    _WhichOneofArgType__gte: _TypeAlias = _typing.Literal["_gte", b"_gte"]  # noqa: Y015
+    _WhichOneofReturnType__lt: _TypeAlias = _typing.Literal["lt"]  # noqa: Y015
+    _WhichOneofArgType__lt: _TypeAlias = _typing.Literal["_lt", b"_lt"]  # noqa: Y015
+    _WhichOneofReturnType__lte: _TypeAlias = _typing.Literal["lte"]  # noqa: Y015
+    _WhichOneofArgType__lte: _TypeAlias = _typing.Literal["_lte", b"_lte"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gt) -> _WhichOneofReturnType__gt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gte) -> _WhichOneofReturnType__gte | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lt) -> _WhichOneofReturnType__lt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lte) -> _WhichOneofReturnType__lte | None: ...
 
-Global___Int32FieldFilter: typing_extensions.TypeAlias = Int32FieldFilter
+Global___Int32FieldFilter: _TypeAlias = Int32FieldFilter  # noqa: Y015
 
-@typing.final
-class TimestampFieldFilter(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TimestampFieldFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LT_FIELD_NUMBER: builtins.int
-    LTE_FIELD_NUMBER: builtins.int
-    GT_FIELD_NUMBER: builtins.int
-    GTE_FIELD_NUMBER: builtins.int
-    @property
-    def lt(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def lte(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def gt(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def gte(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    LT_FIELD_NUMBER: _builtins.int
+    LTE_FIELD_NUMBER: _builtins.int
+    GT_FIELD_NUMBER: _builtins.int
+    GTE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lt(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def lte(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def gt(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def gte(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        lt: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        lte: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        gt: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        gte: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        lt: _timestamp_pb2.Timestamp | None = ...,
+        lte: _timestamp_pb2.Timestamp | None = ...,
+        gt: _timestamp_pb2.Timestamp | None = ...,
+        gte: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_gt", b"_gt"]) -> typing.Literal["gt"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_gte", b"_gte"]) -> typing.Literal["gte"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_lt", b"_lt"]) -> typing.Literal["lt"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_lte", b"_lte"]) -> typing.Literal["lte"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gt: _TypeAlias = _typing.Literal["gt"]  # noqa: Y015
+    _WhichOneofArgType__gt: _TypeAlias = _typing.Literal["_gt", b"_gt"]  # noqa: Y015
+    _WhichOneofReturnType__gte: _TypeAlias = _typing.Literal["gte"]  # noqa: Y015
+    _WhichOneofArgType__gte: _TypeAlias = _typing.Literal["_gte", b"_gte"]  # noqa: Y015
+    _WhichOneofReturnType__lt: _TypeAlias = _typing.Literal["lt"]  # noqa: Y015
+    _WhichOneofArgType__lt: _TypeAlias = _typing.Literal["_lt", b"_lt"]  # noqa: Y015
+    _WhichOneofReturnType__lte: _TypeAlias = _typing.Literal["lte"]  # noqa: Y015
+    _WhichOneofArgType__lte: _TypeAlias = _typing.Literal["_lte", b"_lte"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gt) -> _WhichOneofReturnType__gt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gte) -> _WhichOneofReturnType__gte | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lt) -> _WhichOneofReturnType__lt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lte) -> _WhichOneofReturnType__lte | None: ...
 
-Global___TimestampFieldFilter: typing_extensions.TypeAlias = TimestampFieldFilter
+Global___TimestampFieldFilter: _TypeAlias = TimestampFieldFilter  # noqa: Y015
 
-@typing.final
-class PolymorphicFilter(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PolymorphicFilter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    DOUBLE_RANGE_FIELD_NUMBER: builtins.int
-    INTEGER_RANGE_FIELD_NUMBER: builtins.int
-    TIME_RANGE_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    @property
+    NAME_FIELD_NUMBER: _builtins.int
+    DOUBLE_RANGE_FIELD_NUMBER: _builtins.int
+    INTEGER_RANGE_FIELD_NUMBER: _builtins.int
+    TIME_RANGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
     def double_range(self) -> Global___DoubleFieldFilter: ...
-    @property
+    @_builtins.property
     def integer_range(self) -> Global___Int32FieldFilter: ...
-    @property
+    @_builtins.property
     def time_range(self) -> Global___TimestampFieldFilter: ...
     def __init__(
         self,
         *,
-        name: builtins.str | None = ...,
+        name: _builtins.str | None = ...,
         double_range: Global___DoubleFieldFilter | None = ...,
         integer_range: Global___Int32FieldFilter | None = ...,
         time_range: Global___TimestampFieldFilter | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_double_range", b"_double_range", "_integer_range", b"_integer_range", "_name", b"_name", "_time_range", b"_time_range", "double_range", b"double_range", "integer_range", b"integer_range", "name", b"name", "time_range", b"time_range"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_double_range", b"_double_range", "_integer_range", b"_integer_range", "_name", b"_name", "_time_range", b"_time_range", "double_range", b"double_range", "integer_range", b"integer_range", "name", b"name", "time_range", b"time_range"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_double_range", b"_double_range"]) -> typing.Literal["double_range"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_integer_range", b"_integer_range"]) -> typing.Literal["integer_range"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_name", b"_name"]) -> typing.Literal["name"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_time_range", b"_time_range"]) -> typing.Literal["time_range"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_double_range", b"_double_range", "_integer_range", b"_integer_range", "_name", b"_name", "_time_range", b"_time_range", "double_range", b"double_range", "integer_range", b"integer_range", "name", b"name", "time_range", b"time_range"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_double_range", b"_double_range", "_integer_range", b"_integer_range", "_name", b"_name", "_time_range", b"_time_range", "double_range", b"double_range", "integer_range", b"integer_range", "name", b"name", "time_range", b"time_range"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__double_range: _TypeAlias = _typing.Literal["double_range"]  # noqa: Y015
+    _WhichOneofArgType__double_range: _TypeAlias = _typing.Literal["_double_range", b"_double_range"]  # noqa: Y015
+    _WhichOneofReturnType__integer_range: _TypeAlias = _typing.Literal["integer_range"]  # noqa: Y015
+    _WhichOneofArgType__integer_range: _TypeAlias = _typing.Literal["_integer_range", b"_integer_range"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__time_range: _TypeAlias = _typing.Literal["time_range"]  # noqa: Y015
+    _WhichOneofArgType__time_range: _TypeAlias = _typing.Literal["_time_range", b"_time_range"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__double_range) -> _WhichOneofReturnType__double_range | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__integer_range) -> _WhichOneofReturnType__integer_range | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_range) -> _WhichOneofReturnType__time_range | None: ...
 
-Global___PolymorphicFilter: typing_extensions.TypeAlias = PolymorphicFilter
+Global___PolymorphicFilter: _TypeAlias = PolymorphicFilter  # noqa: Y015

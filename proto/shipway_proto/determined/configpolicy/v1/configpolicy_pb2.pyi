@@ -3,25 +3,25 @@
 isort:skip_file
 """
 
-import builtins
-import google.protobuf.descriptor
-import google.protobuf.internal.enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
 if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+    from typing import TypeAlias as _TypeAlias
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _WorkloadType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _WorkloadTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WorkloadType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _WorkloadTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkloadType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     WORKLOAD_TYPE_UNSPECIFIED: _WorkloadType.ValueType  # 0
     WORKLOAD_TYPE_EXPERIMENT: _WorkloadType.ValueType  # 1
     WORKLOAD_TYPE_NTSC: _WorkloadType.ValueType  # 2
@@ -31,4 +31,4 @@ class WorkloadType(_WorkloadType, metaclass=_WorkloadTypeEnumTypeWrapper): ...
 WORKLOAD_TYPE_UNSPECIFIED: WorkloadType.ValueType  # 0
 WORKLOAD_TYPE_EXPERIMENT: WorkloadType.ValueType  # 1
 WORKLOAD_TYPE_NTSC: WorkloadType.ValueType  # 2
-Global___WorkloadType: typing_extensions.TypeAlias = WorkloadType
+Global___WorkloadType: _TypeAlias = WorkloadType  # noqa: Y015

@@ -3,29 +3,29 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import shipway_proto.determined.device.v1.device_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.device.v1 import device_pb2 as _device_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _State:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_State.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STATE_UNSPECIFIED: _State.ValueType  # 0
     STATE_ASSIGNED: _State.ValueType  # 1
     STATE_PULLING: _State.ValueType  # 2
@@ -41,32 +41,36 @@ STATE_PULLING: State.ValueType  # 2
 STATE_STARTING: State.ValueType  # 3
 STATE_RUNNING: State.ValueType  # 4
 STATE_TERMINATED: State.ValueType  # 5
-Global___State: typing_extensions.TypeAlias = State
+Global___State: _TypeAlias = State  # noqa: Y015
 
-@typing.final
-class Container(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Container(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PARENT_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    DEVICES_FIELD_NUMBER: builtins.int
-    PERMISSION_DENIED_FIELD_NUMBER: builtins.int
-    parent: builtins.str
-    id: builtins.str
+    PARENT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    PERMISSION_DENIED_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    id: _builtins.str
     state: Global___State.ValueType
-    permission_denied: builtins.bool
-    @property
-    def devices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.device.v1.device_pb2.Device]: ...
+    permission_denied: _builtins.bool
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[_device_pb2.Device]: ...
     def __init__(
         self,
         *,
-        parent: builtins.str = ...,
-        id: builtins.str = ...,
+        parent: _builtins.str = ...,
+        id: _builtins.str = ...,
         state: Global___State.ValueType = ...,
-        devices: collections.abc.Iterable[shipway_proto.determined.device.v1.device_pb2.Device] | None = ...,
-        permission_denied: builtins.bool = ...,
+        devices: _abc.Iterable[_device_pb2.Device] | None = ...,
+        permission_denied: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["devices", b"devices", "id", b"id", "parent", b"parent", "permission_denied", b"permission_denied", "state", b"state"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "id", b"id", "parent", b"parent", "permission_denied", b"permission_denied", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Container: typing_extensions.TypeAlias = Container
+Global___Container: _TypeAlias = Container  # noqa: Y015

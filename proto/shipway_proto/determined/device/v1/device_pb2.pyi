@@ -3,26 +3,26 @@
 isort:skip_file
 """
 
-import builtins
-import google.protobuf.descriptor
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _Type:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _TypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Type.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _TypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Type.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     TYPE_UNSPECIFIED: _Type.ValueType  # 0
     TYPE_CPU: _Type.ValueType  # 1
     TYPE_CUDA: _Type.ValueType  # 2
@@ -34,28 +34,32 @@ TYPE_UNSPECIFIED: Type.ValueType  # 0
 TYPE_CPU: Type.ValueType  # 1
 TYPE_CUDA: Type.ValueType  # 2
 TYPE_ROCM: Type.ValueType  # 3
-Global___Type: typing_extensions.TypeAlias = Type
+Global___Type: _TypeAlias = Type  # noqa: Y015
 
-@typing.final
-class Device(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Device(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    BRAND_FIELD_NUMBER: builtins.int
-    UUID_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    brand: builtins.str
-    uuid: builtins.str
+    ID_FIELD_NUMBER: _builtins.int
+    BRAND_FIELD_NUMBER: _builtins.int
+    UUID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    brand: _builtins.str
+    uuid: _builtins.str
     type: Global___Type.ValueType
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        brand: builtins.str = ...,
-        uuid: builtins.str = ...,
+        id: _builtins.int = ...,
+        brand: _builtins.str = ...,
+        uuid: _builtins.str = ...,
         type: Global___Type.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["brand", b"brand", "id", b"id", "type", b"type", "uuid", b"uuid"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "id", b"id", "type", b"type", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Device: typing_extensions.TypeAlias = Device
+Global___Device: _TypeAlias = Device  # noqa: Y015

@@ -3,31 +3,36 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import google.protobuf.wrappers_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _State:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_State.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STATE_UNSPECIFIED: _State.ValueType  # 0
     STATE_ACTIVE: _State.ValueType  # 1
     STATE_PAUSED: _State.ValueType  # 2
@@ -65,322 +70,367 @@ STATE_QUEUED: State.ValueType  # 13
 STATE_PULLING: State.ValueType  # 14
 STATE_STARTING: State.ValueType  # 15
 STATE_RUNNING: State.ValueType  # 16
-Global___State: typing_extensions.TypeAlias = State
+Global___State: _TypeAlias = State  # noqa: Y015
 
-@typing.final
-class ExperimentTrial(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ExperimentTrial(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SEARCHER_METRIC_VALUE_FIELD_NUMBER: builtins.int
-    searcher_metric_value: builtins.float
+    SEARCHER_METRIC_VALUE_FIELD_NUMBER: _builtins.int
+    searcher_metric_value: _builtins.float
     def __init__(
         self,
         *,
-        searcher_metric_value: builtins.float | None = ...,
+        searcher_metric_value: _builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_searcher_metric_value", b"_searcher_metric_value", "searcher_metric_value", b"searcher_metric_value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_searcher_metric_value", b"_searcher_metric_value", "searcher_metric_value", b"searcher_metric_value"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_searcher_metric_value", b"_searcher_metric_value"]) -> typing.Literal["searcher_metric_value"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_searcher_metric_value", b"_searcher_metric_value", "searcher_metric_value", b"searcher_metric_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_searcher_metric_value", b"_searcher_metric_value", "searcher_metric_value", b"searcher_metric_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__searcher_metric_value: _TypeAlias = _typing.Literal["searcher_metric_value"]  # noqa: Y015
+    _WhichOneofArgType__searcher_metric_value: _TypeAlias = _typing.Literal["_searcher_metric_value", b"_searcher_metric_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__searcher_metric_value) -> _WhichOneofReturnType__searcher_metric_value | None: ...
 
-Global___ExperimentTrial: typing_extensions.TypeAlias = ExperimentTrial
+Global___ExperimentTrial: _TypeAlias = ExperimentTrial  # noqa: Y015
 
-@typing.final
-class Experiment(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Experiment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    NUM_TRIALS_FIELD_NUMBER: builtins.int
-    TRIAL_IDS_FIELD_NUMBER: builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    SEARCHER_TYPE_FIELD_NUMBER: builtins.int
-    SEARCHER_METRIC_FIELD_NUMBER: builtins.int
-    HYPERPARAMETERS_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    JOB_ID_FIELD_NUMBER: builtins.int
-    FORKED_FROM_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    PROJECT_NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAME_FIELD_NUMBER: builtins.int
-    PARENT_ARCHIVED_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    ORIGINAL_CONFIG_FIELD_NUMBER: builtins.int
-    PROJECT_OWNER_ID_FIELD_NUMBER: builtins.int
-    CHECKPOINT_SIZE_FIELD_NUMBER: builtins.int
-    CHECKPOINT_COUNT_FIELD_NUMBER: builtins.int
-    BEST_TRIAL_SEARCHER_METRIC_FIELD_NUMBER: builtins.int
-    BEST_TRIAL_ID_FIELD_NUMBER: builtins.int
-    UNMANAGED_FIELD_NUMBER: builtins.int
-    DURATION_FIELD_NUMBER: builtins.int
-    EXTERNAL_EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    EXTERNAL_TRIAL_ID_FIELD_NUMBER: builtins.int
-    MODEL_DEFINITION_SIZE_FIELD_NUMBER: builtins.int
-    PACHYDERM_INTEGRATION_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    description: builtins.str
+    ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    NUM_TRIALS_FIELD_NUMBER: _builtins.int
+    TRIAL_IDS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    SEARCHER_TYPE_FIELD_NUMBER: _builtins.int
+    SEARCHER_METRIC_FIELD_NUMBER: _builtins.int
+    HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAME_FIELD_NUMBER: _builtins.int
+    PARENT_ARCHIVED_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    ORIGINAL_CONFIG_FIELD_NUMBER: _builtins.int
+    PROJECT_OWNER_ID_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_COUNT_FIELD_NUMBER: _builtins.int
+    BEST_TRIAL_SEARCHER_METRIC_FIELD_NUMBER: _builtins.int
+    BEST_TRIAL_ID_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    EXTERNAL_EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    EXTERNAL_TRIAL_ID_FIELD_NUMBER: _builtins.int
+    MODEL_DEFINITION_SIZE_FIELD_NUMBER: _builtins.int
+    PACHYDERM_INTEGRATION_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    description: _builtins.str
     state: Global___State.ValueType
-    archived: builtins.bool
-    num_trials: builtins.int
-    display_name: builtins.str
-    user_id: builtins.int
-    username: builtins.str
-    resource_pool: builtins.str
-    searcher_type: builtins.str
-    searcher_metric: builtins.str
-    name: builtins.str
-    notes: builtins.str
-    job_id: builtins.str
-    project_id: builtins.int
-    project_name: builtins.str
-    workspace_id: builtins.int
-    workspace_name: builtins.str
-    parent_archived: builtins.bool
-    original_config: builtins.str
-    project_owner_id: builtins.int
-    checkpoint_size: builtins.int
-    checkpoint_count: builtins.int
-    best_trial_searcher_metric: builtins.float
-    best_trial_id: builtins.int
-    unmanaged: builtins.bool
-    duration: builtins.int
-    external_experiment_id: builtins.str
-    external_trial_id: builtins.str
-    model_definition_size: builtins.int
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def trial_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def hyperparameters(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def forked_from(self) -> google.protobuf.wrappers_pb2.Int32Value: ...
-    @property
-    def progress(self) -> google.protobuf.wrappers_pb2.DoubleValue: ...
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def pachyderm_integration(self) -> google.protobuf.struct_pb2.Struct: ...
+    archived: _builtins.bool
+    num_trials: _builtins.int
+    display_name: _builtins.str
+    user_id: _builtins.int
+    username: _builtins.str
+    resource_pool: _builtins.str
+    searcher_type: _builtins.str
+    searcher_metric: _builtins.str
+    name: _builtins.str
+    notes: _builtins.str
+    job_id: _builtins.str
+    project_id: _builtins.int
+    project_name: _builtins.str
+    workspace_id: _builtins.int
+    workspace_name: _builtins.str
+    parent_archived: _builtins.bool
+    original_config: _builtins.str
+    project_owner_id: _builtins.int
+    checkpoint_size: _builtins.int
+    checkpoint_count: _builtins.int
+    best_trial_searcher_metric: _builtins.float
+    best_trial_id: _builtins.int
+    unmanaged: _builtins.bool
+    duration: _builtins.int
+    external_experiment_id: _builtins.str
+    external_trial_id: _builtins.str
+    model_definition_size: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def trial_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def hyperparameters(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def forked_from(self) -> _wrappers_pb2.Int32Value: ...
+    @_builtins.property
+    def progress(self) -> _wrappers_pb2.DoubleValue: ...
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def pachyderm_integration(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        description: builtins.str = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        id: _builtins.int = ...,
+        description: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___State.ValueType = ...,
-        archived: builtins.bool = ...,
-        num_trials: builtins.int = ...,
-        trial_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        display_name: builtins.str = ...,
-        user_id: builtins.int = ...,
-        username: builtins.str = ...,
-        resource_pool: builtins.str = ...,
-        searcher_type: builtins.str = ...,
-        searcher_metric: builtins.str = ...,
-        hyperparameters: google.protobuf.struct_pb2.Struct | None = ...,
-        name: builtins.str = ...,
-        notes: builtins.str = ...,
-        job_id: builtins.str = ...,
-        forked_from: google.protobuf.wrappers_pb2.Int32Value | None = ...,
-        progress: google.protobuf.wrappers_pb2.DoubleValue | None = ...,
-        project_id: builtins.int = ...,
-        project_name: builtins.str = ...,
-        workspace_id: builtins.int = ...,
-        workspace_name: builtins.str = ...,
-        parent_archived: builtins.bool = ...,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        original_config: builtins.str = ...,
-        project_owner_id: builtins.int = ...,
-        checkpoint_size: builtins.int = ...,
-        checkpoint_count: builtins.int = ...,
-        best_trial_searcher_metric: builtins.float | None = ...,
-        best_trial_id: builtins.int | None = ...,
-        unmanaged: builtins.bool = ...,
-        duration: builtins.int | None = ...,
-        external_experiment_id: builtins.str | None = ...,
-        external_trial_id: builtins.str | None = ...,
-        model_definition_size: builtins.int | None = ...,
-        pachyderm_integration: google.protobuf.struct_pb2.Struct | None = ...,
+        archived: _builtins.bool = ...,
+        num_trials: _builtins.int = ...,
+        trial_ids: _abc.Iterable[_builtins.int] | None = ...,
+        display_name: _builtins.str = ...,
+        user_id: _builtins.int = ...,
+        username: _builtins.str = ...,
+        resource_pool: _builtins.str = ...,
+        searcher_type: _builtins.str = ...,
+        searcher_metric: _builtins.str = ...,
+        hyperparameters: _struct_pb2.Struct | None = ...,
+        name: _builtins.str = ...,
+        notes: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        forked_from: _wrappers_pb2.Int32Value | None = ...,
+        progress: _wrappers_pb2.DoubleValue | None = ...,
+        project_id: _builtins.int = ...,
+        project_name: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        workspace_name: _builtins.str = ...,
+        parent_archived: _builtins.bool = ...,
+        config: _struct_pb2.Struct | None = ...,
+        original_config: _builtins.str = ...,
+        project_owner_id: _builtins.int = ...,
+        checkpoint_size: _builtins.int = ...,
+        checkpoint_count: _builtins.int = ...,
+        best_trial_searcher_metric: _builtins.float | None = ...,
+        best_trial_id: _builtins.int | None = ...,
+        unmanaged: _builtins.bool = ...,
+        duration: _builtins.int | None = ...,
+        external_experiment_id: _builtins.str | None = ...,
+        external_trial_id: _builtins.str | None = ...,
+        model_definition_size: _builtins.int | None = ...,
+        pachyderm_integration: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_best_trial_id", b"_best_trial_id", "_best_trial_searcher_metric", b"_best_trial_searcher_metric", "_duration", b"_duration", "_external_experiment_id", b"_external_experiment_id", "_external_trial_id", b"_external_trial_id", "_model_definition_size", b"_model_definition_size", "_pachyderm_integration", b"_pachyderm_integration", "best_trial_id", b"best_trial_id", "best_trial_searcher_metric", b"best_trial_searcher_metric", "config", b"config", "duration", b"duration", "end_time", b"end_time", "external_experiment_id", b"external_experiment_id", "external_trial_id", b"external_trial_id", "forked_from", b"forked_from", "hyperparameters", b"hyperparameters", "model_definition_size", b"model_definition_size", "pachyderm_integration", b"pachyderm_integration", "progress", b"progress", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_best_trial_id", b"_best_trial_id", "_best_trial_searcher_metric", b"_best_trial_searcher_metric", "_duration", b"_duration", "_external_experiment_id", b"_external_experiment_id", "_external_trial_id", b"_external_trial_id", "_model_definition_size", b"_model_definition_size", "_pachyderm_integration", b"_pachyderm_integration", "archived", b"archived", "best_trial_id", b"best_trial_id", "best_trial_searcher_metric", b"best_trial_searcher_metric", "checkpoint_count", b"checkpoint_count", "checkpoint_size", b"checkpoint_size", "config", b"config", "description", b"description", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "external_experiment_id", b"external_experiment_id", "external_trial_id", b"external_trial_id", "forked_from", b"forked_from", "hyperparameters", b"hyperparameters", "id", b"id", "job_id", b"job_id", "labels", b"labels", "model_definition_size", b"model_definition_size", "name", b"name", "notes", b"notes", "num_trials", b"num_trials", "original_config", b"original_config", "pachyderm_integration", b"pachyderm_integration", "parent_archived", b"parent_archived", "progress", b"progress", "project_id", b"project_id", "project_name", b"project_name", "project_owner_id", b"project_owner_id", "resource_pool", b"resource_pool", "searcher_metric", b"searcher_metric", "searcher_type", b"searcher_type", "start_time", b"start_time", "state", b"state", "trial_ids", b"trial_ids", "unmanaged", b"unmanaged", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_best_trial_id", b"_best_trial_id"]) -> typing.Literal["best_trial_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_best_trial_searcher_metric", b"_best_trial_searcher_metric"]) -> typing.Literal["best_trial_searcher_metric"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_duration", b"_duration"]) -> typing.Literal["duration"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_external_experiment_id", b"_external_experiment_id"]) -> typing.Literal["external_experiment_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_external_trial_id", b"_external_trial_id"]) -> typing.Literal["external_trial_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_model_definition_size", b"_model_definition_size"]) -> typing.Literal["model_definition_size"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_pachyderm_integration", b"_pachyderm_integration"]) -> typing.Literal["pachyderm_integration"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_trial_id", b"_best_trial_id", "_best_trial_searcher_metric", b"_best_trial_searcher_metric", "_duration", b"_duration", "_external_experiment_id", b"_external_experiment_id", "_external_trial_id", b"_external_trial_id", "_model_definition_size", b"_model_definition_size", "_pachyderm_integration", b"_pachyderm_integration", "best_trial_id", b"best_trial_id", "best_trial_searcher_metric", b"best_trial_searcher_metric", "config", b"config", "duration", b"duration", "end_time", b"end_time", "external_experiment_id", b"external_experiment_id", "external_trial_id", b"external_trial_id", "forked_from", b"forked_from", "hyperparameters", b"hyperparameters", "model_definition_size", b"model_definition_size", "pachyderm_integration", b"pachyderm_integration", "progress", b"progress", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_trial_id", b"_best_trial_id", "_best_trial_searcher_metric", b"_best_trial_searcher_metric", "_duration", b"_duration", "_external_experiment_id", b"_external_experiment_id", "_external_trial_id", b"_external_trial_id", "_model_definition_size", b"_model_definition_size", "_pachyderm_integration", b"_pachyderm_integration", "archived", b"archived", "best_trial_id", b"best_trial_id", "best_trial_searcher_metric", b"best_trial_searcher_metric", "checkpoint_count", b"checkpoint_count", "checkpoint_size", b"checkpoint_size", "config", b"config", "description", b"description", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "external_experiment_id", b"external_experiment_id", "external_trial_id", b"external_trial_id", "forked_from", b"forked_from", "hyperparameters", b"hyperparameters", "id", b"id", "job_id", b"job_id", "labels", b"labels", "model_definition_size", b"model_definition_size", "name", b"name", "notes", b"notes", "num_trials", b"num_trials", "original_config", b"original_config", "pachyderm_integration", b"pachyderm_integration", "parent_archived", b"parent_archived", "progress", b"progress", "project_id", b"project_id", "project_name", b"project_name", "project_owner_id", b"project_owner_id", "resource_pool", b"resource_pool", "searcher_metric", b"searcher_metric", "searcher_type", b"searcher_type", "start_time", b"start_time", "state", b"state", "trial_ids", b"trial_ids", "unmanaged", b"unmanaged", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__best_trial_id: _TypeAlias = _typing.Literal["best_trial_id"]  # noqa: Y015
+    _WhichOneofArgType__best_trial_id: _TypeAlias = _typing.Literal["_best_trial_id", b"_best_trial_id"]  # noqa: Y015
+    _WhichOneofReturnType__best_trial_searcher_metric: _TypeAlias = _typing.Literal["best_trial_searcher_metric"]  # noqa: Y015
+    _WhichOneofArgType__best_trial_searcher_metric: _TypeAlias = _typing.Literal["_best_trial_searcher_metric", b"_best_trial_searcher_metric"]  # noqa: Y015
+    _WhichOneofReturnType__duration: _TypeAlias = _typing.Literal["duration"]  # noqa: Y015
+    _WhichOneofArgType__duration: _TypeAlias = _typing.Literal["_duration", b"_duration"]  # noqa: Y015
+    _WhichOneofReturnType__external_experiment_id: _TypeAlias = _typing.Literal["external_experiment_id"]  # noqa: Y015
+    _WhichOneofArgType__external_experiment_id: _TypeAlias = _typing.Literal["_external_experiment_id", b"_external_experiment_id"]  # noqa: Y015
+    _WhichOneofReturnType__external_trial_id: _TypeAlias = _typing.Literal["external_trial_id"]  # noqa: Y015
+    _WhichOneofArgType__external_trial_id: _TypeAlias = _typing.Literal["_external_trial_id", b"_external_trial_id"]  # noqa: Y015
+    _WhichOneofReturnType__model_definition_size: _TypeAlias = _typing.Literal["model_definition_size"]  # noqa: Y015
+    _WhichOneofArgType__model_definition_size: _TypeAlias = _typing.Literal["_model_definition_size", b"_model_definition_size"]  # noqa: Y015
+    _WhichOneofReturnType__pachyderm_integration: _TypeAlias = _typing.Literal["pachyderm_integration"]  # noqa: Y015
+    _WhichOneofArgType__pachyderm_integration: _TypeAlias = _typing.Literal["_pachyderm_integration", b"_pachyderm_integration"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best_trial_id) -> _WhichOneofReturnType__best_trial_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best_trial_searcher_metric) -> _WhichOneofReturnType__best_trial_searcher_metric | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration) -> _WhichOneofReturnType__duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_experiment_id) -> _WhichOneofReturnType__external_experiment_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_trial_id) -> _WhichOneofReturnType__external_trial_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model_definition_size) -> _WhichOneofReturnType__model_definition_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pachyderm_integration) -> _WhichOneofReturnType__pachyderm_integration | None: ...
 
-Global___Experiment: typing_extensions.TypeAlias = Experiment
+Global___Experiment: _TypeAlias = Experiment  # noqa: Y015
 
-@typing.final
-class PatchExperiment(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchExperiment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class PatchResources(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class PatchResources(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        MAX_SLOTS_FIELD_NUMBER: builtins.int
-        WEIGHT_FIELD_NUMBER: builtins.int
-        PRIORITY_FIELD_NUMBER: builtins.int
-        max_slots: builtins.int
-        weight: builtins.float
-        priority: builtins.int
+        MAX_SLOTS_FIELD_NUMBER: _builtins.int
+        WEIGHT_FIELD_NUMBER: _builtins.int
+        PRIORITY_FIELD_NUMBER: _builtins.int
+        max_slots: _builtins.int
+        weight: _builtins.float
+        priority: _builtins.int
         def __init__(
             self,
             *,
-            max_slots: builtins.int | None = ...,
-            weight: builtins.float | None = ...,
-            priority: builtins.int | None = ...,
+            max_slots: _builtins.int | None = ...,
+            weight: _builtins.float | None = ...,
+            priority: _builtins.int | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["_max_slots", b"_max_slots", "_priority", b"_priority", "_weight", b"_weight", "max_slots", b"max_slots", "priority", b"priority", "weight", b"weight"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["_max_slots", b"_max_slots", "_priority", b"_priority", "_weight", b"_weight", "max_slots", b"max_slots", "priority", b"priority", "weight", b"weight"]) -> None: ...
-        @typing.overload
-        def WhichOneof(self, oneof_group: typing.Literal["_max_slots", b"_max_slots"]) -> typing.Literal["max_slots"] | None: ...
-        @typing.overload
-        def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
-        @typing.overload
-        def WhichOneof(self, oneof_group: typing.Literal["_weight", b"_weight"]) -> typing.Literal["weight"] | None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_max_slots", b"_max_slots", "_priority", b"_priority", "_weight", b"_weight", "max_slots", b"max_slots", "priority", b"priority", "weight", b"weight"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_slots", b"_max_slots", "_priority", b"_priority", "_weight", b"_weight", "max_slots", b"max_slots", "priority", b"priority", "weight", b"weight"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__max_slots: _TypeAlias = _typing.Literal["max_slots"]  # noqa: Y015
+        _WhichOneofArgType__max_slots: _TypeAlias = _typing.Literal["_max_slots", b"_max_slots"]  # noqa: Y015
+        _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+        _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+        _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+        _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__max_slots) -> _WhichOneofReturnType__max_slots | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
-    @typing.final
-    class PatchCheckpointStorage(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class PatchCheckpointStorage(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        SAVE_EXPERIMENT_BEST_FIELD_NUMBER: builtins.int
-        SAVE_TRIAL_BEST_FIELD_NUMBER: builtins.int
-        SAVE_TRIAL_LATEST_FIELD_NUMBER: builtins.int
-        save_experiment_best: builtins.int
-        save_trial_best: builtins.int
-        save_trial_latest: builtins.int
+        SAVE_EXPERIMENT_BEST_FIELD_NUMBER: _builtins.int
+        SAVE_TRIAL_BEST_FIELD_NUMBER: _builtins.int
+        SAVE_TRIAL_LATEST_FIELD_NUMBER: _builtins.int
+        save_experiment_best: _builtins.int
+        save_trial_best: _builtins.int
+        save_trial_latest: _builtins.int
         def __init__(
             self,
             *,
-            save_experiment_best: builtins.int = ...,
-            save_trial_best: builtins.int = ...,
-            save_trial_latest: builtins.int = ...,
+            save_experiment_best: _builtins.int = ...,
+            save_trial_best: _builtins.int = ...,
+            save_trial_latest: _builtins.int = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["save_experiment_best", b"save_experiment_best", "save_trial_best", b"save_trial_best", "save_trial_latest", b"save_trial_latest"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["save_experiment_best", b"save_experiment_best", "save_trial_best", b"save_trial_best", "save_trial_latest", b"save_trial_latest"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    ID_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    RESOURCES_FIELD_NUMBER: builtins.int
-    CHECKPOINT_STORAGE_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    @property
-    def description(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def labels(self) -> google.protobuf.struct_pb2.ListValue: ...
-    @property
-    def name(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def notes(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
+    ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_STORAGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    @_builtins.property
+    def description(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def labels(self) -> _struct_pb2.ListValue: ...
+    @_builtins.property
+    def name(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def notes(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
     def resources(self) -> Global___PatchExperiment.PatchResources: ...
-    @property
+    @_builtins.property
     def checkpoint_storage(self) -> Global___PatchExperiment.PatchCheckpointStorage: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        description: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        labels: google.protobuf.struct_pb2.ListValue | None = ...,
-        name: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        notes: google.protobuf.wrappers_pb2.StringValue | None = ...,
+        id: _builtins.int = ...,
+        description: _wrappers_pb2.StringValue | None = ...,
+        labels: _struct_pb2.ListValue | None = ...,
+        name: _wrappers_pb2.StringValue | None = ...,
+        notes: _wrappers_pb2.StringValue | None = ...,
         resources: Global___PatchExperiment.PatchResources | None = ...,
         checkpoint_storage: Global___PatchExperiment.PatchCheckpointStorage | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_checkpoint_storage", b"_checkpoint_storage", "_resources", b"_resources", "checkpoint_storage", b"checkpoint_storage", "description", b"description", "labels", b"labels", "name", b"name", "notes", b"notes", "resources", b"resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint_storage", b"_checkpoint_storage", "_resources", b"_resources", "checkpoint_storage", b"checkpoint_storage", "description", b"description", "id", b"id", "labels", b"labels", "name", b"name", "notes", b"notes", "resources", b"resources"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_storage", b"_checkpoint_storage"]) -> typing.Literal["checkpoint_storage"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_resources", b"_resources"]) -> typing.Literal["resources"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_storage", b"_checkpoint_storage", "_resources", b"_resources", "checkpoint_storage", b"checkpoint_storage", "description", b"description", "labels", b"labels", "name", b"name", "notes", b"notes", "resources", b"resources"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_storage", b"_checkpoint_storage", "_resources", b"_resources", "checkpoint_storage", b"checkpoint_storage", "description", b"description", "id", b"id", "labels", b"labels", "name", b"name", "notes", b"notes", "resources", b"resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__checkpoint_storage: _TypeAlias = _typing.Literal["checkpoint_storage"]  # noqa: Y015
+    _WhichOneofArgType__checkpoint_storage: _TypeAlias = _typing.Literal["_checkpoint_storage", b"_checkpoint_storage"]  # noqa: Y015
+    _WhichOneofReturnType__resources: _TypeAlias = _typing.Literal["resources"]  # noqa: Y015
+    _WhichOneofArgType__resources: _TypeAlias = _typing.Literal["_resources", b"_resources"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_storage) -> _WhichOneofReturnType__checkpoint_storage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resources) -> _WhichOneofReturnType__resources | None: ...
 
-Global___PatchExperiment: typing_extensions.TypeAlias = PatchExperiment
+Global___PatchExperiment: _TypeAlias = PatchExperiment  # noqa: Y015
 
-@typing.final
-class ValidationHistoryEntry(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ValidationHistoryEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    SEARCHER_METRIC_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    searcher_metric: builtins.float
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    SEARCHER_METRIC_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    searcher_metric: _builtins.float
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        searcher_metric: builtins.float = ...,
+        trial_id: _builtins.int = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        searcher_metric: _builtins.float = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["end_time", b"end_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "searcher_metric", b"searcher_metric", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "searcher_metric", b"searcher_metric", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ValidationHistoryEntry: typing_extensions.TypeAlias = ValidationHistoryEntry
+Global___ValidationHistoryEntry: _TypeAlias = ValidationHistoryEntry  # noqa: Y015
 
-@typing.final
-class FileNode(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class FileNode(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PATH_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    MODIFIED_TIME_FIELD_NUMBER: builtins.int
-    CONTENT_LENGTH_FIELD_NUMBER: builtins.int
-    IS_DIR_FIELD_NUMBER: builtins.int
-    CONTENT_TYPE_FIELD_NUMBER: builtins.int
-    FILES_FIELD_NUMBER: builtins.int
-    path: builtins.str
-    name: builtins.str
-    content_length: builtins.int
-    is_dir: builtins.bool
-    content_type: builtins.str
-    @property
-    def modified_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FileNode]: ...
+    PATH_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MODIFIED_TIME_FIELD_NUMBER: _builtins.int
+    CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
+    IS_DIR_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    name: _builtins.str
+    content_length: _builtins.int
+    is_dir: _builtins.bool
+    content_type: _builtins.str
+    @_builtins.property
+    def modified_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileNode]: ...
     def __init__(
         self,
         *,
-        path: builtins.str = ...,
-        name: builtins.str = ...,
-        modified_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        content_length: builtins.int = ...,
-        is_dir: builtins.bool = ...,
-        content_type: builtins.str = ...,
-        files: collections.abc.Iterable[Global___FileNode] | None = ...,
+        path: _builtins.str = ...,
+        name: _builtins.str = ...,
+        modified_time: _timestamp_pb2.Timestamp | None = ...,
+        content_length: _builtins.int = ...,
+        is_dir: _builtins.bool = ...,
+        content_type: _builtins.str = ...,
+        files: _abc.Iterable[Global___FileNode] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["modified_time", b"modified_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["content_length", b"content_length", "content_type", b"content_type", "files", b"files", "is_dir", b"is_dir", "modified_time", b"modified_time", "name", b"name", "path", b"path"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["modified_time", b"modified_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_length", b"content_length", "content_type", b"content_type", "files", b"files", "is_dir", b"is_dir", "modified_time", b"modified_time", "name", b"name", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___FileNode: typing_extensions.TypeAlias = FileNode
+Global___FileNode: _TypeAlias = FileNode  # noqa: Y015

@@ -3,120 +3,139 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import shipway_proto.determined.experiment.v1.experiment_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.experiment.v1 import experiment_pb2 as _experiment_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class InitialOperations(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class InitialOperations(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PLACEHOLDER_FIELD_NUMBER: builtins.int
-    placeholder: builtins.int
+    PLACEHOLDER_FIELD_NUMBER: _builtins.int
+    placeholder: _builtins.int
     def __init__(
         self,
         *,
-        placeholder: builtins.int = ...,
+        placeholder: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["placeholder", b"placeholder"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["placeholder", b"placeholder"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___InitialOperations: typing_extensions.TypeAlias = InitialOperations
+Global___InitialOperations: _TypeAlias = InitialOperations  # noqa: Y015
 
-@typing.final
-class TrialCreated(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialCreated(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    request_id: builtins.str
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
     def __init__(
         self,
         *,
-        request_id: builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["request_id", b"request_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialCreated: typing_extensions.TypeAlias = TrialCreated
+Global___TrialCreated: _TypeAlias = TrialCreated  # noqa: Y015
 
-@typing.final
-class TrialProgress(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    PARTIAL_UNITS_FIELD_NUMBER: builtins.int
-    request_id: builtins.str
-    partial_units: builtins.float
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PARTIAL_UNITS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    partial_units: _builtins.float
     def __init__(
         self,
         *,
-        request_id: builtins.str = ...,
-        partial_units: builtins.float = ...,
+        request_id: _builtins.str = ...,
+        partial_units: _builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["partial_units", b"partial_units", "request_id", b"request_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partial_units", b"partial_units", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialProgress: typing_extensions.TypeAlias = TrialProgress
+Global___TrialProgress: _TypeAlias = TrialProgress  # noqa: Y015
 
-@typing.final
-class ValidationCompleted(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ValidationCompleted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    METRIC_FIELD_NUMBER: builtins.int
-    VALIDATE_AFTER_LENGTH_FIELD_NUMBER: builtins.int
-    request_id: builtins.str
-    validate_after_length: builtins.int
-    @property
-    def metric(self) -> google.protobuf.struct_pb2.Value: ...
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    VALIDATE_AFTER_LENGTH_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    validate_after_length: _builtins.int
+    @_builtins.property
+    def metric(self) -> _struct_pb2.Value: ...
     def __init__(
         self,
         *,
-        request_id: builtins.str = ...,
-        metric: google.protobuf.struct_pb2.Value | None = ...,
-        validate_after_length: builtins.int = ...,
+        request_id: _builtins.str = ...,
+        metric: _struct_pb2.Value | None = ...,
+        validate_after_length: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["metric", b"metric"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["metric", b"metric", "request_id", b"request_id", "validate_after_length", b"validate_after_length"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "request_id", b"request_id", "validate_after_length", b"validate_after_length"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ValidationCompleted: typing_extensions.TypeAlias = ValidationCompleted
+Global___ValidationCompleted: _TypeAlias = ValidationCompleted  # noqa: Y015
 
-@typing.final
-class TrialClosed(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialClosed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    request_id: builtins.str
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
     def __init__(
         self,
         *,
-        request_id: builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["request_id", b"request_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialClosed: typing_extensions.TypeAlias = TrialClosed
+Global___TrialClosed: _TypeAlias = TrialClosed  # noqa: Y015
 
-@typing.final
-class TrialExitedEarly(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialExitedEarly(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _ExitedReason:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _ExitedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TrialExitedEarly._ExitedReason.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _ExitedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TrialExitedEarly._ExitedReason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         EXITED_REASON_UNSPECIFIED: TrialExitedEarly._ExitedReason.ValueType  # 0
         EXITED_REASON_INVALID_HP: TrialExitedEarly._ExitedReason.ValueType  # 1
         EXITED_REASON_USER_REQUESTED_STOP: TrialExitedEarly._ExitedReason.ValueType  # 2
@@ -128,119 +147,143 @@ class TrialExitedEarly(google.protobuf.message.Message):
     EXITED_REASON_USER_REQUESTED_STOP: TrialExitedEarly.ExitedReason.ValueType  # 2
     EXITED_REASON_USER_CANCELED: TrialExitedEarly.ExitedReason.ValueType  # 3
 
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    EXITED_REASON_FIELD_NUMBER: builtins.int
-    request_id: builtins.str
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXITED_REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
     exited_reason: Global___TrialExitedEarly.ExitedReason.ValueType
     def __init__(
         self,
         *,
-        request_id: builtins.str = ...,
+        request_id: _builtins.str = ...,
         exited_reason: Global___TrialExitedEarly.ExitedReason.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["exited_reason", b"exited_reason", "request_id", b"request_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exited_reason", b"exited_reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialExitedEarly: typing_extensions.TypeAlias = TrialExitedEarly
+Global___TrialExitedEarly: _TypeAlias = TrialExitedEarly  # noqa: Y015
 
-@typing.final
-class ExperimentInactive(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ExperimentInactive(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERIMENT_STATE_FIELD_NUMBER: builtins.int
-    experiment_state: shipway_proto.determined.experiment.v1.experiment_pb2.State.ValueType
+    EXPERIMENT_STATE_FIELD_NUMBER: _builtins.int
+    experiment_state: _experiment_pb2.State.ValueType
     def __init__(
         self,
         *,
-        experiment_state: shipway_proto.determined.experiment.v1.experiment_pb2.State.ValueType = ...,
+        experiment_state: _experiment_pb2.State.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_state", b"experiment_state"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_state", b"experiment_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExperimentInactive: typing_extensions.TypeAlias = ExperimentInactive
+Global___ExperimentInactive: _TypeAlias = ExperimentInactive  # noqa: Y015
 
-@typing.final
-class ValidateAfterOperation(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ValidateAfterOperation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    LENGTH_FIELD_NUMBER: builtins.int
-    request_id: builtins.str
-    length: builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    length: _builtins.int
     def __init__(
         self,
         *,
-        request_id: builtins.str = ...,
-        length: builtins.int = ...,
+        request_id: _builtins.str = ...,
+        length: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["length", b"length", "request_id", b"request_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ValidateAfterOperation: typing_extensions.TypeAlias = ValidateAfterOperation
+Global___ValidateAfterOperation: _TypeAlias = ValidateAfterOperation  # noqa: Y015
 
-@typing.final
-class CreateTrialOperation(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CreateTrialOperation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    HYPERPARAMS_FIELD_NUMBER: builtins.int
-    request_id: builtins.str
-    hyperparams: builtins.str
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    HYPERPARAMS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    hyperparams: _builtins.str
     def __init__(
         self,
         *,
-        request_id: builtins.str = ...,
-        hyperparams: builtins.str = ...,
+        request_id: _builtins.str = ...,
+        hyperparams: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["hyperparams", b"hyperparams", "request_id", b"request_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hyperparams", b"hyperparams", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateTrialOperation: typing_extensions.TypeAlias = CreateTrialOperation
+Global___CreateTrialOperation: _TypeAlias = CreateTrialOperation  # noqa: Y015
 
-@typing.final
-class CloseTrialOperation(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CloseTrialOperation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    request_id: builtins.str
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
     def __init__(
         self,
         *,
-        request_id: builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["request_id", b"request_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CloseTrialOperation: typing_extensions.TypeAlias = CloseTrialOperation
+Global___CloseTrialOperation: _TypeAlias = CloseTrialOperation  # noqa: Y015
 
-@typing.final
-class ShutDownOperation(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ShutDownOperation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CANCEL_FIELD_NUMBER: builtins.int
-    FAILURE_FIELD_NUMBER: builtins.int
-    cancel: builtins.bool
-    failure: builtins.bool
+    CANCEL_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    cancel: _builtins.bool
+    failure: _builtins.bool
     def __init__(
         self,
         *,
-        cancel: builtins.bool = ...,
-        failure: builtins.bool = ...,
+        cancel: _builtins.bool = ...,
+        failure: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cancel", b"cancel", "failure", b"failure"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ShutDownOperation: typing_extensions.TypeAlias = ShutDownOperation
+Global___ShutDownOperation: _TypeAlias = ShutDownOperation  # noqa: Y015
 
-@typing.final
-class SearcherOperation(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearcherOperation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_OPERATION_FIELD_NUMBER: builtins.int
-    CREATE_TRIAL_FIELD_NUMBER: builtins.int
-    CLOSE_TRIAL_FIELD_NUMBER: builtins.int
-    SHUT_DOWN_FIELD_NUMBER: builtins.int
-    @property
+    TRIAL_OPERATION_FIELD_NUMBER: _builtins.int
+    CREATE_TRIAL_FIELD_NUMBER: _builtins.int
+    CLOSE_TRIAL_FIELD_NUMBER: _builtins.int
+    SHUT_DOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def trial_operation(self) -> Global___TrialOperation: ...
-    @property
+    @_builtins.property
     def create_trial(self) -> Global___CreateTrialOperation: ...
-    @property
+    @_builtins.property
     def close_trial(self) -> Global___CloseTrialOperation: ...
-    @property
+    @_builtins.property
     def shut_down(self) -> Global___ShutDownOperation: ...
     def __init__(
         self,
@@ -250,93 +293,113 @@ class SearcherOperation(google.protobuf.message.Message):
         close_trial: Global___CloseTrialOperation | None = ...,
         shut_down: Global___ShutDownOperation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["close_trial", b"close_trial", "create_trial", b"create_trial", "shut_down", b"shut_down", "trial_operation", b"trial_operation", "union", b"union"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["close_trial", b"close_trial", "create_trial", b"create_trial", "shut_down", b"shut_down", "trial_operation", b"trial_operation", "union", b"union"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["union", b"union"]) -> typing.Literal["trial_operation", "create_trial", "close_trial", "shut_down"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_trial", b"close_trial", "create_trial", b"create_trial", "shut_down", b"shut_down", "trial_operation", b"trial_operation", "union", b"union"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_trial", b"close_trial", "create_trial", b"create_trial", "shut_down", b"shut_down", "trial_operation", b"trial_operation", "union", b"union"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_union: _TypeAlias = _typing.Literal["trial_operation", "create_trial", "close_trial", "shut_down"]  # noqa: Y015
+    _WhichOneofArgType_union: _TypeAlias = _typing.Literal["union", b"union"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_union) -> _WhichOneofReturnType_union | None: ...
 
-Global___SearcherOperation: typing_extensions.TypeAlias = SearcherOperation
+Global___SearcherOperation: _TypeAlias = SearcherOperation  # noqa: Y015
 
-@typing.final
-class TrialOperation(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialOperation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    VALIDATE_AFTER_FIELD_NUMBER: builtins.int
-    @property
+    VALIDATE_AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def validate_after(self) -> Global___ValidateAfterOperation: ...
     def __init__(
         self,
         *,
         validate_after: Global___ValidateAfterOperation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["union", b"union", "validate_after", b"validate_after"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["union", b"union", "validate_after", b"validate_after"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["union", b"union"]) -> typing.Literal["validate_after"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["union", b"union", "validate_after", b"validate_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["union", b"union", "validate_after", b"validate_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_union: _TypeAlias = _typing.Literal["validate_after"]  # noqa: Y015
+    _WhichOneofArgType_union: _TypeAlias = _typing.Literal["union", b"union"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_union) -> _WhichOneofReturnType_union | None: ...
 
-Global___TrialOperation: typing_extensions.TypeAlias = TrialOperation
+Global___TrialOperation: _TypeAlias = TrialOperation  # noqa: Y015
 
-@typing.final
-class SearchUnit(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchUnit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    VALUE_FIELD_NUMBER: builtins.int
-    MAX_LENGTH_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    value: builtins.int
-    max_length: builtins.bool
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    value: _builtins.int
+    max_length: _builtins.bool
     def __init__(
         self,
         *,
-        name: builtins.str | None = ...,
-        value: builtins.int | None = ...,
-        max_length: builtins.bool = ...,
+        name: _builtins.str | None = ...,
+        value: _builtins.int | None = ...,
+        max_length: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_name", b"_name", "_value", b"_value", "name", b"name", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_name", b"_name", "_value", b"_value", "max_length", b"max_length", "name", b"name", "value", b"value"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_name", b"_name"]) -> typing.Literal["name"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_value", b"_value", "name", b"name", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_value", b"_value", "max_length", b"max_length", "name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
-Global___SearchUnit: typing_extensions.TypeAlias = SearchUnit
+Global___SearchUnit: _TypeAlias = SearchUnit  # noqa: Y015
 
-@typing.final
-class TrialSummary(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialSummary(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COUNT_FIELD_NUMBER: builtins.int
-    UNIT_FIELD_NUMBER: builtins.int
-    count: builtins.int
-    @property
+    COUNT_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    @_builtins.property
     def unit(self) -> Global___SearchUnit: ...
     def __init__(
         self,
         *,
-        count: builtins.int = ...,
+        count: _builtins.int = ...,
         unit: Global___SearchUnit | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["unit", b"unit"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count", "unit", b"unit"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["unit", b"unit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialSummary: typing_extensions.TypeAlias = TrialSummary
+Global___TrialSummary: _TypeAlias = TrialSummary  # noqa: Y015
 
-@typing.final
-class SearchSummary(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class SearchSummary(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: builtins.int
-    TRIALS_FIELD_NUMBER: builtins.int
-    @property
-    def config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def trials(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TrialSummary]: ...
+    CONFIG_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrialSummary]: ...
     def __init__(
         self,
         *,
-        config: google.protobuf.struct_pb2.Struct | None = ...,
-        trials: collections.abc.Iterable[Global___TrialSummary] | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        trials: _abc.Iterable[Global___TrialSummary] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "trials", b"trials"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchSummary: typing_extensions.TypeAlias = SearchSummary
+Global___SearchSummary: _TypeAlias = SearchSummary  # noqa: Y015

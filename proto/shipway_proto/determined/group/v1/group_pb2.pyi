@@ -3,78 +3,89 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import shipway_proto.determined.user.v1.user_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.user.v1 import user_pb2 as _user_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class Group(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Group(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    group_id: builtins.int
-    name: builtins.str
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    name: _builtins.str
     def __init__(
         self,
         *,
-        group_id: builtins.int = ...,
-        name: builtins.str = ...,
+        group_id: _builtins.int = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["group_id", b"group_id", "name", b"name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Group: typing_extensions.TypeAlias = Group
+Global___Group: _TypeAlias = Group  # noqa: Y015
 
-@typing.final
-class GroupDetails(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GroupDetails(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
-    group_id: builtins.int
-    name: builtins.str
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.user.v1.user_pb2.User]: ...
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]: ...
     def __init__(
         self,
         *,
-        group_id: builtins.int = ...,
-        name: builtins.str = ...,
-        users: collections.abc.Iterable[shipway_proto.determined.user.v1.user_pb2.User] | None = ...,
+        group_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        users: _abc.Iterable[_user_pb2.User] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["group_id", b"group_id", "name", b"name", "users", b"users"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "name", b"name", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GroupDetails: typing_extensions.TypeAlias = GroupDetails
+Global___GroupDetails: _TypeAlias = GroupDetails  # noqa: Y015
 
-@typing.final
-class GroupSearchResult(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GroupSearchResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_FIELD_NUMBER: builtins.int
-    NUM_MEMBERS_FIELD_NUMBER: builtins.int
-    num_members: builtins.int
-    @property
+    GROUP_FIELD_NUMBER: _builtins.int
+    NUM_MEMBERS_FIELD_NUMBER: _builtins.int
+    num_members: _builtins.int
+    @_builtins.property
     def group(self) -> Global___Group: ...
     def __init__(
         self,
         *,
         group: Global___Group | None = ...,
-        num_members: builtins.int = ...,
+        num_members: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["group", b"group"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["group", b"group", "num_members", b"num_members"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "num_members", b"num_members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GroupSearchResult: typing_extensions.TypeAlias = GroupSearchResult
+Global___GroupSearchResult: _TypeAlias = GroupSearchResult  # noqa: Y015

@@ -3,27 +3,32 @@
 isort:skip_file
 """
 
-import builtins
-import google.protobuf.descriptor
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _Type:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _TypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Type.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _TypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Type.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     TYPE_UNSPECIFIED: _Type.ValueType  # 0
     TYPE_EXPERIMENT: _Type.ValueType  # 1
     TYPE_NOTEBOOK: _Type.ValueType  # 2
@@ -45,14 +50,14 @@ TYPE_COMMAND: Type.ValueType  # 5
 TYPE_CHECKPOINT_GC: Type.ValueType  # 6
 TYPE_EXTERNAL: Type.ValueType  # 7
 TYPE_GENERIC: Type.ValueType  # 8
-Global___Type: typing_extensions.TypeAlias = Type
+Global___Type: _TypeAlias = Type  # noqa: Y015
 
 class _State:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_State.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STATE_UNSPECIFIED: _State.ValueType  # 0
     STATE_QUEUED: _State.ValueType  # 1
     STATE_SCHEDULED: _State.ValueType  # 2
@@ -64,145 +69,155 @@ STATE_UNSPECIFIED: State.ValueType  # 0
 STATE_QUEUED: State.ValueType  # 1
 STATE_SCHEDULED: State.ValueType  # 2
 STATE_SCHEDULED_BACKFILLED: State.ValueType  # 3
-Global___State: typing_extensions.TypeAlias = State
+Global___State: _TypeAlias = State  # noqa: Y015
 
-@typing.final
-class JobSummary(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class JobSummary(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    STATE_FIELD_NUMBER: builtins.int
-    JOBS_AHEAD_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    JOBS_AHEAD_FIELD_NUMBER: _builtins.int
     state: Global___State.ValueType
-    jobs_ahead: builtins.int
+    jobs_ahead: _builtins.int
     def __init__(
         self,
         *,
         state: Global___State.ValueType = ...,
-        jobs_ahead: builtins.int = ...,
+        jobs_ahead: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["jobs_ahead", b"jobs_ahead", "state", b"state"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs_ahead", b"jobs_ahead", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___JobSummary: typing_extensions.TypeAlias = JobSummary
+Global___JobSummary: _TypeAlias = JobSummary  # noqa: Y015
 
-@typing.final
-class LimitedJob(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LimitedJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SUMMARY_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    IS_PREEMPTIBLE_FIELD_NUMBER: builtins.int
-    PRIORITY_FIELD_NUMBER: builtins.int
-    WEIGHT_FIELD_NUMBER: builtins.int
-    JOB_ID_FIELD_NUMBER: builtins.int
-    REQUESTED_SLOTS_FIELD_NUMBER: builtins.int
-    ALLOCATED_SLOTS_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    IS_PREEMPTIBLE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_SLOTS_FIELD_NUMBER: _builtins.int
+    ALLOCATED_SLOTS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     type: Global___Type.ValueType
-    resource_pool: builtins.str
-    is_preemptible: builtins.bool
-    priority: builtins.int
-    weight: builtins.float
-    job_id: builtins.str
-    requested_slots: builtins.int
-    allocated_slots: builtins.int
-    progress: builtins.float
-    workspace_id: builtins.int
-    @property
+    resource_pool: _builtins.str
+    is_preemptible: _builtins.bool
+    priority: _builtins.int
+    weight: _builtins.float
+    job_id: _builtins.str
+    requested_slots: _builtins.int
+    allocated_slots: _builtins.int
+    progress: _builtins.float
+    workspace_id: _builtins.int
+    @_builtins.property
     def summary(self) -> Global___JobSummary: ...
     def __init__(
         self,
         *,
         summary: Global___JobSummary | None = ...,
         type: Global___Type.ValueType = ...,
-        resource_pool: builtins.str = ...,
-        is_preemptible: builtins.bool = ...,
-        priority: builtins.int = ...,
-        weight: builtins.float = ...,
-        job_id: builtins.str = ...,
-        requested_slots: builtins.int = ...,
-        allocated_slots: builtins.int = ...,
-        progress: builtins.float = ...,
-        workspace_id: builtins.int = ...,
+        resource_pool: _builtins.str = ...,
+        is_preemptible: _builtins.bool = ...,
+        priority: _builtins.int = ...,
+        weight: _builtins.float = ...,
+        job_id: _builtins.str = ...,
+        requested_slots: _builtins.int = ...,
+        allocated_slots: _builtins.int = ...,
+        progress: _builtins.float = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["summary", b"summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated_slots", b"allocated_slots", "is_preemptible", b"is_preemptible", "job_id", b"job_id", "priority", b"priority", "progress", b"progress", "requested_slots", b"requested_slots", "resource_pool", b"resource_pool", "summary", b"summary", "type", b"type", "weight", b"weight", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_slots", b"allocated_slots", "is_preemptible", b"is_preemptible", "job_id", b"job_id", "priority", b"priority", "progress", b"progress", "requested_slots", b"requested_slots", "resource_pool", b"resource_pool", "summary", b"summary", "type", b"type", "weight", b"weight", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LimitedJob: typing_extensions.TypeAlias = LimitedJob
+Global___LimitedJob: _TypeAlias = LimitedJob  # noqa: Y015
 
-@typing.final
-class Job(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Job(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SUMMARY_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    SUBMISSION_TIME_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    IS_PREEMPTIBLE_FIELD_NUMBER: builtins.int
-    PRIORITY_FIELD_NUMBER: builtins.int
-    WEIGHT_FIELD_NUMBER: builtins.int
-    ENTITY_ID_FIELD_NUMBER: builtins.int
-    JOB_ID_FIELD_NUMBER: builtins.int
-    REQUESTED_SLOTS_FIELD_NUMBER: builtins.int
-    ALLOCATED_SLOTS_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    SUBMISSION_TIME_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    IS_PREEMPTIBLE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    ENTITY_ID_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_SLOTS_FIELD_NUMBER: _builtins.int
+    ALLOCATED_SLOTS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     type: Global___Type.ValueType
-    username: builtins.str
-    user_id: builtins.int
-    resource_pool: builtins.str
-    is_preemptible: builtins.bool
-    priority: builtins.int
-    weight: builtins.float
-    entity_id: builtins.str
-    job_id: builtins.str
-    requested_slots: builtins.int
-    allocated_slots: builtins.int
-    name: builtins.str
-    progress: builtins.float
-    workspace_id: builtins.int
-    @property
+    username: _builtins.str
+    user_id: _builtins.int
+    resource_pool: _builtins.str
+    is_preemptible: _builtins.bool
+    priority: _builtins.int
+    weight: _builtins.float
+    entity_id: _builtins.str
+    job_id: _builtins.str
+    requested_slots: _builtins.int
+    allocated_slots: _builtins.int
+    name: _builtins.str
+    progress: _builtins.float
+    workspace_id: _builtins.int
+    @_builtins.property
     def summary(self) -> Global___JobSummary: ...
-    @property
-    def submission_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def submission_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         summary: Global___JobSummary | None = ...,
         type: Global___Type.ValueType = ...,
-        submission_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        username: builtins.str = ...,
-        user_id: builtins.int = ...,
-        resource_pool: builtins.str = ...,
-        is_preemptible: builtins.bool = ...,
-        priority: builtins.int = ...,
-        weight: builtins.float = ...,
-        entity_id: builtins.str = ...,
-        job_id: builtins.str = ...,
-        requested_slots: builtins.int = ...,
-        allocated_slots: builtins.int = ...,
-        name: builtins.str = ...,
-        progress: builtins.float = ...,
-        workspace_id: builtins.int = ...,
+        submission_time: _timestamp_pb2.Timestamp | None = ...,
+        username: _builtins.str = ...,
+        user_id: _builtins.int = ...,
+        resource_pool: _builtins.str = ...,
+        is_preemptible: _builtins.bool = ...,
+        priority: _builtins.int = ...,
+        weight: _builtins.float = ...,
+        entity_id: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        requested_slots: _builtins.int = ...,
+        allocated_slots: _builtins.int = ...,
+        name: _builtins.str = ...,
+        progress: _builtins.float = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["submission_time", b"submission_time", "summary", b"summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated_slots", b"allocated_slots", "entity_id", b"entity_id", "is_preemptible", b"is_preemptible", "job_id", b"job_id", "name", b"name", "priority", b"priority", "progress", b"progress", "requested_slots", b"requested_slots", "resource_pool", b"resource_pool", "submission_time", b"submission_time", "summary", b"summary", "type", b"type", "user_id", b"user_id", "username", b"username", "weight", b"weight", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["submission_time", b"submission_time", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_slots", b"allocated_slots", "entity_id", b"entity_id", "is_preemptible", b"is_preemptible", "job_id", b"job_id", "name", b"name", "priority", b"priority", "progress", b"progress", "requested_slots", b"requested_slots", "resource_pool", b"resource_pool", "submission_time", b"submission_time", "summary", b"summary", "type", b"type", "user_id", b"user_id", "username", b"username", "weight", b"weight", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Job: typing_extensions.TypeAlias = Job
+Global___Job: _TypeAlias = Job  # noqa: Y015
 
-@typing.final
-class RBACJob(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RBACJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FULL_FIELD_NUMBER: builtins.int
-    LIMITED_FIELD_NUMBER: builtins.int
-    @property
+    FULL_FIELD_NUMBER: _builtins.int
+    LIMITED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def full(self) -> Global___Job: ...
-    @property
+    @_builtins.property
     def limited(self) -> Global___LimitedJob: ...
     def __init__(
         self,
@@ -210,76 +225,102 @@ class RBACJob(google.protobuf.message.Message):
         full: Global___Job | None = ...,
         limited: Global___LimitedJob | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["full", b"full", "job", b"job", "limited", b"limited"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["full", b"full", "job", b"job", "limited", b"limited"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["job", b"job"]) -> typing.Literal["full", "limited"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "job", b"job", "limited", b"limited"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "job", b"job", "limited", b"limited"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_job: _TypeAlias = _typing.Literal["full", "limited"]  # noqa: Y015
+    _WhichOneofArgType_job: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_job) -> _WhichOneofReturnType_job | None: ...
 
-Global___RBACJob: typing_extensions.TypeAlias = RBACJob
+Global___RBACJob: _TypeAlias = RBACJob  # noqa: Y015
 
-@typing.final
-class QueueControl(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class QueueControl(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    JOB_ID_FIELD_NUMBER: builtins.int
-    AHEAD_OF_FIELD_NUMBER: builtins.int
-    BEHIND_OF_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    PRIORITY_FIELD_NUMBER: builtins.int
-    WEIGHT_FIELD_NUMBER: builtins.int
-    job_id: builtins.str
-    ahead_of: builtins.str
-    behind_of: builtins.str
-    resource_pool: builtins.str
-    priority: builtins.int
-    weight: builtins.float
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    AHEAD_OF_FIELD_NUMBER: _builtins.int
+    BEHIND_OF_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def ahead_of(self) -> _builtins.str: ...
+    @ahead_of.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def ahead_of(self, value: _builtins.str) -> None: ...
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def behind_of(self) -> _builtins.str: ...
+    @behind_of.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def behind_of(self, value: _builtins.str) -> None: ...
+    resource_pool: _builtins.str
+    priority: _builtins.int
+    weight: _builtins.float
     def __init__(
         self,
         *,
-        job_id: builtins.str = ...,
-        ahead_of: builtins.str = ...,
-        behind_of: builtins.str = ...,
-        resource_pool: builtins.str = ...,
-        priority: builtins.int = ...,
-        weight: builtins.float = ...,
+        job_id: _builtins.str = ...,
+        ahead_of: _builtins.str = ...,
+        behind_of: _builtins.str = ...,
+        resource_pool: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        weight: _builtins.float = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["action", b"action", "ahead_of", b"ahead_of", "behind_of", b"behind_of", "priority", b"priority", "resource_pool", b"resource_pool", "weight", b"weight"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["action", b"action", "ahead_of", b"ahead_of", "behind_of", b"behind_of", "job_id", b"job_id", "priority", b"priority", "resource_pool", b"resource_pool", "weight", b"weight"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["ahead_of", "behind_of", "resource_pool", "priority", "weight"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "ahead_of", b"ahead_of", "behind_of", b"behind_of", "priority", b"priority", "resource_pool", b"resource_pool", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "ahead_of", b"ahead_of", "behind_of", b"behind_of", "job_id", b"job_id", "priority", b"priority", "resource_pool", b"resource_pool", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["ahead_of", "behind_of", "resource_pool", "priority", "weight"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
-Global___QueueControl: typing_extensions.TypeAlias = QueueControl
+Global___QueueControl: _TypeAlias = QueueControl  # noqa: Y015
 
-@typing.final
-class QueueStats(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class QueueStats(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    QUEUED_COUNT_FIELD_NUMBER: builtins.int
-    SCHEDULED_COUNT_FIELD_NUMBER: builtins.int
-    queued_count: builtins.int
-    scheduled_count: builtins.int
+    QUEUED_COUNT_FIELD_NUMBER: _builtins.int
+    SCHEDULED_COUNT_FIELD_NUMBER: _builtins.int
+    queued_count: _builtins.int
+    scheduled_count: _builtins.int
     def __init__(
         self,
         *,
-        queued_count: builtins.int = ...,
-        scheduled_count: builtins.int = ...,
+        queued_count: _builtins.int = ...,
+        scheduled_count: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["queued_count", b"queued_count", "scheduled_count", b"scheduled_count"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queued_count", b"queued_count", "scheduled_count", b"scheduled_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___QueueStats: typing_extensions.TypeAlias = QueueStats
+Global___QueueStats: _TypeAlias = QueueStats  # noqa: Y015
 
-@typing.final
-class AggregateQueueStats(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AggregateQueueStats(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PERIOD_START_FIELD_NUMBER: builtins.int
-    SECONDS_FIELD_NUMBER: builtins.int
-    period_start: builtins.str
-    seconds: builtins.float
+    PERIOD_START_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    period_start: _builtins.str
+    seconds: _builtins.float
     def __init__(
         self,
         *,
-        period_start: builtins.str = ...,
-        seconds: builtins.float = ...,
+        period_start: _builtins.str = ...,
+        seconds: _builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["period_start", b"period_start", "seconds", b"seconds"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["period_start", b"period_start", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AggregateQueueStats: typing_extensions.TypeAlias = AggregateQueueStats
+Global___AggregateQueueStats: _TypeAlias = AggregateQueueStats  # noqa: Y015

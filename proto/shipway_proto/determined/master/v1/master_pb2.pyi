@@ -3,30 +3,30 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.log.v1.log_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.log.v1 import log_pb2 as _log_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _ResourceAllocationAggregationPeriod:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ResourceAllocationAggregationPeriodEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ResourceAllocationAggregationPeriod.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _ResourceAllocationAggregationPeriodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResourceAllocationAggregationPeriod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RESOURCE_ALLOCATION_AGGREGATION_PERIOD_UNSPECIFIED: _ResourceAllocationAggregationPeriod.ValueType  # 0
     RESOURCE_ALLOCATION_AGGREGATION_PERIOD_DAILY: _ResourceAllocationAggregationPeriod.ValueType  # 1
     RESOURCE_ALLOCATION_AGGREGATION_PERIOD_MONTHLY: _ResourceAllocationAggregationPeriod.ValueType  # 2
@@ -36,14 +36,14 @@ class ResourceAllocationAggregationPeriod(_ResourceAllocationAggregationPeriod, 
 RESOURCE_ALLOCATION_AGGREGATION_PERIOD_UNSPECIFIED: ResourceAllocationAggregationPeriod.ValueType  # 0
 RESOURCE_ALLOCATION_AGGREGATION_PERIOD_DAILY: ResourceAllocationAggregationPeriod.ValueType  # 1
 RESOURCE_ALLOCATION_AGGREGATION_PERIOD_MONTHLY: ResourceAllocationAggregationPeriod.ValueType  # 2
-Global___ResourceAllocationAggregationPeriod: typing_extensions.TypeAlias = ResourceAllocationAggregationPeriod
+Global___ResourceAllocationAggregationPeriod: _TypeAlias = ResourceAllocationAggregationPeriod  # noqa: Y015
 
 class _ResourceAllocationAggregationType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ResourceAllocationAggregationTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ResourceAllocationAggregationType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _ResourceAllocationAggregationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResourceAllocationAggregationType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RESOURCE_ALLOCATION_AGGREGATION_TYPE_UNSPECIFIED: _ResourceAllocationAggregationType.ValueType  # 0
     RESOURCE_ALLOCATION_AGGREGATION_TYPE_TOTAL: _ResourceAllocationAggregationType.ValueType  # 1
     RESOURCE_ALLOCATION_AGGREGATION_TYPE_USER: _ResourceAllocationAggregationType.ValueType  # 2
@@ -55,163 +55,189 @@ RESOURCE_ALLOCATION_AGGREGATION_TYPE_UNSPECIFIED: ResourceAllocationAggregationT
 RESOURCE_ALLOCATION_AGGREGATION_TYPE_TOTAL: ResourceAllocationAggregationType.ValueType  # 1
 RESOURCE_ALLOCATION_AGGREGATION_TYPE_USER: ResourceAllocationAggregationType.ValueType  # 2
 RESOURCE_ALLOCATION_AGGREGATION_TYPE_LABEL: ResourceAllocationAggregationType.ValueType  # 3
-Global___ResourceAllocationAggregationType: typing_extensions.TypeAlias = ResourceAllocationAggregationType
+Global___ResourceAllocationAggregationType: _TypeAlias = ResourceAllocationAggregationType  # noqa: Y015
 
-@typing.final
-class ResourceAllocationRawEntry(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourceAllocationRawEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KIND_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    SECONDS_FIELD_NUMBER: builtins.int
-    SLOTS_FIELD_NUMBER: builtins.int
-    kind: builtins.str
-    experiment_id: builtins.int
-    username: builtins.str
-    user_id: builtins.int
-    seconds: builtins.float
-    slots: builtins.int
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    KIND_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    experiment_id: _builtins.int
+    username: _builtins.str
+    user_id: _builtins.int
+    seconds: _builtins.float
+    slots: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        kind: builtins.str = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        experiment_id: builtins.int = ...,
-        username: builtins.str = ...,
-        user_id: builtins.int = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        seconds: builtins.float = ...,
-        slots: builtins.int = ...,
+        kind: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        experiment_id: _builtins.int = ...,
+        username: _builtins.str = ...,
+        user_id: _builtins.int = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        seconds: _builtins.float = ...,
+        slots: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["end_time", b"end_time", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "experiment_id", b"experiment_id", "kind", b"kind", "labels", b"labels", "seconds", b"seconds", "slots", b"slots", "start_time", b"start_time", "user_id", b"user_id", "username", b"username"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "experiment_id", b"experiment_id", "kind", b"kind", "labels", b"labels", "seconds", b"seconds", "slots", b"slots", "start_time", b"start_time", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourceAllocationRawEntry: typing_extensions.TypeAlias = ResourceAllocationRawEntry
+Global___ResourceAllocationRawEntry: _TypeAlias = ResourceAllocationRawEntry  # noqa: Y015
 
-@typing.final
-class ResourceAllocationAggregatedEntry(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourceAllocationAggregatedEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ByUsernameEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ByUsernameEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.float
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.float = ...,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    @typing.final
-    class ByExperimentLabelEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ByExperimentLabelEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.float
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.float = ...,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    @typing.final
-    class ByResourcePoolEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ByResourcePoolEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.float
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.float = ...,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    PERIOD_START_FIELD_NUMBER: builtins.int
-    PERIOD_FIELD_NUMBER: builtins.int
-    SECONDS_FIELD_NUMBER: builtins.int
-    BY_USERNAME_FIELD_NUMBER: builtins.int
-    BY_EXPERIMENT_LABEL_FIELD_NUMBER: builtins.int
-    BY_RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    period_start: builtins.str
+    PERIOD_START_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    BY_USERNAME_FIELD_NUMBER: _builtins.int
+    BY_EXPERIMENT_LABEL_FIELD_NUMBER: _builtins.int
+    BY_RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    period_start: _builtins.str
     period: Global___ResourceAllocationAggregationPeriod.ValueType
-    seconds: builtins.float
-    @property
-    def by_username(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]: ...
-    @property
-    def by_experiment_label(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]: ...
-    @property
-    def by_resource_pool(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]: ...
+    seconds: _builtins.float
+    @_builtins.property
+    def by_username(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def by_experiment_label(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def by_resource_pool(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     def __init__(
         self,
         *,
-        period_start: builtins.str = ...,
+        period_start: _builtins.str = ...,
         period: Global___ResourceAllocationAggregationPeriod.ValueType = ...,
-        seconds: builtins.float = ...,
-        by_username: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
-        by_experiment_label: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
-        by_resource_pool: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        seconds: _builtins.float = ...,
+        by_username: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        by_experiment_label: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        by_resource_pool: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["by_experiment_label", b"by_experiment_label", "by_resource_pool", b"by_resource_pool", "by_username", b"by_username", "period", b"period", "period_start", b"period_start", "seconds", b"seconds"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_experiment_label", b"by_experiment_label", "by_resource_pool", b"by_resource_pool", "by_username", b"by_username", "period", b"period", "period_start", b"period_start", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourceAllocationAggregatedEntry: typing_extensions.TypeAlias = ResourceAllocationAggregatedEntry
+Global___ResourceAllocationAggregatedEntry: _TypeAlias = ResourceAllocationAggregatedEntry  # noqa: Y015
 
-@typing.final
-class LogConfig(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class LogConfig(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LEVEL_FIELD_NUMBER: builtins.int
-    COLOR_FIELD_NUMBER: builtins.int
-    level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType
-    color: builtins.bool
+    LEVEL_FIELD_NUMBER: _builtins.int
+    COLOR_FIELD_NUMBER: _builtins.int
+    level: _log_pb2.LogLevel.ValueType
+    color: _builtins.bool
     def __init__(
         self,
         *,
-        level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType = ...,
-        color: builtins.bool = ...,
+        level: _log_pb2.LogLevel.ValueType = ...,
+        color: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["color", b"color", "level", b"level"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "level", b"level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LogConfig: typing_extensions.TypeAlias = LogConfig
+Global___LogConfig: _TypeAlias = LogConfig  # noqa: Y015
 
-@typing.final
-class Config(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Config(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LOG_FIELD_NUMBER: builtins.int
-    @property
+    LOG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def log(self) -> Global___LogConfig: ...
     def __init__(
         self,
         *,
         log: Global___LogConfig | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["log", b"log"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["log", b"log"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["log", b"log"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log", b"log"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Config: typing_extensions.TypeAlias = Config
+Global___Config: _TypeAlias = Config  # noqa: Y015

@@ -3,215 +3,230 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import google.protobuf.wrappers_pb2
-import shipway_proto.determined.checkpoint.v1.checkpoint_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2 as _checkpoint_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class Model(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Model(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    CREATION_TIME_FIELD_NUMBER: builtins.int
-    LAST_UPDATED_TIME_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    NUM_VERSIONS_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    description: builtins.str
-    id: builtins.int
-    num_versions: builtins.int
-    username: builtins.str
-    workspace_id: builtins.int
-    user_id: builtins.int
-    archived: builtins.bool
-    notes: builtins.str
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def creation_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def last_updated_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    CREATION_TIME_FIELD_NUMBER: _builtins.int
+    LAST_UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NUM_VERSIONS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    id: _builtins.int
+    num_versions: _builtins.int
+    username: _builtins.str
+    workspace_id: _builtins.int
+    user_id: _builtins.int
+    archived: _builtins.bool
+    notes: _builtins.str
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def creation_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_updated_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        description: builtins.str = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        creation_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        last_updated_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        id: builtins.int = ...,
-        num_versions: builtins.int = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        username: builtins.str = ...,
-        workspace_id: builtins.int = ...,
-        user_id: builtins.int = ...,
-        archived: builtins.bool = ...,
-        notes: builtins.str = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        creation_time: _timestamp_pb2.Timestamp | None = ...,
+        last_updated_time: _timestamp_pb2.Timestamp | None = ...,
+        id: _builtins.int = ...,
+        num_versions: _builtins.int = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        username: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        user_id: _builtins.int = ...,
+        archived: _builtins.bool = ...,
+        notes: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["creation_time", b"creation_time", "last_updated_time", b"last_updated_time", "metadata", b"metadata"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["archived", b"archived", "creation_time", b"creation_time", "description", b"description", "id", b"id", "labels", b"labels", "last_updated_time", b"last_updated_time", "metadata", b"metadata", "name", b"name", "notes", b"notes", "num_versions", b"num_versions", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["creation_time", b"creation_time", "last_updated_time", b"last_updated_time", "metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "creation_time", b"creation_time", "description", b"description", "id", b"id", "labels", b"labels", "last_updated_time", b"last_updated_time", "metadata", b"metadata", "name", b"name", "notes", b"notes", "num_versions", b"num_versions", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Model: typing_extensions.TypeAlias = Model
+Global___Model: _TypeAlias = Model  # noqa: Y015
 
-@typing.final
-class PatchModel(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchModel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    workspace_name: builtins.str
-    workspace_id: builtins.int
-    @property
-    def name(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def description(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def labels(self) -> google.protobuf.struct_pb2.ListValue: ...
-    @property
-    def notes(self) -> google.protobuf.wrappers_pb2.StringValue: ...
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_name: _builtins.str
+    workspace_id: _builtins.int
+    @_builtins.property
+    def name(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def description(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def labels(self) -> _struct_pb2.ListValue: ...
+    @_builtins.property
+    def notes(self) -> _wrappers_pb2.StringValue: ...
     def __init__(
         self,
         *,
-        name: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        description: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        labels: google.protobuf.struct_pb2.ListValue | None = ...,
-        notes: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        workspace_name: builtins.str | None = ...,
-        workspace_id: builtins.int | None = ...,
+        name: _wrappers_pb2.StringValue | None = ...,
+        description: _wrappers_pb2.StringValue | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        labels: _struct_pb2.ListValue | None = ...,
+        notes: _wrappers_pb2.StringValue | None = ...,
+        workspace_name: _builtins.str | None = ...,
+        workspace_id: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_workspace_id", b"_workspace_id", "_workspace_name", b"_workspace_name", "description", b"description", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_workspace_id", b"_workspace_id", "_workspace_name", b"_workspace_name", "description", b"description", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_workspace_id", b"_workspace_id"]) -> typing.Literal["workspace_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_workspace_name", b"_workspace_name"]) -> typing.Literal["workspace_name"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id", "_workspace_name", b"_workspace_name", "description", b"description", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id", "_workspace_name", b"_workspace_name", "description", b"description", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__workspace_id: _TypeAlias = _typing.Literal["workspace_id"]  # noqa: Y015
+    _WhichOneofArgType__workspace_id: _TypeAlias = _typing.Literal["_workspace_id", b"_workspace_id"]  # noqa: Y015
+    _WhichOneofReturnType__workspace_name: _TypeAlias = _typing.Literal["workspace_name"]  # noqa: Y015
+    _WhichOneofArgType__workspace_name: _TypeAlias = _typing.Literal["_workspace_name", b"_workspace_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace_id) -> _WhichOneofReturnType__workspace_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace_name) -> _WhichOneofReturnType__workspace_name | None: ...
 
-Global___PatchModel: typing_extensions.TypeAlias = PatchModel
+Global___PatchModel: _TypeAlias = PatchModel  # noqa: Y015
 
-@typing.final
-class ModelVersion(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ModelVersion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: builtins.int
-    CHECKPOINT_FIELD_NUMBER: builtins.int
-    VERSION_FIELD_NUMBER: builtins.int
-    CREATION_TIME_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    LAST_UPDATED_TIME_FIELD_NUMBER: builtins.int
-    COMMENT_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    version: builtins.int
-    id: builtins.int
-    name: builtins.str
-    comment: builtins.str
-    username: builtins.str
-    user_id: builtins.int
-    notes: builtins.str
-    @property
+    MODEL_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATION_TIME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    LAST_UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    id: _builtins.int
+    name: _builtins.str
+    comment: _builtins.str
+    username: _builtins.str
+    user_id: _builtins.int
+    notes: _builtins.str
+    @_builtins.property
     def model(self) -> Global___Model: ...
-    @property
-    def checkpoint(self) -> shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint: ...
-    @property
-    def creation_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def last_updated_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @_builtins.property
+    def checkpoint(self) -> _checkpoint_pb2.Checkpoint: ...
+    @_builtins.property
+    def creation_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def last_updated_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         model: Global___Model | None = ...,
-        checkpoint: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint | None = ...,
-        version: builtins.int = ...,
-        creation_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        id: builtins.int = ...,
-        name: builtins.str = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        last_updated_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        comment: builtins.str = ...,
-        username: builtins.str = ...,
-        user_id: builtins.int = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        notes: builtins.str = ...,
+        checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
+        version: _builtins.int = ...,
+        creation_time: _timestamp_pb2.Timestamp | None = ...,
+        id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        last_updated_time: _timestamp_pb2.Timestamp | None = ...,
+        comment: _builtins.str = ...,
+        username: _builtins.str = ...,
+        user_id: _builtins.int = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        notes: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "creation_time", b"creation_time", "last_updated_time", b"last_updated_time", "metadata", b"metadata", "model", b"model"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "comment", b"comment", "creation_time", b"creation_time", "id", b"id", "labels", b"labels", "last_updated_time", b"last_updated_time", "metadata", b"metadata", "model", b"model", "name", b"name", "notes", b"notes", "user_id", b"user_id", "username", b"username", "version", b"version"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "creation_time", b"creation_time", "last_updated_time", b"last_updated_time", "metadata", b"metadata", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "comment", b"comment", "creation_time", b"creation_time", "id", b"id", "labels", b"labels", "last_updated_time", b"last_updated_time", "metadata", b"metadata", "model", b"model", "name", b"name", "notes", b"notes", "user_id", b"user_id", "username", b"username", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ModelVersion: typing_extensions.TypeAlias = ModelVersion
+Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
 
-@typing.final
-class PatchModelVersion(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchModelVersion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CHECKPOINT_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    COMMENT_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    @property
-    def checkpoint(self) -> shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint: ...
-    @property
-    def name(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def comment(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def labels(self) -> google.protobuf.struct_pb2.ListValue: ...
-    @property
-    def notes(self) -> google.protobuf.wrappers_pb2.StringValue: ...
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint(self) -> _checkpoint_pb2.Checkpoint: ...
+    @_builtins.property
+    def name(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def comment(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def labels(self) -> _struct_pb2.ListValue: ...
+    @_builtins.property
+    def notes(self) -> _wrappers_pb2.StringValue: ...
     def __init__(
         self,
         *,
-        checkpoint: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.Checkpoint | None = ...,
-        name: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        comment: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        labels: google.protobuf.struct_pb2.ListValue | None = ...,
-        notes: google.protobuf.wrappers_pb2.StringValue | None = ...,
+        checkpoint: _checkpoint_pb2.Checkpoint | None = ...,
+        name: _wrappers_pb2.StringValue | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        comment: _wrappers_pb2.StringValue | None = ...,
+        labels: _struct_pb2.ListValue | None = ...,
+        notes: _wrappers_pb2.StringValue | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "comment", b"comment", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "comment", b"comment", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "comment", b"comment", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "comment", b"comment", "labels", b"labels", "metadata", b"metadata", "name", b"name", "notes", b"notes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchModelVersion: typing_extensions.TypeAlias = PatchModelVersion
+Global___PatchModelVersion: _TypeAlias = PatchModelVersion  # noqa: Y015

@@ -3,31 +3,31 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
-import google.protobuf.wrappers_pb2
-import shipway_proto.determined.workspace.v1.workspace_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.workspace.v1 import workspace_pb2 as _workspace_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _LocationType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _LocationTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LocationType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _LocationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LocationType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     LOCATION_TYPE_UNSPECIFIED: _LocationType.ValueType  # 0
     LOCATION_TYPE_EXPERIMENT: _LocationType.ValueType  # 1
     LOCATION_TYPE_HYPERPARAMETERS: _LocationType.ValueType  # 2
@@ -49,14 +49,14 @@ LOCATION_TYPE_CUSTOM_METRIC: LocationType.ValueType  # 5
 LOCATION_TYPE_RUN: LocationType.ValueType  # 6
 LOCATION_TYPE_RUN_HYPERPARAMETERS: LocationType.ValueType  # 7
 LOCATION_TYPE_RUN_METADATA: LocationType.ValueType  # 8
-Global___LocationType: typing_extensions.TypeAlias = LocationType
+Global___LocationType: _TypeAlias = LocationType  # noqa: Y015
 
 class _ColumnType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ColumnTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ColumnType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _ColumnTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColumnType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     COLUMN_TYPE_UNSPECIFIED: _ColumnType.ValueType  # 0
     COLUMN_TYPE_TEXT: _ColumnType.ValueType  # 1
     COLUMN_TYPE_NUMBER: _ColumnType.ValueType  # 2
@@ -70,158 +70,176 @@ COLUMN_TYPE_TEXT: ColumnType.ValueType  # 1
 COLUMN_TYPE_NUMBER: ColumnType.ValueType  # 2
 COLUMN_TYPE_DATE: ColumnType.ValueType  # 3
 COLUMN_TYPE_ARRAY: ColumnType.ValueType  # 4
-Global___ColumnType: typing_extensions.TypeAlias = ColumnType
+Global___ColumnType: _TypeAlias = ColumnType  # noqa: Y015
 
-@typing.final
-class ProjectColumn(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ProjectColumn(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    COLUMN_FIELD_NUMBER: builtins.int
-    LOCATION_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: builtins.int
-    column: builtins.str
+    COLUMN_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
     location: Global___LocationType.ValueType
     type: Global___ColumnType.ValueType
-    display_name: builtins.str
+    display_name: _builtins.str
     def __init__(
         self,
         *,
-        column: builtins.str = ...,
+        column: _builtins.str = ...,
         location: Global___LocationType.ValueType = ...,
         type: Global___ColumnType.ValueType = ...,
-        display_name: builtins.str = ...,
+        display_name: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["column", b"column", "display_name", b"display_name", "location", b"location", "type", b"type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "display_name", b"display_name", "location", b"location", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProjectColumn: typing_extensions.TypeAlias = ProjectColumn
+Global___ProjectColumn: _TypeAlias = ProjectColumn  # noqa: Y015
 
-@typing.final
-class Note(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Note(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    CONTENTS_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    contents: builtins.str
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    contents: _builtins.str
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        contents: builtins.str = ...,
+        name: _builtins.str = ...,
+        contents: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["contents", b"contents", "name", b"name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Note: typing_extensions.TypeAlias = Note
+Global___Note: _TypeAlias = Note  # noqa: Y015
 
-@typing.final
-class Project(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Project(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    LAST_EXPERIMENT_STARTED_AT_FIELD_NUMBER: builtins.int
-    NOTES_FIELD_NUMBER: builtins.int
-    NUM_EXPERIMENTS_FIELD_NUMBER: builtins.int
-    NUM_ACTIVE_EXPERIMENTS_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    IMMUTABLE_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAME_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    ERROR_MESSAGE_FIELD_NUMBER: builtins.int
-    KEY_FIELD_NUMBER: builtins.int
-    NUM_RUNS_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    name: builtins.str
-    workspace_id: builtins.int
-    description: builtins.str
-    num_experiments: builtins.int
-    num_active_experiments: builtins.int
-    archived: builtins.bool
-    username: builtins.str
-    immutable: builtins.bool
-    user_id: builtins.int
-    workspace_name: builtins.str
-    state: shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceState.ValueType
-    error_message: builtins.str
-    key: builtins.str
-    num_runs: builtins.int
-    @property
-    def last_experiment_started_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def notes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Note]: ...
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LAST_EXPERIMENT_STARTED_AT_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    NUM_EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    NUM_ACTIVE_EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    IMMUTABLE_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    NUM_RUNS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    name: _builtins.str
+    workspace_id: _builtins.int
+    description: _builtins.str
+    num_experiments: _builtins.int
+    num_active_experiments: _builtins.int
+    archived: _builtins.bool
+    username: _builtins.str
+    immutable: _builtins.bool
+    user_id: _builtins.int
+    workspace_name: _builtins.str
+    state: _workspace_pb2.WorkspaceState.ValueType
+    error_message: _builtins.str
+    key: _builtins.str
+    num_runs: _builtins.int
+    @_builtins.property
+    def last_experiment_started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Note]: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        name: builtins.str = ...,
-        workspace_id: builtins.int = ...,
-        description: builtins.str = ...,
-        last_experiment_started_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        notes: collections.abc.Iterable[Global___Note] | None = ...,
-        num_experiments: builtins.int = ...,
-        num_active_experiments: builtins.int = ...,
-        archived: builtins.bool = ...,
-        username: builtins.str = ...,
-        immutable: builtins.bool = ...,
-        user_id: builtins.int = ...,
-        workspace_name: builtins.str = ...,
-        state: shipway_proto.determined.workspace.v1.workspace_pb2.WorkspaceState.ValueType = ...,
-        error_message: builtins.str = ...,
-        key: builtins.str = ...,
-        num_runs: builtins.int = ...,
+        id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        description: _builtins.str = ...,
+        last_experiment_started_at: _timestamp_pb2.Timestamp | None = ...,
+        notes: _abc.Iterable[Global___Note] | None = ...,
+        num_experiments: _builtins.int = ...,
+        num_active_experiments: _builtins.int = ...,
+        archived: _builtins.bool = ...,
+        username: _builtins.str = ...,
+        immutable: _builtins.bool = ...,
+        user_id: _builtins.int = ...,
+        workspace_name: _builtins.str = ...,
+        state: _workspace_pb2.WorkspaceState.ValueType = ...,
+        error_message: _builtins.str = ...,
+        key: _builtins.str = ...,
+        num_runs: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["last_experiment_started_at", b"last_experiment_started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["archived", b"archived", "description", b"description", "error_message", b"error_message", "id", b"id", "immutable", b"immutable", "key", b"key", "last_experiment_started_at", b"last_experiment_started_at", "name", b"name", "notes", b"notes", "num_active_experiments", b"num_active_experiments", "num_experiments", b"num_experiments", "num_runs", b"num_runs", "state", b"state", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_experiment_started_at", b"last_experiment_started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "description", b"description", "error_message", b"error_message", "id", b"id", "immutable", b"immutable", "key", b"key", "last_experiment_started_at", b"last_experiment_started_at", "name", b"name", "notes", b"notes", "num_active_experiments", b"num_active_experiments", "num_experiments", b"num_experiments", "num_runs", b"num_runs", "state", b"state", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Project: typing_extensions.TypeAlias = Project
+Global___Project: _TypeAlias = Project  # noqa: Y015
 
-@typing.final
-class PatchProject(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchProject(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    KEY_FIELD_NUMBER: builtins.int
-    @property
-    def name(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def description(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def key(self) -> google.protobuf.wrappers_pb2.StringValue: ...
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def name(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def description(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def key(self) -> _wrappers_pb2.StringValue: ...
     def __init__(
         self,
         *,
-        name: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        description: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        key: google.protobuf.wrappers_pb2.StringValue | None = ...,
+        name: _wrappers_pb2.StringValue | None = ...,
+        description: _wrappers_pb2.StringValue | None = ...,
+        key: _wrappers_pb2.StringValue | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["description", b"description", "key", b"key", "name", b"name"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "key", b"key", "name", b"name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "key", b"key", "name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "key", b"key", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchProject: typing_extensions.TypeAlias = PatchProject
+Global___PatchProject: _TypeAlias = PatchProject  # noqa: Y015
 
-@typing.final
-class MetricsRange(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MetricsRange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    METRICS_NAME_FIELD_NUMBER: builtins.int
-    MIN_FIELD_NUMBER: builtins.int
-    MAX_FIELD_NUMBER: builtins.int
-    metrics_name: builtins.str
-    min: builtins.float
-    max: builtins.float
+    METRICS_NAME_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    metrics_name: _builtins.str
+    min: _builtins.float
+    max: _builtins.float
     def __init__(
         self,
         *,
-        metrics_name: builtins.str = ...,
-        min: builtins.float = ...,
-        max: builtins.float = ...,
+        metrics_name: _builtins.str = ...,
+        min: _builtins.float = ...,
+        max: _builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max", b"max", "metrics_name", b"metrics_name", "min", b"min"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max", b"max", "metrics_name", b"metrics_name", "min", b"min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MetricsRange: typing_extensions.TypeAlias = MetricsRange
+Global___MetricsRange: _TypeAlias = MetricsRange  # noqa: Y015

@@ -3,28 +3,28 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _PermissionType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _PermissionTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PermissionType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _PermissionTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PermissionType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     PERMISSION_TYPE_UNSPECIFIED: _PermissionType.ValueType  # 0
     PERMISSION_TYPE_ADMINISTRATE_USER: _PermissionType.ValueType  # 91001
     PERMISSION_TYPE_ADMINISTRATE_OAUTH: _PermissionType.ValueType  # 91002
@@ -150,183 +150,210 @@ PERMISSION_TYPE_CREATE_TOKEN: PermissionType.ValueType  # 12003
 PERMISSION_TYPE_CREATE_OTHER_TOKEN: PermissionType.ValueType  # 12004
 PERMISSION_TYPE_VIEW_OTHER_TOKEN: PermissionType.ValueType  # 12005
 PERMISSION_TYPE_VIEW_TOKEN: PermissionType.ValueType  # 12006
-Global___PermissionType: typing_extensions.TypeAlias = PermissionType
+Global___PermissionType: _TypeAlias = PermissionType  # noqa: Y015
 
-@typing.final
-class ScopeTypeMask(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ScopeTypeMask(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CLUSTER_FIELD_NUMBER: builtins.int
-    WORKSPACE_FIELD_NUMBER: builtins.int
-    cluster: builtins.bool
-    workspace: builtins.bool
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.bool
+    workspace: _builtins.bool
     def __init__(
         self,
         *,
-        cluster: builtins.bool = ...,
-        workspace: builtins.bool = ...,
+        cluster: _builtins.bool = ...,
+        workspace: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "workspace", b"workspace"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ScopeTypeMask: typing_extensions.TypeAlias = ScopeTypeMask
+Global___ScopeTypeMask: _TypeAlias = ScopeTypeMask  # noqa: Y015
 
-@typing.final
-class Role(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Role(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLE_ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    PERMISSIONS_FIELD_NUMBER: builtins.int
-    SCOPE_TYPE_MASK_FIELD_NUMBER: builtins.int
-    role_id: builtins.int
-    name: builtins.str
-    @property
-    def permissions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Permission]: ...
-    @property
+    ROLE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_TYPE_MASK_FIELD_NUMBER: _builtins.int
+    role_id: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Permission]: ...
+    @_builtins.property
     def scope_type_mask(self) -> Global___ScopeTypeMask: ...
     def __init__(
         self,
         *,
-        role_id: builtins.int = ...,
-        name: builtins.str = ...,
-        permissions: collections.abc.Iterable[Global___Permission] | None = ...,
+        role_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        permissions: _abc.Iterable[Global___Permission] | None = ...,
         scope_type_mask: Global___ScopeTypeMask | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["scope_type_mask", b"scope_type_mask"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "permissions", b"permissions", "role_id", b"role_id", "scope_type_mask", b"scope_type_mask"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope_type_mask", b"scope_type_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "permissions", b"permissions", "role_id", b"role_id", "scope_type_mask", b"scope_type_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Role: typing_extensions.TypeAlias = Role
+Global___Role: _TypeAlias = Role  # noqa: Y015
 
-@typing.final
-class Permission(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Permission(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    SCOPE_TYPE_MASK_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SCOPE_TYPE_MASK_FIELD_NUMBER: _builtins.int
     id: Global___PermissionType.ValueType
-    name: builtins.str
-    @property
+    name: _builtins.str
+    @_builtins.property
     def scope_type_mask(self) -> Global___ScopeTypeMask: ...
     def __init__(
         self,
         *,
         id: Global___PermissionType.ValueType = ...,
-        name: builtins.str = ...,
+        name: _builtins.str = ...,
         scope_type_mask: Global___ScopeTypeMask | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["scope_type_mask", b"scope_type_mask"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "name", b"name", "scope_type_mask", b"scope_type_mask"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope_type_mask", b"scope_type_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "scope_type_mask", b"scope_type_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Permission: typing_extensions.TypeAlias = Permission
+Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
-@typing.final
-class RoleAssignmentSummary(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RoleAssignmentSummary(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLE_ID_FIELD_NUMBER: builtins.int
-    SCOPE_WORKSPACE_IDS_FIELD_NUMBER: builtins.int
-    SCOPE_CLUSTER_FIELD_NUMBER: builtins.int
-    role_id: builtins.int
-    scope_cluster: builtins.bool
-    @property
-    def scope_workspace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    ROLE_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_WORKSPACE_IDS_FIELD_NUMBER: _builtins.int
+    SCOPE_CLUSTER_FIELD_NUMBER: _builtins.int
+    role_id: _builtins.int
+    scope_cluster: _builtins.bool
+    @_builtins.property
+    def scope_workspace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        role_id: builtins.int = ...,
-        scope_workspace_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        scope_cluster: builtins.bool = ...,
+        role_id: _builtins.int = ...,
+        scope_workspace_ids: _abc.Iterable[_builtins.int] | None = ...,
+        scope_cluster: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["role_id", b"role_id", "scope_cluster", b"scope_cluster", "scope_workspace_ids", b"scope_workspace_ids"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_id", b"role_id", "scope_cluster", b"scope_cluster", "scope_workspace_ids", b"scope_workspace_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RoleAssignmentSummary: typing_extensions.TypeAlias = RoleAssignmentSummary
+Global___RoleAssignmentSummary: _TypeAlias = RoleAssignmentSummary  # noqa: Y015
 
-@typing.final
-class RoleAssignment(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RoleAssignment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLE_FIELD_NUMBER: builtins.int
-    SCOPE_WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    SCOPE_CLUSTER_FIELD_NUMBER: builtins.int
-    scope_workspace_id: builtins.int
-    scope_cluster: builtins.bool
-    @property
+    ROLE_FIELD_NUMBER: _builtins.int
+    SCOPE_WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_CLUSTER_FIELD_NUMBER: _builtins.int
+    scope_workspace_id: _builtins.int
+    scope_cluster: _builtins.bool
+    @_builtins.property
     def role(self) -> Global___Role: ...
     def __init__(
         self,
         *,
         role: Global___Role | None = ...,
-        scope_workspace_id: builtins.int | None = ...,
-        scope_cluster: builtins.bool = ...,
+        scope_workspace_id: _builtins.int | None = ...,
+        scope_cluster: _builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_scope_workspace_id", b"_scope_workspace_id", "role", b"role", "scope_workspace_id", b"scope_workspace_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scope_workspace_id", b"_scope_workspace_id", "role", b"role", "scope_cluster", b"scope_cluster", "scope_workspace_id", b"scope_workspace_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_scope_workspace_id", b"_scope_workspace_id"]) -> typing.Literal["scope_workspace_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scope_workspace_id", b"_scope_workspace_id", "role", b"role", "scope_workspace_id", b"scope_workspace_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scope_workspace_id", b"_scope_workspace_id", "role", b"role", "scope_cluster", b"scope_cluster", "scope_workspace_id", b"scope_workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__scope_workspace_id: _TypeAlias = _typing.Literal["scope_workspace_id"]  # noqa: Y015
+    _WhichOneofArgType__scope_workspace_id: _TypeAlias = _typing.Literal["_scope_workspace_id", b"_scope_workspace_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scope_workspace_id) -> _WhichOneofReturnType__scope_workspace_id | None: ...
 
-Global___RoleAssignment: typing_extensions.TypeAlias = RoleAssignment
+Global___RoleAssignment: _TypeAlias = RoleAssignment  # noqa: Y015
 
-@typing.final
-class GroupRoleAssignment(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class GroupRoleAssignment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_ID_FIELD_NUMBER: builtins.int
-    ROLE_ASSIGNMENT_FIELD_NUMBER: builtins.int
-    group_id: builtins.int
-    @property
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    ROLE_ASSIGNMENT_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    @_builtins.property
     def role_assignment(self) -> Global___RoleAssignment: ...
     def __init__(
         self,
         *,
-        group_id: builtins.int = ...,
+        group_id: _builtins.int = ...,
         role_assignment: Global___RoleAssignment | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["role_assignment", b"role_assignment"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["group_id", b"group_id", "role_assignment", b"role_assignment"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role_assignment", b"role_assignment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "role_assignment", b"role_assignment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GroupRoleAssignment: typing_extensions.TypeAlias = GroupRoleAssignment
+Global___GroupRoleAssignment: _TypeAlias = GroupRoleAssignment  # noqa: Y015
 
-@typing.final
-class UserRoleAssignment(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UserRoleAssignment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USER_ID_FIELD_NUMBER: builtins.int
-    ROLE_ASSIGNMENT_FIELD_NUMBER: builtins.int
-    user_id: builtins.int
-    @property
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ROLE_ASSIGNMENT_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    @_builtins.property
     def role_assignment(self) -> Global___RoleAssignment: ...
     def __init__(
         self,
         *,
-        user_id: builtins.int = ...,
+        user_id: _builtins.int = ...,
         role_assignment: Global___RoleAssignment | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["role_assignment", b"role_assignment"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["role_assignment", b"role_assignment", "user_id", b"user_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role_assignment", b"role_assignment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_assignment", b"role_assignment", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UserRoleAssignment: typing_extensions.TypeAlias = UserRoleAssignment
+Global___UserRoleAssignment: _TypeAlias = UserRoleAssignment  # noqa: Y015
 
-@typing.final
-class RoleWithAssignments(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RoleWithAssignments(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ROLE_FIELD_NUMBER: builtins.int
-    GROUP_ROLE_ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    USER_ROLE_ASSIGNMENTS_FIELD_NUMBER: builtins.int
-    @property
+    ROLE_FIELD_NUMBER: _builtins.int
+    GROUP_ROLE_ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    USER_ROLE_ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def role(self) -> Global___Role: ...
-    @property
-    def group_role_assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GroupRoleAssignment]: ...
-    @property
-    def user_role_assignments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___UserRoleAssignment]: ...
+    @_builtins.property
+    def group_role_assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupRoleAssignment]: ...
+    @_builtins.property
+    def user_role_assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserRoleAssignment]: ...
     def __init__(
         self,
         *,
         role: Global___Role | None = ...,
-        group_role_assignments: collections.abc.Iterable[Global___GroupRoleAssignment] | None = ...,
-        user_role_assignments: collections.abc.Iterable[Global___UserRoleAssignment] | None = ...,
+        group_role_assignments: _abc.Iterable[Global___GroupRoleAssignment] | None = ...,
+        user_role_assignments: _abc.Iterable[Global___UserRoleAssignment] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["role", b"role"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["group_role_assignments", b"group_role_assignments", "role", b"role", "user_role_assignments", b"user_role_assignments"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_role_assignments", b"group_role_assignments", "role", b"role", "user_role_assignments", b"user_role_assignments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RoleWithAssignments: typing_extensions.TypeAlias = RoleWithAssignments
+Global___RoleWithAssignments: _TypeAlias = RoleWithAssignments  # noqa: Y015

@@ -3,30 +3,35 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import shipway_proto.determined.device.v1.device_pb2
-import shipway_proto.determined.job.v1.job_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.device.v1 import device_pb2 as _device_pb2
+from shipway_proto.determined.job.v1 import job_pb2 as _job_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _ResourcePoolType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ResourcePoolTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ResourcePoolType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _ResourcePoolTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResourcePoolType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RESOURCE_POOL_TYPE_UNSPECIFIED: _ResourcePoolType.ValueType  # 0
     RESOURCE_POOL_TYPE_AWS: _ResourcePoolType.ValueType  # 1
     RESOURCE_POOL_TYPE_GCP: _ResourcePoolType.ValueType  # 2
@@ -40,14 +45,14 @@ RESOURCE_POOL_TYPE_AWS: ResourcePoolType.ValueType  # 1
 RESOURCE_POOL_TYPE_GCP: ResourcePoolType.ValueType  # 2
 RESOURCE_POOL_TYPE_STATIC: ResourcePoolType.ValueType  # 3
 RESOURCE_POOL_TYPE_K8S: ResourcePoolType.ValueType  # 4
-Global___ResourcePoolType: typing_extensions.TypeAlias = ResourcePoolType
+Global___ResourcePoolType: _TypeAlias = ResourcePoolType  # noqa: Y015
 
 class _SchedulerType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _SchedulerTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SchedulerType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _SchedulerTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SchedulerType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     SCHEDULER_TYPE_UNSPECIFIED: _SchedulerType.ValueType  # 0
     SCHEDULER_TYPE_PRIORITY: _SchedulerType.ValueType  # 1
     SCHEDULER_TYPE_FAIR_SHARE: _SchedulerType.ValueType  # 2
@@ -65,14 +70,14 @@ SCHEDULER_TYPE_ROUND_ROBIN: SchedulerType.ValueType  # 3
 SCHEDULER_TYPE_KUBERNETES: SchedulerType.ValueType  # 4
 SCHEDULER_TYPE_SLURM: SchedulerType.ValueType  # 5
 SCHEDULER_TYPE_PBS: SchedulerType.ValueType  # 6
-Global___SchedulerType: typing_extensions.TypeAlias = SchedulerType
+Global___SchedulerType: _TypeAlias = SchedulerType  # noqa: Y015
 
 class _FittingPolicy:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _FittingPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FittingPolicy.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _FittingPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FittingPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     FITTING_POLICY_UNSPECIFIED: _FittingPolicy.ValueType  # 0
     FITTING_POLICY_BEST: _FittingPolicy.ValueType  # 1
     FITTING_POLICY_WORST: _FittingPolicy.ValueType  # 2
@@ -88,160 +93,172 @@ FITTING_POLICY_WORST: FittingPolicy.ValueType  # 2
 FITTING_POLICY_KUBERNETES: FittingPolicy.ValueType  # 3
 FITTING_POLICY_SLURM: FittingPolicy.ValueType  # 4
 FITTING_POLICY_PBS: FittingPolicy.ValueType  # 5
-Global___FittingPolicy: typing_extensions.TypeAlias = FittingPolicy
+Global___FittingPolicy: _TypeAlias = FittingPolicy  # noqa: Y015
 
-@typing.final
-class ResourcePool(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcePool(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ResourceManagerMetadataEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ResourceManagerMetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    NAME_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    NUM_AGENTS_FIELD_NUMBER: builtins.int
-    SLOTS_AVAILABLE_FIELD_NUMBER: builtins.int
-    SLOTS_USED_FIELD_NUMBER: builtins.int
-    SLOT_TYPE_FIELD_NUMBER: builtins.int
-    AUX_CONTAINER_CAPACITY_FIELD_NUMBER: builtins.int
-    AUX_CONTAINERS_RUNNING_FIELD_NUMBER: builtins.int
-    DEFAULT_COMPUTE_POOL_FIELD_NUMBER: builtins.int
-    DEFAULT_AUX_POOL_FIELD_NUMBER: builtins.int
-    PREEMPTIBLE_FIELD_NUMBER: builtins.int
-    MIN_AGENTS_FIELD_NUMBER: builtins.int
-    MAX_AGENTS_FIELD_NUMBER: builtins.int
-    SLOTS_PER_AGENT_FIELD_NUMBER: builtins.int
-    AUX_CONTAINER_CAPACITY_PER_AGENT_FIELD_NUMBER: builtins.int
-    SCHEDULER_TYPE_FIELD_NUMBER: builtins.int
-    SCHEDULER_FITTING_POLICY_FIELD_NUMBER: builtins.int
-    LOCATION_FIELD_NUMBER: builtins.int
-    IMAGE_ID_FIELD_NUMBER: builtins.int
-    INSTANCE_TYPE_FIELD_NUMBER: builtins.int
-    MASTER_URL_FIELD_NUMBER: builtins.int
-    MASTER_CERT_NAME_FIELD_NUMBER: builtins.int
-    STARTUP_SCRIPT_FIELD_NUMBER: builtins.int
-    CONTAINER_STARTUP_SCRIPT_FIELD_NUMBER: builtins.int
-    AGENT_DOCKER_NETWORK_FIELD_NUMBER: builtins.int
-    AGENT_DOCKER_RUNTIME_FIELD_NUMBER: builtins.int
-    AGENT_DOCKER_IMAGE_FIELD_NUMBER: builtins.int
-    AGENT_FLUENT_IMAGE_FIELD_NUMBER: builtins.int
-    MAX_IDLE_AGENT_PERIOD_FIELD_NUMBER: builtins.int
-    MAX_AGENT_STARTING_PERIOD_FIELD_NUMBER: builtins.int
-    DETAILS_FIELD_NUMBER: builtins.int
-    ACCELERATOR_FIELD_NUMBER: builtins.int
-    STATS_FIELD_NUMBER: builtins.int
-    RESOURCE_MANAGER_METADATA_FIELD_NUMBER: builtins.int
-    CLUSTER_NAME_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    description: builtins.str
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    NUM_AGENTS_FIELD_NUMBER: _builtins.int
+    SLOTS_AVAILABLE_FIELD_NUMBER: _builtins.int
+    SLOTS_USED_FIELD_NUMBER: _builtins.int
+    SLOT_TYPE_FIELD_NUMBER: _builtins.int
+    AUX_CONTAINER_CAPACITY_FIELD_NUMBER: _builtins.int
+    AUX_CONTAINERS_RUNNING_FIELD_NUMBER: _builtins.int
+    DEFAULT_COMPUTE_POOL_FIELD_NUMBER: _builtins.int
+    DEFAULT_AUX_POOL_FIELD_NUMBER: _builtins.int
+    PREEMPTIBLE_FIELD_NUMBER: _builtins.int
+    MIN_AGENTS_FIELD_NUMBER: _builtins.int
+    MAX_AGENTS_FIELD_NUMBER: _builtins.int
+    SLOTS_PER_AGENT_FIELD_NUMBER: _builtins.int
+    AUX_CONTAINER_CAPACITY_PER_AGENT_FIELD_NUMBER: _builtins.int
+    SCHEDULER_TYPE_FIELD_NUMBER: _builtins.int
+    SCHEDULER_FITTING_POLICY_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    INSTANCE_TYPE_FIELD_NUMBER: _builtins.int
+    MASTER_URL_FIELD_NUMBER: _builtins.int
+    MASTER_CERT_NAME_FIELD_NUMBER: _builtins.int
+    STARTUP_SCRIPT_FIELD_NUMBER: _builtins.int
+    CONTAINER_STARTUP_SCRIPT_FIELD_NUMBER: _builtins.int
+    AGENT_DOCKER_NETWORK_FIELD_NUMBER: _builtins.int
+    AGENT_DOCKER_RUNTIME_FIELD_NUMBER: _builtins.int
+    AGENT_DOCKER_IMAGE_FIELD_NUMBER: _builtins.int
+    AGENT_FLUENT_IMAGE_FIELD_NUMBER: _builtins.int
+    MAX_IDLE_AGENT_PERIOD_FIELD_NUMBER: _builtins.int
+    MAX_AGENT_STARTING_PERIOD_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    ACCELERATOR_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    RESOURCE_MANAGER_METADATA_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
     type: Global___ResourcePoolType.ValueType
-    num_agents: builtins.int
-    slots_available: builtins.int
-    slots_used: builtins.int
-    slot_type: shipway_proto.determined.device.v1.device_pb2.Type.ValueType
-    aux_container_capacity: builtins.int
-    aux_containers_running: builtins.int
-    default_compute_pool: builtins.bool
-    default_aux_pool: builtins.bool
-    preemptible: builtins.bool
-    min_agents: builtins.int
-    max_agents: builtins.int
-    slots_per_agent: builtins.int
-    aux_container_capacity_per_agent: builtins.int
+    num_agents: _builtins.int
+    slots_available: _builtins.int
+    slots_used: _builtins.int
+    slot_type: _device_pb2.Type.ValueType
+    aux_container_capacity: _builtins.int
+    aux_containers_running: _builtins.int
+    default_compute_pool: _builtins.bool
+    default_aux_pool: _builtins.bool
+    preemptible: _builtins.bool
+    min_agents: _builtins.int
+    max_agents: _builtins.int
+    slots_per_agent: _builtins.int
+    aux_container_capacity_per_agent: _builtins.int
     scheduler_type: Global___SchedulerType.ValueType
     scheduler_fitting_policy: Global___FittingPolicy.ValueType
-    location: builtins.str
-    image_id: builtins.str
-    instance_type: builtins.str
-    master_url: builtins.str
-    master_cert_name: builtins.str
-    startup_script: builtins.str
-    container_startup_script: builtins.str
-    agent_docker_network: builtins.str
-    agent_docker_runtime: builtins.str
-    agent_docker_image: builtins.str
-    agent_fluent_image: builtins.str
-    max_idle_agent_period: builtins.float
-    max_agent_starting_period: builtins.float
-    accelerator: builtins.str
-    cluster_name: builtins.str
-    @property
+    location: _builtins.str
+    image_id: _builtins.str
+    instance_type: _builtins.str
+    master_url: _builtins.str
+    master_cert_name: _builtins.str
+    startup_script: _builtins.str
+    container_startup_script: _builtins.str
+    agent_docker_network: _builtins.str
+    agent_docker_runtime: _builtins.str
+    agent_docker_image: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def agent_fluent_image(self) -> _builtins.str: ...
+    @agent_fluent_image.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def agent_fluent_image(self, value: _builtins.str) -> None: ...
+    max_idle_agent_period: _builtins.float
+    max_agent_starting_period: _builtins.float
+    accelerator: _builtins.str
+    cluster_name: _builtins.str
+    @_builtins.property
     def details(self) -> Global___ResourcePoolDetail: ...
-    @property
-    def stats(self) -> shipway_proto.determined.job.v1.job_pb2.QueueStats: ...
-    @property
-    def resource_manager_metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @_builtins.property
+    def stats(self) -> _job_pb2.QueueStats: ...
+    @_builtins.property
+    def resource_manager_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        description: builtins.str = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
         type: Global___ResourcePoolType.ValueType = ...,
-        num_agents: builtins.int = ...,
-        slots_available: builtins.int = ...,
-        slots_used: builtins.int = ...,
-        slot_type: shipway_proto.determined.device.v1.device_pb2.Type.ValueType = ...,
-        aux_container_capacity: builtins.int = ...,
-        aux_containers_running: builtins.int = ...,
-        default_compute_pool: builtins.bool = ...,
-        default_aux_pool: builtins.bool = ...,
-        preemptible: builtins.bool = ...,
-        min_agents: builtins.int = ...,
-        max_agents: builtins.int = ...,
-        slots_per_agent: builtins.int = ...,
-        aux_container_capacity_per_agent: builtins.int = ...,
+        num_agents: _builtins.int = ...,
+        slots_available: _builtins.int = ...,
+        slots_used: _builtins.int = ...,
+        slot_type: _device_pb2.Type.ValueType = ...,
+        aux_container_capacity: _builtins.int = ...,
+        aux_containers_running: _builtins.int = ...,
+        default_compute_pool: _builtins.bool = ...,
+        default_aux_pool: _builtins.bool = ...,
+        preemptible: _builtins.bool = ...,
+        min_agents: _builtins.int = ...,
+        max_agents: _builtins.int = ...,
+        slots_per_agent: _builtins.int = ...,
+        aux_container_capacity_per_agent: _builtins.int = ...,
         scheduler_type: Global___SchedulerType.ValueType = ...,
         scheduler_fitting_policy: Global___FittingPolicy.ValueType = ...,
-        location: builtins.str = ...,
-        image_id: builtins.str = ...,
-        instance_type: builtins.str = ...,
-        master_url: builtins.str = ...,
-        master_cert_name: builtins.str = ...,
-        startup_script: builtins.str = ...,
-        container_startup_script: builtins.str = ...,
-        agent_docker_network: builtins.str = ...,
-        agent_docker_runtime: builtins.str = ...,
-        agent_docker_image: builtins.str = ...,
-        agent_fluent_image: builtins.str = ...,
-        max_idle_agent_period: builtins.float = ...,
-        max_agent_starting_period: builtins.float = ...,
+        location: _builtins.str = ...,
+        image_id: _builtins.str = ...,
+        instance_type: _builtins.str = ...,
+        master_url: _builtins.str = ...,
+        master_cert_name: _builtins.str = ...,
+        startup_script: _builtins.str = ...,
+        container_startup_script: _builtins.str = ...,
+        agent_docker_network: _builtins.str = ...,
+        agent_docker_runtime: _builtins.str = ...,
+        agent_docker_image: _builtins.str = ...,
+        agent_fluent_image: _builtins.str = ...,
+        max_idle_agent_period: _builtins.float = ...,
+        max_agent_starting_period: _builtins.float = ...,
         details: Global___ResourcePoolDetail | None = ...,
-        accelerator: builtins.str = ...,
-        stats: shipway_proto.determined.job.v1.job_pb2.QueueStats | None = ...,
-        resource_manager_metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
-        cluster_name: builtins.str = ...,
+        accelerator: _builtins.str = ...,
+        stats: _job_pb2.QueueStats | None = ...,
+        resource_manager_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cluster_name: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["details", b"details", "stats", b"stats"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accelerator", b"accelerator", "agent_docker_image", b"agent_docker_image", "agent_docker_network", b"agent_docker_network", "agent_docker_runtime", b"agent_docker_runtime", "agent_fluent_image", b"agent_fluent_image", "aux_container_capacity", b"aux_container_capacity", "aux_container_capacity_per_agent", b"aux_container_capacity_per_agent", "aux_containers_running", b"aux_containers_running", "cluster_name", b"cluster_name", "container_startup_script", b"container_startup_script", "default_aux_pool", b"default_aux_pool", "default_compute_pool", b"default_compute_pool", "description", b"description", "details", b"details", "image_id", b"image_id", "instance_type", b"instance_type", "location", b"location", "master_cert_name", b"master_cert_name", "master_url", b"master_url", "max_agent_starting_period", b"max_agent_starting_period", "max_agents", b"max_agents", "max_idle_agent_period", b"max_idle_agent_period", "min_agents", b"min_agents", "name", b"name", "num_agents", b"num_agents", "preemptible", b"preemptible", "resource_manager_metadata", b"resource_manager_metadata", "scheduler_fitting_policy", b"scheduler_fitting_policy", "scheduler_type", b"scheduler_type", "slot_type", b"slot_type", "slots_available", b"slots_available", "slots_per_agent", b"slots_per_agent", "slots_used", b"slots_used", "startup_script", b"startup_script", "stats", b"stats", "type", b"type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "stats", b"stats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "agent_docker_image", b"agent_docker_image", "agent_docker_network", b"agent_docker_network", "agent_docker_runtime", b"agent_docker_runtime", "agent_fluent_image", b"agent_fluent_image", "aux_container_capacity", b"aux_container_capacity", "aux_container_capacity_per_agent", b"aux_container_capacity_per_agent", "aux_containers_running", b"aux_containers_running", "cluster_name", b"cluster_name", "container_startup_script", b"container_startup_script", "default_aux_pool", b"default_aux_pool", "default_compute_pool", b"default_compute_pool", "description", b"description", "details", b"details", "image_id", b"image_id", "instance_type", b"instance_type", "location", b"location", "master_cert_name", b"master_cert_name", "master_url", b"master_url", "max_agent_starting_period", b"max_agent_starting_period", "max_agents", b"max_agents", "max_idle_agent_period", b"max_idle_agent_period", "min_agents", b"min_agents", "name", b"name", "num_agents", b"num_agents", "preemptible", b"preemptible", "resource_manager_metadata", b"resource_manager_metadata", "scheduler_fitting_policy", b"scheduler_fitting_policy", "scheduler_type", b"scheduler_type", "slot_type", b"slot_type", "slots_available", b"slots_available", "slots_per_agent", b"slots_per_agent", "slots_used", b"slots_used", "startup_script", b"startup_script", "stats", b"stats", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourcePool: typing_extensions.TypeAlias = ResourcePool
+Global___ResourcePool: _TypeAlias = ResourcePool  # noqa: Y015
 
-@typing.final
-class ResourcePoolDetail(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcePoolDetail(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AWS_FIELD_NUMBER: builtins.int
-    GCP_FIELD_NUMBER: builtins.int
-    PRIORITY_SCHEDULER_FIELD_NUMBER: builtins.int
-    @property
+    AWS_FIELD_NUMBER: _builtins.int
+    GCP_FIELD_NUMBER: _builtins.int
+    PRIORITY_SCHEDULER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def aws(self) -> Global___ResourcePoolAwsDetail: ...
-    @property
+    @_builtins.property
     def gcp(self) -> Global___ResourcePoolGcpDetail: ...
-    @property
+    @_builtins.property
     def priority_scheduler(self) -> Global___ResourcePoolPrioritySchedulerDetail: ...
     def __init__(
         self,
@@ -250,197 +267,220 @@ class ResourcePoolDetail(google.protobuf.message.Message):
         gcp: Global___ResourcePoolGcpDetail | None = ...,
         priority_scheduler: Global___ResourcePoolPrioritySchedulerDetail | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["aws", b"aws", "gcp", b"gcp", "priority_scheduler", b"priority_scheduler"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["aws", b"aws", "gcp", b"gcp", "priority_scheduler", b"priority_scheduler"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aws", b"aws", "gcp", b"gcp", "priority_scheduler", b"priority_scheduler"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aws", b"aws", "gcp", b"gcp", "priority_scheduler", b"priority_scheduler"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourcePoolDetail: typing_extensions.TypeAlias = ResourcePoolDetail
+Global___ResourcePoolDetail: _TypeAlias = ResourcePoolDetail  # noqa: Y015
 
-@typing.final
-class AwsCustomTag(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AwsCustomTag(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KEY_FIELD_NUMBER: builtins.int
-    VALUE_FIELD_NUMBER: builtins.int
-    key: builtins.str
-    value: builtins.str
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.str
     def __init__(
         self,
         *,
-        key: builtins.str = ...,
-        value: builtins.str = ...,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AwsCustomTag: typing_extensions.TypeAlias = AwsCustomTag
+Global___AwsCustomTag: _TypeAlias = AwsCustomTag  # noqa: Y015
 
-@typing.final
-class ResourcePoolAwsDetail(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcePoolAwsDetail(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REGION_FIELD_NUMBER: builtins.int
-    ROOT_VOLUME_SIZE_FIELD_NUMBER: builtins.int
-    IMAGE_ID_FIELD_NUMBER: builtins.int
-    TAG_KEY_FIELD_NUMBER: builtins.int
-    TAG_VALUE_FIELD_NUMBER: builtins.int
-    INSTANCE_NAME_FIELD_NUMBER: builtins.int
-    SSH_KEY_NAME_FIELD_NUMBER: builtins.int
-    PUBLIC_IP_FIELD_NUMBER: builtins.int
-    SUBNET_ID_FIELD_NUMBER: builtins.int
-    SECURITY_GROUP_ID_FIELD_NUMBER: builtins.int
-    IAM_INSTANCE_PROFILE_ARN_FIELD_NUMBER: builtins.int
-    INSTANCE_TYPE_FIELD_NUMBER: builtins.int
-    LOG_GROUP_FIELD_NUMBER: builtins.int
-    LOG_STREAM_FIELD_NUMBER: builtins.int
-    SPOT_ENABLED_FIELD_NUMBER: builtins.int
-    SPOT_MAX_PRICE_FIELD_NUMBER: builtins.int
-    CUSTOM_TAGS_FIELD_NUMBER: builtins.int
-    region: builtins.str
-    root_volume_size: builtins.int
-    image_id: builtins.str
-    tag_key: builtins.str
-    tag_value: builtins.str
-    instance_name: builtins.str
-    ssh_key_name: builtins.str
-    public_ip: builtins.bool
-    subnet_id: builtins.str
-    security_group_id: builtins.str
-    iam_instance_profile_arn: builtins.str
-    instance_type: builtins.str
-    log_group: builtins.str
-    log_stream: builtins.str
-    spot_enabled: builtins.bool
-    spot_max_price: builtins.str
-    @property
-    def custom_tags(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AwsCustomTag]: ...
+    REGION_FIELD_NUMBER: _builtins.int
+    ROOT_VOLUME_SIZE_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    TAG_KEY_FIELD_NUMBER: _builtins.int
+    TAG_VALUE_FIELD_NUMBER: _builtins.int
+    INSTANCE_NAME_FIELD_NUMBER: _builtins.int
+    SSH_KEY_NAME_FIELD_NUMBER: _builtins.int
+    PUBLIC_IP_FIELD_NUMBER: _builtins.int
+    SUBNET_ID_FIELD_NUMBER: _builtins.int
+    SECURITY_GROUP_ID_FIELD_NUMBER: _builtins.int
+    IAM_INSTANCE_PROFILE_ARN_FIELD_NUMBER: _builtins.int
+    INSTANCE_TYPE_FIELD_NUMBER: _builtins.int
+    LOG_GROUP_FIELD_NUMBER: _builtins.int
+    LOG_STREAM_FIELD_NUMBER: _builtins.int
+    SPOT_ENABLED_FIELD_NUMBER: _builtins.int
+    SPOT_MAX_PRICE_FIELD_NUMBER: _builtins.int
+    CUSTOM_TAGS_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    root_volume_size: _builtins.int
+    image_id: _builtins.str
+    tag_key: _builtins.str
+    tag_value: _builtins.str
+    instance_name: _builtins.str
+    ssh_key_name: _builtins.str
+    public_ip: _builtins.bool
+    subnet_id: _builtins.str
+    security_group_id: _builtins.str
+    iam_instance_profile_arn: _builtins.str
+    instance_type: _builtins.str
+    log_group: _builtins.str
+    log_stream: _builtins.str
+    spot_enabled: _builtins.bool
+    spot_max_price: _builtins.str
+    @_builtins.property
+    def custom_tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___AwsCustomTag]: ...
     def __init__(
         self,
         *,
-        region: builtins.str = ...,
-        root_volume_size: builtins.int = ...,
-        image_id: builtins.str = ...,
-        tag_key: builtins.str = ...,
-        tag_value: builtins.str = ...,
-        instance_name: builtins.str = ...,
-        ssh_key_name: builtins.str = ...,
-        public_ip: builtins.bool = ...,
-        subnet_id: builtins.str = ...,
-        security_group_id: builtins.str = ...,
-        iam_instance_profile_arn: builtins.str = ...,
-        instance_type: builtins.str = ...,
-        log_group: builtins.str = ...,
-        log_stream: builtins.str = ...,
-        spot_enabled: builtins.bool = ...,
-        spot_max_price: builtins.str = ...,
-        custom_tags: collections.abc.Iterable[Global___AwsCustomTag] | None = ...,
+        region: _builtins.str = ...,
+        root_volume_size: _builtins.int = ...,
+        image_id: _builtins.str = ...,
+        tag_key: _builtins.str = ...,
+        tag_value: _builtins.str = ...,
+        instance_name: _builtins.str = ...,
+        ssh_key_name: _builtins.str = ...,
+        public_ip: _builtins.bool = ...,
+        subnet_id: _builtins.str = ...,
+        security_group_id: _builtins.str = ...,
+        iam_instance_profile_arn: _builtins.str = ...,
+        instance_type: _builtins.str = ...,
+        log_group: _builtins.str = ...,
+        log_stream: _builtins.str = ...,
+        spot_enabled: _builtins.bool = ...,
+        spot_max_price: _builtins.str = ...,
+        custom_tags: _abc.Iterable[Global___AwsCustomTag] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["custom_tags", b"custom_tags", "iam_instance_profile_arn", b"iam_instance_profile_arn", "image_id", b"image_id", "instance_name", b"instance_name", "instance_type", b"instance_type", "log_group", b"log_group", "log_stream", b"log_stream", "public_ip", b"public_ip", "region", b"region", "root_volume_size", b"root_volume_size", "security_group_id", b"security_group_id", "spot_enabled", b"spot_enabled", "spot_max_price", b"spot_max_price", "ssh_key_name", b"ssh_key_name", "subnet_id", b"subnet_id", "tag_key", b"tag_key", "tag_value", b"tag_value"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom_tags", b"custom_tags", "iam_instance_profile_arn", b"iam_instance_profile_arn", "image_id", b"image_id", "instance_name", b"instance_name", "instance_type", b"instance_type", "log_group", b"log_group", "log_stream", b"log_stream", "public_ip", b"public_ip", "region", b"region", "root_volume_size", b"root_volume_size", "security_group_id", b"security_group_id", "spot_enabled", b"spot_enabled", "spot_max_price", b"spot_max_price", "ssh_key_name", b"ssh_key_name", "subnet_id", b"subnet_id", "tag_key", b"tag_key", "tag_value", b"tag_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourcePoolAwsDetail: typing_extensions.TypeAlias = ResourcePoolAwsDetail
+Global___ResourcePoolAwsDetail: _TypeAlias = ResourcePoolAwsDetail  # noqa: Y015
 
-@typing.final
-class ResourcePoolGcpDetail(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcePoolGcpDetail(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PROJECT_FIELD_NUMBER: builtins.int
-    ZONE_FIELD_NUMBER: builtins.int
-    BOOT_DISK_SIZE_FIELD_NUMBER: builtins.int
-    BOOT_DISK_SOURCE_IMAGE_FIELD_NUMBER: builtins.int
-    LABEL_KEY_FIELD_NUMBER: builtins.int
-    LABEL_VALUE_FIELD_NUMBER: builtins.int
-    NAME_PREFIX_FIELD_NUMBER: builtins.int
-    NETWORK_FIELD_NUMBER: builtins.int
-    SUBNETWORK_FIELD_NUMBER: builtins.int
-    EXTERNAL_IP_FIELD_NUMBER: builtins.int
-    NETWORK_TAGS_FIELD_NUMBER: builtins.int
-    SERVICE_ACCOUNT_EMAIL_FIELD_NUMBER: builtins.int
-    SERVICE_ACCOUNT_SCOPES_FIELD_NUMBER: builtins.int
-    MACHINE_TYPE_FIELD_NUMBER: builtins.int
-    GPU_TYPE_FIELD_NUMBER: builtins.int
-    GPU_NUM_FIELD_NUMBER: builtins.int
-    PREEMPTIBLE_FIELD_NUMBER: builtins.int
-    OPERATION_TIMEOUT_PERIOD_FIELD_NUMBER: builtins.int
-    project: builtins.str
-    zone: builtins.str
-    boot_disk_size: builtins.int
-    boot_disk_source_image: builtins.str
-    label_key: builtins.str
-    label_value: builtins.str
-    name_prefix: builtins.str
-    network: builtins.str
-    subnetwork: builtins.str
-    external_ip: builtins.bool
-    service_account_email: builtins.str
-    machine_type: builtins.str
-    gpu_type: builtins.str
-    gpu_num: builtins.int
-    preemptible: builtins.bool
-    operation_timeout_period: builtins.float
-    @property
-    def network_tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def service_account_scopes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    PROJECT_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    BOOT_DISK_SIZE_FIELD_NUMBER: _builtins.int
+    BOOT_DISK_SOURCE_IMAGE_FIELD_NUMBER: _builtins.int
+    LABEL_KEY_FIELD_NUMBER: _builtins.int
+    LABEL_VALUE_FIELD_NUMBER: _builtins.int
+    NAME_PREFIX_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    SUBNETWORK_FIELD_NUMBER: _builtins.int
+    EXTERNAL_IP_FIELD_NUMBER: _builtins.int
+    NETWORK_TAGS_FIELD_NUMBER: _builtins.int
+    SERVICE_ACCOUNT_EMAIL_FIELD_NUMBER: _builtins.int
+    SERVICE_ACCOUNT_SCOPES_FIELD_NUMBER: _builtins.int
+    MACHINE_TYPE_FIELD_NUMBER: _builtins.int
+    GPU_TYPE_FIELD_NUMBER: _builtins.int
+    GPU_NUM_FIELD_NUMBER: _builtins.int
+    PREEMPTIBLE_FIELD_NUMBER: _builtins.int
+    OPERATION_TIMEOUT_PERIOD_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    zone: _builtins.str
+    boot_disk_size: _builtins.int
+    boot_disk_source_image: _builtins.str
+    label_key: _builtins.str
+    label_value: _builtins.str
+    name_prefix: _builtins.str
+    network: _builtins.str
+    subnetwork: _builtins.str
+    external_ip: _builtins.bool
+    service_account_email: _builtins.str
+    machine_type: _builtins.str
+    gpu_type: _builtins.str
+    gpu_num: _builtins.int
+    preemptible: _builtins.bool
+    operation_timeout_period: _builtins.float
+    @_builtins.property
+    def network_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def service_account_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        project: builtins.str = ...,
-        zone: builtins.str = ...,
-        boot_disk_size: builtins.int = ...,
-        boot_disk_source_image: builtins.str = ...,
-        label_key: builtins.str = ...,
-        label_value: builtins.str = ...,
-        name_prefix: builtins.str = ...,
-        network: builtins.str = ...,
-        subnetwork: builtins.str = ...,
-        external_ip: builtins.bool = ...,
-        network_tags: collections.abc.Iterable[builtins.str] | None = ...,
-        service_account_email: builtins.str = ...,
-        service_account_scopes: collections.abc.Iterable[builtins.str] | None = ...,
-        machine_type: builtins.str = ...,
-        gpu_type: builtins.str = ...,
-        gpu_num: builtins.int = ...,
-        preemptible: builtins.bool = ...,
-        operation_timeout_period: builtins.float = ...,
+        project: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        boot_disk_size: _builtins.int = ...,
+        boot_disk_source_image: _builtins.str = ...,
+        label_key: _builtins.str = ...,
+        label_value: _builtins.str = ...,
+        name_prefix: _builtins.str = ...,
+        network: _builtins.str = ...,
+        subnetwork: _builtins.str = ...,
+        external_ip: _builtins.bool = ...,
+        network_tags: _abc.Iterable[_builtins.str] | None = ...,
+        service_account_email: _builtins.str = ...,
+        service_account_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        machine_type: _builtins.str = ...,
+        gpu_type: _builtins.str = ...,
+        gpu_num: _builtins.int = ...,
+        preemptible: _builtins.bool = ...,
+        operation_timeout_period: _builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["boot_disk_size", b"boot_disk_size", "boot_disk_source_image", b"boot_disk_source_image", "external_ip", b"external_ip", "gpu_num", b"gpu_num", "gpu_type", b"gpu_type", "label_key", b"label_key", "label_value", b"label_value", "machine_type", b"machine_type", "name_prefix", b"name_prefix", "network", b"network", "network_tags", b"network_tags", "operation_timeout_period", b"operation_timeout_period", "preemptible", b"preemptible", "project", b"project", "service_account_email", b"service_account_email", "service_account_scopes", b"service_account_scopes", "subnetwork", b"subnetwork", "zone", b"zone"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_disk_size", b"boot_disk_size", "boot_disk_source_image", b"boot_disk_source_image", "external_ip", b"external_ip", "gpu_num", b"gpu_num", "gpu_type", b"gpu_type", "label_key", b"label_key", "label_value", b"label_value", "machine_type", b"machine_type", "name_prefix", b"name_prefix", "network", b"network", "network_tags", b"network_tags", "operation_timeout_period", b"operation_timeout_period", "preemptible", b"preemptible", "project", b"project", "service_account_email", b"service_account_email", "service_account_scopes", b"service_account_scopes", "subnetwork", b"subnetwork", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourcePoolGcpDetail: typing_extensions.TypeAlias = ResourcePoolGcpDetail
+Global___ResourcePoolGcpDetail: _TypeAlias = ResourcePoolGcpDetail  # noqa: Y015
 
-@typing.final
-class K8PriorityClass(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class K8PriorityClass(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PRIORITY_CLASS_FIELD_NUMBER: builtins.int
-    PRIORITY_VALUE_FIELD_NUMBER: builtins.int
-    priority_class: builtins.str
-    priority_value: builtins.int
+    PRIORITY_CLASS_FIELD_NUMBER: _builtins.int
+    PRIORITY_VALUE_FIELD_NUMBER: _builtins.int
+    priority_class: _builtins.str
+    priority_value: _builtins.int
     def __init__(
         self,
         *,
-        priority_class: builtins.str = ...,
-        priority_value: builtins.int = ...,
+        priority_class: _builtins.str = ...,
+        priority_value: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["priority_class", b"priority_class", "priority_value", b"priority_value"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["priority_class", b"priority_class", "priority_value", b"priority_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___K8PriorityClass: typing_extensions.TypeAlias = K8PriorityClass
+Global___K8PriorityClass: _TypeAlias = K8PriorityClass  # noqa: Y015
 
-@typing.final
-class ResourcePoolPrioritySchedulerDetail(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcePoolPrioritySchedulerDetail(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PREEMPTION_FIELD_NUMBER: builtins.int
-    DEFAULT_PRIORITY_FIELD_NUMBER: builtins.int
-    K8_PRIORITIES_FIELD_NUMBER: builtins.int
-    preemption: builtins.bool
-    default_priority: builtins.int
-    @property
-    def k8_priorities(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___K8PriorityClass]: ...
+    PREEMPTION_FIELD_NUMBER: _builtins.int
+    DEFAULT_PRIORITY_FIELD_NUMBER: _builtins.int
+    K8_PRIORITIES_FIELD_NUMBER: _builtins.int
+    preemption: _builtins.bool
+    default_priority: _builtins.int
+    @_builtins.property
+    def k8_priorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___K8PriorityClass]: ...
     def __init__(
         self,
         *,
-        preemption: builtins.bool = ...,
-        default_priority: builtins.int = ...,
-        k8_priorities: collections.abc.Iterable[Global___K8PriorityClass] | None = ...,
+        preemption: _builtins.bool = ...,
+        default_priority: _builtins.int = ...,
+        k8_priorities: _abc.Iterable[Global___K8PriorityClass] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["default_priority", b"default_priority", "k8_priorities", b"k8_priorities", "preemption", b"preemption"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_priority", b"default_priority", "k8_priorities", b"k8_priorities", "preemption", b"preemption"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourcePoolPrioritySchedulerDetail: typing_extensions.TypeAlias = ResourcePoolPrioritySchedulerDetail
+Global___ResourcePoolPrioritySchedulerDetail: _TypeAlias = ResourcePoolPrioritySchedulerDetail  # noqa: Y015

@@ -3,355 +3,407 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.trial.v1.trial_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.trial.v1 import trial_pb2 as _trial_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
 if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+    from typing import TypeAlias as _TypeAlias
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class FlatRunExperiment(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class FlatRunExperiment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    SEARCHER_TYPE_FIELD_NUMBER: builtins.int
-    SEARCHER_METRIC_FIELD_NUMBER: builtins.int
-    FORKED_FROM_FIELD_NUMBER: builtins.int
-    EXTERNAL_EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    UNMANAGED_FIELD_NUMBER: builtins.int
-    IS_MULTITRIAL_FIELD_NUMBER: builtins.int
-    PACHYDERM_INTEGRATION_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    searcher_type: builtins.str
-    searcher_metric: builtins.str
-    forked_from: builtins.int
-    external_experiment_id: builtins.str
-    resource_pool: builtins.str
-    progress: builtins.float
-    description: builtins.str
-    name: builtins.str
-    unmanaged: builtins.bool
-    is_multitrial: builtins.bool
-    @property
-    def pachyderm_integration(self) -> google.protobuf.struct_pb2.Struct: ...
+    ID_FIELD_NUMBER: _builtins.int
+    SEARCHER_TYPE_FIELD_NUMBER: _builtins.int
+    SEARCHER_METRIC_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    EXTERNAL_EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
+    IS_MULTITRIAL_FIELD_NUMBER: _builtins.int
+    PACHYDERM_INTEGRATION_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    searcher_type: _builtins.str
+    searcher_metric: _builtins.str
+    forked_from: _builtins.int
+    external_experiment_id: _builtins.str
+    resource_pool: _builtins.str
+    progress: _builtins.float
+    description: _builtins.str
+    name: _builtins.str
+    unmanaged: _builtins.bool
+    is_multitrial: _builtins.bool
+    @_builtins.property
+    def pachyderm_integration(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        searcher_type: builtins.str = ...,
-        searcher_metric: builtins.str = ...,
-        forked_from: builtins.int | None = ...,
-        external_experiment_id: builtins.str | None = ...,
-        resource_pool: builtins.str = ...,
-        progress: builtins.float = ...,
-        description: builtins.str = ...,
-        name: builtins.str = ...,
-        unmanaged: builtins.bool = ...,
-        is_multitrial: builtins.bool = ...,
-        pachyderm_integration: google.protobuf.struct_pb2.Struct | None = ...,
+        id: _builtins.int = ...,
+        searcher_type: _builtins.str = ...,
+        searcher_metric: _builtins.str = ...,
+        forked_from: _builtins.int | None = ...,
+        external_experiment_id: _builtins.str | None = ...,
+        resource_pool: _builtins.str = ...,
+        progress: _builtins.float = ...,
+        description: _builtins.str = ...,
+        name: _builtins.str = ...,
+        unmanaged: _builtins.bool = ...,
+        is_multitrial: _builtins.bool = ...,
+        pachyderm_integration: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_external_experiment_id", b"_external_experiment_id", "_forked_from", b"_forked_from", "_pachyderm_integration", b"_pachyderm_integration", "external_experiment_id", b"external_experiment_id", "forked_from", b"forked_from", "pachyderm_integration", b"pachyderm_integration"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_external_experiment_id", b"_external_experiment_id", "_forked_from", b"_forked_from", "_pachyderm_integration", b"_pachyderm_integration", "description", b"description", "external_experiment_id", b"external_experiment_id", "forked_from", b"forked_from", "id", b"id", "is_multitrial", b"is_multitrial", "name", b"name", "pachyderm_integration", b"pachyderm_integration", "progress", b"progress", "resource_pool", b"resource_pool", "searcher_metric", b"searcher_metric", "searcher_type", b"searcher_type", "unmanaged", b"unmanaged"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_external_experiment_id", b"_external_experiment_id"]) -> typing.Literal["external_experiment_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_forked_from", b"_forked_from"]) -> typing.Literal["forked_from"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_pachyderm_integration", b"_pachyderm_integration"]) -> typing.Literal["pachyderm_integration"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_experiment_id", b"_external_experiment_id", "_forked_from", b"_forked_from", "_pachyderm_integration", b"_pachyderm_integration", "external_experiment_id", b"external_experiment_id", "forked_from", b"forked_from", "pachyderm_integration", b"pachyderm_integration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_experiment_id", b"_external_experiment_id", "_forked_from", b"_forked_from", "_pachyderm_integration", b"_pachyderm_integration", "description", b"description", "external_experiment_id", b"external_experiment_id", "forked_from", b"forked_from", "id", b"id", "is_multitrial", b"is_multitrial", "name", b"name", "pachyderm_integration", b"pachyderm_integration", "progress", b"progress", "resource_pool", b"resource_pool", "searcher_metric", b"searcher_metric", "searcher_type", b"searcher_type", "unmanaged", b"unmanaged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__external_experiment_id: _TypeAlias = _typing.Literal["external_experiment_id"]  # noqa: Y015
+    _WhichOneofArgType__external_experiment_id: _TypeAlias = _typing.Literal["_external_experiment_id", b"_external_experiment_id"]  # noqa: Y015
+    _WhichOneofReturnType__forked_from: _TypeAlias = _typing.Literal["forked_from"]  # noqa: Y015
+    _WhichOneofArgType__forked_from: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from"]  # noqa: Y015
+    _WhichOneofReturnType__pachyderm_integration: _TypeAlias = _typing.Literal["pachyderm_integration"]  # noqa: Y015
+    _WhichOneofArgType__pachyderm_integration: _TypeAlias = _typing.Literal["_pachyderm_integration", b"_pachyderm_integration"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_experiment_id) -> _WhichOneofReturnType__external_experiment_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forked_from) -> _WhichOneofReturnType__forked_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pachyderm_integration) -> _WhichOneofReturnType__pachyderm_integration | None: ...
 
-Global___FlatRunExperiment: typing_extensions.TypeAlias = FlatRunExperiment
+Global___FlatRunExperiment: _TypeAlias = FlatRunExperiment  # noqa: Y015
 
-@typing.final
-class FlatRun(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class FlatRun(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    CHECKPOINT_SIZE_FIELD_NUMBER: builtins.int
-    CHECKPOINT_COUNT_FIELD_NUMBER: builtins.int
-    SEARCHER_METRIC_VALUE_FIELD_NUMBER: builtins.int
-    EXTERNAL_RUN_ID_FIELD_NUMBER: builtins.int
-    HYPERPARAMETERS_FIELD_NUMBER: builtins.int
-    SUMMARY_METRICS_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    DURATION_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    PROJECT_NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAME_FIELD_NUMBER: builtins.int
-    PARENT_ARCHIVED_FIELD_NUMBER: builtins.int
-    EXPERIMENT_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    LOCAL_ID_FIELD_NUMBER: builtins.int
-    LOG_POLICY_MATCHED_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    state: shipway_proto.determined.trial.v1.trial_pb2.State.ValueType
-    checkpoint_size: builtins.int
-    checkpoint_count: builtins.int
-    searcher_metric_value: builtins.float
-    external_run_id: builtins.str
-    user_id: builtins.int
-    duration: builtins.int
-    project_id: builtins.int
-    project_name: builtins.str
-    workspace_id: builtins.int
-    workspace_name: builtins.str
-    parent_archived: builtins.bool
-    archived: builtins.bool
-    local_id: builtins.str
-    log_policy_matched: builtins.str
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def hyperparameters(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def summary_metrics(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
+    ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_COUNT_FIELD_NUMBER: _builtins.int
+    SEARCHER_METRIC_VALUE_FIELD_NUMBER: _builtins.int
+    EXTERNAL_RUN_ID_FIELD_NUMBER: _builtins.int
+    HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
+    SUMMARY_METRICS_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAME_FIELD_NUMBER: _builtins.int
+    PARENT_ARCHIVED_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    LOCAL_ID_FIELD_NUMBER: _builtins.int
+    LOG_POLICY_MATCHED_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    state: _trial_pb2.State.ValueType
+    checkpoint_size: _builtins.int
+    checkpoint_count: _builtins.int
+    searcher_metric_value: _builtins.float
+    external_run_id: _builtins.str
+    user_id: _builtins.int
+    duration: _builtins.int
+    project_id: _builtins.int
+    project_name: _builtins.str
+    workspace_id: _builtins.int
+    workspace_name: _builtins.str
+    parent_archived: _builtins.bool
+    archived: _builtins.bool
+    local_id: _builtins.str
+    log_policy_matched: _builtins.str
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def hyperparameters(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def summary_metrics(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
     def experiment(self) -> Global___FlatRunExperiment: ...
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        state: shipway_proto.determined.trial.v1.trial_pb2.State.ValueType = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        checkpoint_size: builtins.int = ...,
-        checkpoint_count: builtins.int = ...,
-        searcher_metric_value: builtins.float | None = ...,
-        external_run_id: builtins.str | None = ...,
-        hyperparameters: google.protobuf.struct_pb2.Struct | None = ...,
-        summary_metrics: google.protobuf.struct_pb2.Struct | None = ...,
-        user_id: builtins.int | None = ...,
-        duration: builtins.int | None = ...,
-        project_id: builtins.int = ...,
-        project_name: builtins.str = ...,
-        workspace_id: builtins.int = ...,
-        workspace_name: builtins.str = ...,
-        parent_archived: builtins.bool = ...,
+        id: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        state: _trial_pb2.State.ValueType = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        checkpoint_size: _builtins.int = ...,
+        checkpoint_count: _builtins.int = ...,
+        searcher_metric_value: _builtins.float | None = ...,
+        external_run_id: _builtins.str | None = ...,
+        hyperparameters: _struct_pb2.Struct | None = ...,
+        summary_metrics: _struct_pb2.Struct | None = ...,
+        user_id: _builtins.int | None = ...,
+        duration: _builtins.int | None = ...,
+        project_id: _builtins.int = ...,
+        project_name: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        workspace_name: _builtins.str = ...,
+        parent_archived: _builtins.bool = ...,
         experiment: Global___FlatRunExperiment | None = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        archived: builtins.bool = ...,
-        local_id: builtins.str = ...,
-        log_policy_matched: builtins.str | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        archived: _builtins.bool = ...,
+        local_id: _builtins.str = ...,
+        log_policy_matched: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_duration", b"_duration", "_experiment", b"_experiment", "_external_run_id", b"_external_run_id", "_hyperparameters", b"_hyperparameters", "_log_policy_matched", b"_log_policy_matched", "_metadata", b"_metadata", "_searcher_metric_value", b"_searcher_metric_value", "_summary_metrics", b"_summary_metrics", "_user_id", b"_user_id", "duration", b"duration", "end_time", b"end_time", "experiment", b"experiment", "external_run_id", b"external_run_id", "hyperparameters", b"hyperparameters", "log_policy_matched", b"log_policy_matched", "metadata", b"metadata", "searcher_metric_value", b"searcher_metric_value", "start_time", b"start_time", "summary_metrics", b"summary_metrics", "user_id", b"user_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_duration", b"_duration", "_experiment", b"_experiment", "_external_run_id", b"_external_run_id", "_hyperparameters", b"_hyperparameters", "_log_policy_matched", b"_log_policy_matched", "_metadata", b"_metadata", "_searcher_metric_value", b"_searcher_metric_value", "_summary_metrics", b"_summary_metrics", "_user_id", b"_user_id", "archived", b"archived", "checkpoint_count", b"checkpoint_count", "checkpoint_size", b"checkpoint_size", "duration", b"duration", "end_time", b"end_time", "experiment", b"experiment", "external_run_id", b"external_run_id", "hyperparameters", b"hyperparameters", "id", b"id", "labels", b"labels", "local_id", b"local_id", "log_policy_matched", b"log_policy_matched", "metadata", b"metadata", "parent_archived", b"parent_archived", "project_id", b"project_id", "project_name", b"project_name", "searcher_metric_value", b"searcher_metric_value", "start_time", b"start_time", "state", b"state", "summary_metrics", b"summary_metrics", "user_id", b"user_id", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_duration", b"_duration"]) -> typing.Literal["duration"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_experiment", b"_experiment"]) -> typing.Literal["experiment"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_external_run_id", b"_external_run_id"]) -> typing.Literal["external_run_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_hyperparameters", b"_hyperparameters"]) -> typing.Literal["hyperparameters"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_log_policy_matched", b"_log_policy_matched"]) -> typing.Literal["log_policy_matched"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_metadata", b"_metadata"]) -> typing.Literal["metadata"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_searcher_metric_value", b"_searcher_metric_value"]) -> typing.Literal["searcher_metric_value"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_summary_metrics", b"_summary_metrics"]) -> typing.Literal["summary_metrics"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_user_id", b"_user_id"]) -> typing.Literal["user_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration", b"_duration", "_experiment", b"_experiment", "_external_run_id", b"_external_run_id", "_hyperparameters", b"_hyperparameters", "_log_policy_matched", b"_log_policy_matched", "_metadata", b"_metadata", "_searcher_metric_value", b"_searcher_metric_value", "_summary_metrics", b"_summary_metrics", "_user_id", b"_user_id", "duration", b"duration", "end_time", b"end_time", "experiment", b"experiment", "external_run_id", b"external_run_id", "hyperparameters", b"hyperparameters", "log_policy_matched", b"log_policy_matched", "metadata", b"metadata", "searcher_metric_value", b"searcher_metric_value", "start_time", b"start_time", "summary_metrics", b"summary_metrics", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration", b"_duration", "_experiment", b"_experiment", "_external_run_id", b"_external_run_id", "_hyperparameters", b"_hyperparameters", "_log_policy_matched", b"_log_policy_matched", "_metadata", b"_metadata", "_searcher_metric_value", b"_searcher_metric_value", "_summary_metrics", b"_summary_metrics", "_user_id", b"_user_id", "archived", b"archived", "checkpoint_count", b"checkpoint_count", "checkpoint_size", b"checkpoint_size", "duration", b"duration", "end_time", b"end_time", "experiment", b"experiment", "external_run_id", b"external_run_id", "hyperparameters", b"hyperparameters", "id", b"id", "labels", b"labels", "local_id", b"local_id", "log_policy_matched", b"log_policy_matched", "metadata", b"metadata", "parent_archived", b"parent_archived", "project_id", b"project_id", "project_name", b"project_name", "searcher_metric_value", b"searcher_metric_value", "start_time", b"start_time", "state", b"state", "summary_metrics", b"summary_metrics", "user_id", b"user_id", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration: _TypeAlias = _typing.Literal["duration"]  # noqa: Y015
+    _WhichOneofArgType__duration: _TypeAlias = _typing.Literal["_duration", b"_duration"]  # noqa: Y015
+    _WhichOneofReturnType__experiment: _TypeAlias = _typing.Literal["experiment"]  # noqa: Y015
+    _WhichOneofArgType__experiment: _TypeAlias = _typing.Literal["_experiment", b"_experiment"]  # noqa: Y015
+    _WhichOneofReturnType__external_run_id: _TypeAlias = _typing.Literal["external_run_id"]  # noqa: Y015
+    _WhichOneofArgType__external_run_id: _TypeAlias = _typing.Literal["_external_run_id", b"_external_run_id"]  # noqa: Y015
+    _WhichOneofReturnType__hyperparameters: _TypeAlias = _typing.Literal["hyperparameters"]  # noqa: Y015
+    _WhichOneofArgType__hyperparameters: _TypeAlias = _typing.Literal["_hyperparameters", b"_hyperparameters"]  # noqa: Y015
+    _WhichOneofReturnType__log_policy_matched: _TypeAlias = _typing.Literal["log_policy_matched"]  # noqa: Y015
+    _WhichOneofArgType__log_policy_matched: _TypeAlias = _typing.Literal["_log_policy_matched", b"_log_policy_matched"]  # noqa: Y015
+    _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
+    _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
+    _WhichOneofReturnType__searcher_metric_value: _TypeAlias = _typing.Literal["searcher_metric_value"]  # noqa: Y015
+    _WhichOneofArgType__searcher_metric_value: _TypeAlias = _typing.Literal["_searcher_metric_value", b"_searcher_metric_value"]  # noqa: Y015
+    _WhichOneofReturnType__summary_metrics: _TypeAlias = _typing.Literal["summary_metrics"]  # noqa: Y015
+    _WhichOneofArgType__summary_metrics: _TypeAlias = _typing.Literal["_summary_metrics", b"_summary_metrics"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration) -> _WhichOneofReturnType__duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__experiment) -> _WhichOneofReturnType__experiment | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_run_id) -> _WhichOneofReturnType__external_run_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hyperparameters) -> _WhichOneofReturnType__hyperparameters | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_policy_matched) -> _WhichOneofReturnType__log_policy_matched | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__searcher_metric_value) -> _WhichOneofReturnType__searcher_metric_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__summary_metrics) -> _WhichOneofReturnType__summary_metrics | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
 
-Global___FlatRun: typing_extensions.TypeAlias = FlatRun
+Global___FlatRun: _TypeAlias = FlatRun  # noqa: Y015
 
-@typing.final
-class Run(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Run(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    CHECKPOINT_SIZE_FIELD_NUMBER: builtins.int
-    CHECKPOINT_COUNT_FIELD_NUMBER: builtins.int
-    SEARCHER_METRIC_VALUE_FIELD_NUMBER: builtins.int
-    EXTERNAL_RUN_ID_FIELD_NUMBER: builtins.int
-    HYPERPARAMETERS_FIELD_NUMBER: builtins.int
-    SUMMARY_METRICS_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    DURATION_FIELD_NUMBER: builtins.int
-    PROJECT_ID_FIELD_NUMBER: builtins.int
-    PROJECT_NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_NAME_FIELD_NUMBER: builtins.int
-    PARENT_ARCHIVED_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    SEARCH_ID_FIELD_NUMBER: builtins.int
-    SEARCHER_TYPE_FIELD_NUMBER: builtins.int
-    SEARCHER_METRIC_FIELD_NUMBER: builtins.int
-    FORKED_FROM_FIELD_NUMBER: builtins.int
-    EXTERNAL_SEARCH_ID_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    SEARCH_NAME_FIELD_NUMBER: builtins.int
-    UNMANAGED_FIELD_NUMBER: builtins.int
-    IS_MULTIRUN_FIELD_NUMBER: builtins.int
-    PACHYDERM_INTEGRATION_FIELD_NUMBER: builtins.int
-    RESTARTS_FIELD_NUMBER: builtins.int
-    TOTAL_BATCHES_PROCESSED_FIELD_NUMBER: builtins.int
-    BEST_VALIDATION_FIELD_NUMBER: builtins.int
-    LATEST_VALIDATION_FIELD_NUMBER: builtins.int
-    BEST_CHECKPOINT_FIELD_NUMBER: builtins.int
-    RUNNER_STATE_FIELD_NUMBER: builtins.int
-    WALL_CLOCK_TIME_FIELD_NUMBER: builtins.int
-    WARM_START_CHECKPOINT_UUID_FIELD_NUMBER: builtins.int
-    TASK_IDS_FIELD_NUMBER: builtins.int
-    LOG_RETENTION_DAYS_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    state: shipway_proto.determined.trial.v1.trial_pb2.State.ValueType
-    checkpoint_size: builtins.int
-    checkpoint_count: builtins.int
-    searcher_metric_value: builtins.float
-    external_run_id: builtins.str
-    user_id: builtins.int
-    duration: builtins.int
-    project_id: builtins.int
-    project_name: builtins.str
-    workspace_id: builtins.int
-    workspace_name: builtins.str
-    parent_archived: builtins.bool
-    archived: builtins.bool
-    search_id: builtins.int
-    searcher_type: builtins.str
-    searcher_metric: builtins.str
-    forked_from: builtins.int
-    external_search_id: builtins.str
-    resource_pool: builtins.str
-    progress: builtins.float
-    description: builtins.str
-    search_name: builtins.str
-    unmanaged: builtins.bool
-    is_multirun: builtins.bool
-    restarts: builtins.int
-    total_batches_processed: builtins.int
-    runner_state: builtins.str
-    wall_clock_time: builtins.float
-    warm_start_checkpoint_uuid: builtins.str
-    log_retention_days: builtins.int
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def hyperparameters(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def summary_metrics(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def pachyderm_integration(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def best_validation(self) -> shipway_proto.determined.trial.v1.trial_pb2.MetricsWorkload: ...
-    @property
-    def latest_validation(self) -> shipway_proto.determined.trial.v1.trial_pb2.MetricsWorkload: ...
-    @property
-    def best_checkpoint(self) -> shipway_proto.determined.trial.v1.trial_pb2.CheckpointWorkload: ...
-    @property
-    def task_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_COUNT_FIELD_NUMBER: _builtins.int
+    SEARCHER_METRIC_VALUE_FIELD_NUMBER: _builtins.int
+    EXTERNAL_RUN_ID_FIELD_NUMBER: _builtins.int
+    HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
+    SUMMARY_METRICS_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_NAME_FIELD_NUMBER: _builtins.int
+    PARENT_ARCHIVED_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    SEARCH_ID_FIELD_NUMBER: _builtins.int
+    SEARCHER_TYPE_FIELD_NUMBER: _builtins.int
+    SEARCHER_METRIC_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    EXTERNAL_SEARCH_ID_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SEARCH_NAME_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
+    IS_MULTIRUN_FIELD_NUMBER: _builtins.int
+    PACHYDERM_INTEGRATION_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    TOTAL_BATCHES_PROCESSED_FIELD_NUMBER: _builtins.int
+    BEST_VALIDATION_FIELD_NUMBER: _builtins.int
+    LATEST_VALIDATION_FIELD_NUMBER: _builtins.int
+    BEST_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    RUNNER_STATE_FIELD_NUMBER: _builtins.int
+    WALL_CLOCK_TIME_FIELD_NUMBER: _builtins.int
+    WARM_START_CHECKPOINT_UUID_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    LOG_RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    state: _trial_pb2.State.ValueType
+    checkpoint_size: _builtins.int
+    checkpoint_count: _builtins.int
+    searcher_metric_value: _builtins.float
+    external_run_id: _builtins.str
+    user_id: _builtins.int
+    duration: _builtins.int
+    project_id: _builtins.int
+    project_name: _builtins.str
+    workspace_id: _builtins.int
+    workspace_name: _builtins.str
+    parent_archived: _builtins.bool
+    archived: _builtins.bool
+    search_id: _builtins.int
+    searcher_type: _builtins.str
+    searcher_metric: _builtins.str
+    forked_from: _builtins.int
+    external_search_id: _builtins.str
+    resource_pool: _builtins.str
+    progress: _builtins.float
+    description: _builtins.str
+    search_name: _builtins.str
+    unmanaged: _builtins.bool
+    is_multirun: _builtins.bool
+    restarts: _builtins.int
+    total_batches_processed: _builtins.int
+    runner_state: _builtins.str
+    wall_clock_time: _builtins.float
+    warm_start_checkpoint_uuid: _builtins.str
+    log_retention_days: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def hyperparameters(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def summary_metrics(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def pachyderm_integration(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def best_validation(self) -> _trial_pb2.MetricsWorkload: ...
+    @_builtins.property
+    def latest_validation(self) -> _trial_pb2.MetricsWorkload: ...
+    @_builtins.property
+    def best_checkpoint(self) -> _trial_pb2.CheckpointWorkload: ...
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        state: shipway_proto.determined.trial.v1.trial_pb2.State.ValueType = ...,
-        labels: collections.abc.Iterable[builtins.str] | None = ...,
-        checkpoint_size: builtins.int = ...,
-        checkpoint_count: builtins.int = ...,
-        searcher_metric_value: builtins.float | None = ...,
-        external_run_id: builtins.str | None = ...,
-        hyperparameters: google.protobuf.struct_pb2.Struct | None = ...,
-        summary_metrics: google.protobuf.struct_pb2.Struct | None = ...,
-        user_id: builtins.int | None = ...,
-        duration: builtins.int | None = ...,
-        project_id: builtins.int = ...,
-        project_name: builtins.str = ...,
-        workspace_id: builtins.int = ...,
-        workspace_name: builtins.str = ...,
-        parent_archived: builtins.bool = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        archived: builtins.bool = ...,
-        search_id: builtins.int = ...,
-        searcher_type: builtins.str = ...,
-        searcher_metric: builtins.str = ...,
-        forked_from: builtins.int | None = ...,
-        external_search_id: builtins.str | None = ...,
-        resource_pool: builtins.str = ...,
-        progress: builtins.float = ...,
-        description: builtins.str = ...,
-        search_name: builtins.str = ...,
-        unmanaged: builtins.bool = ...,
-        is_multirun: builtins.bool = ...,
-        pachyderm_integration: google.protobuf.struct_pb2.Struct | None = ...,
-        restarts: builtins.int = ...,
-        total_batches_processed: builtins.int = ...,
-        best_validation: shipway_proto.determined.trial.v1.trial_pb2.MetricsWorkload | None = ...,
-        latest_validation: shipway_proto.determined.trial.v1.trial_pb2.MetricsWorkload | None = ...,
-        best_checkpoint: shipway_proto.determined.trial.v1.trial_pb2.CheckpointWorkload | None = ...,
-        runner_state: builtins.str = ...,
-        wall_clock_time: builtins.float = ...,
-        warm_start_checkpoint_uuid: builtins.str = ...,
-        task_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        log_retention_days: builtins.int | None = ...,
+        id: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        state: _trial_pb2.State.ValueType = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        checkpoint_size: _builtins.int = ...,
+        checkpoint_count: _builtins.int = ...,
+        searcher_metric_value: _builtins.float | None = ...,
+        external_run_id: _builtins.str | None = ...,
+        hyperparameters: _struct_pb2.Struct | None = ...,
+        summary_metrics: _struct_pb2.Struct | None = ...,
+        user_id: _builtins.int | None = ...,
+        duration: _builtins.int | None = ...,
+        project_id: _builtins.int = ...,
+        project_name: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
+        workspace_name: _builtins.str = ...,
+        parent_archived: _builtins.bool = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        archived: _builtins.bool = ...,
+        search_id: _builtins.int = ...,
+        searcher_type: _builtins.str = ...,
+        searcher_metric: _builtins.str = ...,
+        forked_from: _builtins.int | None = ...,
+        external_search_id: _builtins.str | None = ...,
+        resource_pool: _builtins.str = ...,
+        progress: _builtins.float = ...,
+        description: _builtins.str = ...,
+        search_name: _builtins.str = ...,
+        unmanaged: _builtins.bool = ...,
+        is_multirun: _builtins.bool = ...,
+        pachyderm_integration: _struct_pb2.Struct | None = ...,
+        restarts: _builtins.int = ...,
+        total_batches_processed: _builtins.int = ...,
+        best_validation: _trial_pb2.MetricsWorkload | None = ...,
+        latest_validation: _trial_pb2.MetricsWorkload | None = ...,
+        best_checkpoint: _trial_pb2.CheckpointWorkload | None = ...,
+        runner_state: _builtins.str = ...,
+        wall_clock_time: _builtins.float = ...,
+        warm_start_checkpoint_uuid: _builtins.str = ...,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        log_retention_days: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_duration", b"_duration", "_external_run_id", b"_external_run_id", "_external_search_id", b"_external_search_id", "_forked_from", b"_forked_from", "_hyperparameters", b"_hyperparameters", "_log_retention_days", b"_log_retention_days", "_metadata", b"_metadata", "_pachyderm_integration", b"_pachyderm_integration", "_searcher_metric_value", b"_searcher_metric_value", "_summary_metrics", b"_summary_metrics", "_user_id", b"_user_id", "best_checkpoint", b"best_checkpoint", "best_validation", b"best_validation", "duration", b"duration", "end_time", b"end_time", "external_run_id", b"external_run_id", "external_search_id", b"external_search_id", "forked_from", b"forked_from", "hyperparameters", b"hyperparameters", "latest_validation", b"latest_validation", "log_retention_days", b"log_retention_days", "metadata", b"metadata", "pachyderm_integration", b"pachyderm_integration", "searcher_metric_value", b"searcher_metric_value", "start_time", b"start_time", "summary_metrics", b"summary_metrics", "user_id", b"user_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_duration", b"_duration", "_external_run_id", b"_external_run_id", "_external_search_id", b"_external_search_id", "_forked_from", b"_forked_from", "_hyperparameters", b"_hyperparameters", "_log_retention_days", b"_log_retention_days", "_metadata", b"_metadata", "_pachyderm_integration", b"_pachyderm_integration", "_searcher_metric_value", b"_searcher_metric_value", "_summary_metrics", b"_summary_metrics", "_user_id", b"_user_id", "archived", b"archived", "best_checkpoint", b"best_checkpoint", "best_validation", b"best_validation", "checkpoint_count", b"checkpoint_count", "checkpoint_size", b"checkpoint_size", "description", b"description", "duration", b"duration", "end_time", b"end_time", "external_run_id", b"external_run_id", "external_search_id", b"external_search_id", "forked_from", b"forked_from", "hyperparameters", b"hyperparameters", "id", b"id", "is_multirun", b"is_multirun", "labels", b"labels", "latest_validation", b"latest_validation", "log_retention_days", b"log_retention_days", "metadata", b"metadata", "pachyderm_integration", b"pachyderm_integration", "parent_archived", b"parent_archived", "progress", b"progress", "project_id", b"project_id", "project_name", b"project_name", "resource_pool", b"resource_pool", "restarts", b"restarts", "runner_state", b"runner_state", "search_id", b"search_id", "search_name", b"search_name", "searcher_metric", b"searcher_metric", "searcher_metric_value", b"searcher_metric_value", "searcher_type", b"searcher_type", "start_time", b"start_time", "state", b"state", "summary_metrics", b"summary_metrics", "task_ids", b"task_ids", "total_batches_processed", b"total_batches_processed", "unmanaged", b"unmanaged", "user_id", b"user_id", "wall_clock_time", b"wall_clock_time", "warm_start_checkpoint_uuid", b"warm_start_checkpoint_uuid", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_duration", b"_duration"]) -> typing.Literal["duration"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_external_run_id", b"_external_run_id"]) -> typing.Literal["external_run_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_external_search_id", b"_external_search_id"]) -> typing.Literal["external_search_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_forked_from", b"_forked_from"]) -> typing.Literal["forked_from"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_hyperparameters", b"_hyperparameters"]) -> typing.Literal["hyperparameters"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_log_retention_days", b"_log_retention_days"]) -> typing.Literal["log_retention_days"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_metadata", b"_metadata"]) -> typing.Literal["metadata"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_pachyderm_integration", b"_pachyderm_integration"]) -> typing.Literal["pachyderm_integration"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_searcher_metric_value", b"_searcher_metric_value"]) -> typing.Literal["searcher_metric_value"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_summary_metrics", b"_summary_metrics"]) -> typing.Literal["summary_metrics"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_user_id", b"_user_id"]) -> typing.Literal["user_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration", b"_duration", "_external_run_id", b"_external_run_id", "_external_search_id", b"_external_search_id", "_forked_from", b"_forked_from", "_hyperparameters", b"_hyperparameters", "_log_retention_days", b"_log_retention_days", "_metadata", b"_metadata", "_pachyderm_integration", b"_pachyderm_integration", "_searcher_metric_value", b"_searcher_metric_value", "_summary_metrics", b"_summary_metrics", "_user_id", b"_user_id", "best_checkpoint", b"best_checkpoint", "best_validation", b"best_validation", "duration", b"duration", "end_time", b"end_time", "external_run_id", b"external_run_id", "external_search_id", b"external_search_id", "forked_from", b"forked_from", "hyperparameters", b"hyperparameters", "latest_validation", b"latest_validation", "log_retention_days", b"log_retention_days", "metadata", b"metadata", "pachyderm_integration", b"pachyderm_integration", "searcher_metric_value", b"searcher_metric_value", "start_time", b"start_time", "summary_metrics", b"summary_metrics", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration", b"_duration", "_external_run_id", b"_external_run_id", "_external_search_id", b"_external_search_id", "_forked_from", b"_forked_from", "_hyperparameters", b"_hyperparameters", "_log_retention_days", b"_log_retention_days", "_metadata", b"_metadata", "_pachyderm_integration", b"_pachyderm_integration", "_searcher_metric_value", b"_searcher_metric_value", "_summary_metrics", b"_summary_metrics", "_user_id", b"_user_id", "archived", b"archived", "best_checkpoint", b"best_checkpoint", "best_validation", b"best_validation", "checkpoint_count", b"checkpoint_count", "checkpoint_size", b"checkpoint_size", "description", b"description", "duration", b"duration", "end_time", b"end_time", "external_run_id", b"external_run_id", "external_search_id", b"external_search_id", "forked_from", b"forked_from", "hyperparameters", b"hyperparameters", "id", b"id", "is_multirun", b"is_multirun", "labels", b"labels", "latest_validation", b"latest_validation", "log_retention_days", b"log_retention_days", "metadata", b"metadata", "pachyderm_integration", b"pachyderm_integration", "parent_archived", b"parent_archived", "progress", b"progress", "project_id", b"project_id", "project_name", b"project_name", "resource_pool", b"resource_pool", "restarts", b"restarts", "runner_state", b"runner_state", "search_id", b"search_id", "search_name", b"search_name", "searcher_metric", b"searcher_metric", "searcher_metric_value", b"searcher_metric_value", "searcher_type", b"searcher_type", "start_time", b"start_time", "state", b"state", "summary_metrics", b"summary_metrics", "task_ids", b"task_ids", "total_batches_processed", b"total_batches_processed", "unmanaged", b"unmanaged", "user_id", b"user_id", "wall_clock_time", b"wall_clock_time", "warm_start_checkpoint_uuid", b"warm_start_checkpoint_uuid", "workspace_id", b"workspace_id", "workspace_name", b"workspace_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration: _TypeAlias = _typing.Literal["duration"]  # noqa: Y015
+    _WhichOneofArgType__duration: _TypeAlias = _typing.Literal["_duration", b"_duration"]  # noqa: Y015
+    _WhichOneofReturnType__external_run_id: _TypeAlias = _typing.Literal["external_run_id"]  # noqa: Y015
+    _WhichOneofArgType__external_run_id: _TypeAlias = _typing.Literal["_external_run_id", b"_external_run_id"]  # noqa: Y015
+    _WhichOneofReturnType__external_search_id: _TypeAlias = _typing.Literal["external_search_id"]  # noqa: Y015
+    _WhichOneofArgType__external_search_id: _TypeAlias = _typing.Literal["_external_search_id", b"_external_search_id"]  # noqa: Y015
+    _WhichOneofReturnType__forked_from: _TypeAlias = _typing.Literal["forked_from"]  # noqa: Y015
+    _WhichOneofArgType__forked_from: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from"]  # noqa: Y015
+    _WhichOneofReturnType__hyperparameters: _TypeAlias = _typing.Literal["hyperparameters"]  # noqa: Y015
+    _WhichOneofArgType__hyperparameters: _TypeAlias = _typing.Literal["_hyperparameters", b"_hyperparameters"]  # noqa: Y015
+    _WhichOneofReturnType__log_retention_days: _TypeAlias = _typing.Literal["log_retention_days"]  # noqa: Y015
+    _WhichOneofArgType__log_retention_days: _TypeAlias = _typing.Literal["_log_retention_days", b"_log_retention_days"]  # noqa: Y015
+    _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
+    _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
+    _WhichOneofReturnType__pachyderm_integration: _TypeAlias = _typing.Literal["pachyderm_integration"]  # noqa: Y015
+    _WhichOneofArgType__pachyderm_integration: _TypeAlias = _typing.Literal["_pachyderm_integration", b"_pachyderm_integration"]  # noqa: Y015
+    _WhichOneofReturnType__searcher_metric_value: _TypeAlias = _typing.Literal["searcher_metric_value"]  # noqa: Y015
+    _WhichOneofArgType__searcher_metric_value: _TypeAlias = _typing.Literal["_searcher_metric_value", b"_searcher_metric_value"]  # noqa: Y015
+    _WhichOneofReturnType__summary_metrics: _TypeAlias = _typing.Literal["summary_metrics"]  # noqa: Y015
+    _WhichOneofArgType__summary_metrics: _TypeAlias = _typing.Literal["_summary_metrics", b"_summary_metrics"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration) -> _WhichOneofReturnType__duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_run_id) -> _WhichOneofReturnType__external_run_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_search_id) -> _WhichOneofReturnType__external_search_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forked_from) -> _WhichOneofReturnType__forked_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hyperparameters) -> _WhichOneofReturnType__hyperparameters | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_retention_days) -> _WhichOneofReturnType__log_retention_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pachyderm_integration) -> _WhichOneofReturnType__pachyderm_integration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__searcher_metric_value) -> _WhichOneofReturnType__searcher_metric_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__summary_metrics) -> _WhichOneofReturnType__summary_metrics | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
 
-Global___Run: typing_extensions.TypeAlias = Run
+Global___Run: _TypeAlias = Run  # noqa: Y015

@@ -3,86 +3,89 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.container.v1.container_pb2
-import shipway_proto.determined.task.v1.task_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.container.v1 import container_pb2 as _container_pb2
+from shipway_proto.determined.task.v1 import task_pb2 as _task_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class Shell(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Shell(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    CONTAINER_FIELD_NUMBER: builtins.int
-    PRIVATE_KEY_FIELD_NUMBER: builtins.int
-    PUBLIC_KEY_FIELD_NUMBER: builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    EXIT_STATUS_FIELD_NUMBER: builtins.int
-    ADDRESSES_FIELD_NUMBER: builtins.int
-    AGENT_USER_GROUP_FIELD_NUMBER: builtins.int
-    JOB_ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    id: builtins.str
-    description: builtins.str
-    state: shipway_proto.determined.task.v1.task_pb2.State.ValueType
-    private_key: builtins.str
-    public_key: builtins.str
-    display_name: builtins.str
-    user_id: builtins.int
-    username: builtins.str
-    resource_pool: builtins.str
-    exit_status: builtins.str
-    job_id: builtins.str
-    workspace_id: builtins.int
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def container(self) -> shipway_proto.determined.container.v1.container_pb2.Container: ...
-    @property
-    def addresses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.struct_pb2.Struct]: ...
-    @property
-    def agent_user_group(self) -> google.protobuf.struct_pb2.Struct: ...
+    ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    PRIVATE_KEY_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    AGENT_USER_GROUP_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    description: _builtins.str
+    state: _task_pb2.State.ValueType
+    private_key: _builtins.str
+    public_key: _builtins.str
+    display_name: _builtins.str
+    user_id: _builtins.int
+    username: _builtins.str
+    resource_pool: _builtins.str
+    exit_status: _builtins.str
+    job_id: _builtins.str
+    workspace_id: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def container(self) -> _container_pb2.Container: ...
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
+    @_builtins.property
+    def agent_user_group(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        id: builtins.str = ...,
-        description: builtins.str = ...,
-        state: shipway_proto.determined.task.v1.task_pb2.State.ValueType = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        container: shipway_proto.determined.container.v1.container_pb2.Container | None = ...,
-        private_key: builtins.str = ...,
-        public_key: builtins.str = ...,
-        display_name: builtins.str = ...,
-        user_id: builtins.int = ...,
-        username: builtins.str = ...,
-        resource_pool: builtins.str = ...,
-        exit_status: builtins.str = ...,
-        addresses: collections.abc.Iterable[google.protobuf.struct_pb2.Struct] | None = ...,
-        agent_user_group: google.protobuf.struct_pb2.Struct | None = ...,
-        job_id: builtins.str = ...,
-        workspace_id: builtins.int = ...,
+        id: _builtins.str = ...,
+        description: _builtins.str = ...,
+        state: _task_pb2.State.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        container: _container_pb2.Container | None = ...,
+        private_key: _builtins.str = ...,
+        public_key: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        user_id: _builtins.int = ...,
+        username: _builtins.str = ...,
+        resource_pool: _builtins.str = ...,
+        exit_status: _builtins.str = ...,
+        addresses: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        agent_user_group: _struct_pb2.Struct | None = ...,
+        job_id: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["agent_user_group", b"agent_user_group", "container", b"container", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "agent_user_group", b"agent_user_group", "container", b"container", "description", b"description", "display_name", b"display_name", "exit_status", b"exit_status", "id", b"id", "job_id", b"job_id", "private_key", b"private_key", "public_key", b"public_key", "resource_pool", b"resource_pool", "start_time", b"start_time", "state", b"state", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_user_group", b"agent_user_group", "container", b"container", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_user_group", b"agent_user_group", "container", b"container", "description", b"description", "display_name", b"display_name", "exit_status", b"exit_status", "id", b"id", "job_id", b"job_id", "private_key", b"private_key", "public_key", b"public_key", "resource_pool", b"resource_pool", "start_time", b"start_time", "state", b"state", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Shell: typing_extensions.TypeAlias = Shell
+Global___Shell: _TypeAlias = Shell  # noqa: Y015

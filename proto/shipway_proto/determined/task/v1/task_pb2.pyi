@@ -3,31 +3,31 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.device.v1.device_pb2
-import shipway_proto.determined.log.v1.log_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.device.v1 import device_pb2 as _device_pb2
+from shipway_proto.determined.log.v1 import log_pb2 as _log_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _State:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_State.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STATE_UNSPECIFIED: _State.ValueType  # 0
     STATE_PULLING: _State.ValueType  # 3
     STATE_STARTING: _State.ValueType  # 4
@@ -47,14 +47,14 @@ STATE_TERMINATED: State.ValueType  # 6
 STATE_TERMINATING: State.ValueType  # 7
 STATE_WAITING: State.ValueType  # 9
 STATE_QUEUED: State.ValueType  # 8
-Global___State: typing_extensions.TypeAlias = State
+Global___State: _TypeAlias = State  # noqa: Y015
 
 class _TaskType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _TaskTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TaskType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _TaskTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     TASK_TYPE_UNSPECIFIED: _TaskType.ValueType  # 0
     TASK_TYPE_TRIAL: _TaskType.ValueType  # 1
     TASK_TYPE_NOTEBOOK: _TaskType.ValueType  # 2
@@ -74,14 +74,14 @@ TASK_TYPE_COMMAND: TaskType.ValueType  # 4
 TASK_TYPE_TENSORBOARD: TaskType.ValueType  # 5
 TASK_TYPE_CHECKPOINT_GC: TaskType.ValueType  # 6
 TASK_TYPE_GENERIC: TaskType.ValueType  # 7
-Global___TaskType: typing_extensions.TypeAlias = TaskType
+Global___TaskType: _TypeAlias = TaskType  # noqa: Y015
 
 class _GenericTaskState:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _GenericTaskStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_GenericTaskState.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _GenericTaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GenericTaskState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     GENERIC_TASK_STATE_UNSPECIFIED: _GenericTaskState.ValueType  # 0
     GENERIC_TASK_STATE_ACTIVE: _GenericTaskState.ValueType  # 1
     GENERIC_TASK_STATE_CANCELED: _GenericTaskState.ValueType  # 2
@@ -105,14 +105,14 @@ GENERIC_TASK_STATE_STOPPING_PAUSED: GenericTaskState.ValueType  # 6
 GENERIC_TASK_STATE_STOPPING_CANCELED: GenericTaskState.ValueType  # 7
 GENERIC_TASK_STATE_STOPPING_COMPLETED: GenericTaskState.ValueType  # 8
 GENERIC_TASK_STATE_STOPPING_ERROR: GenericTaskState.ValueType  # 9
-Global___GenericTaskState: typing_extensions.TypeAlias = GenericTaskState
+Global___GenericTaskState: _TypeAlias = GenericTaskState  # noqa: Y015
 
 class _FailureType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _FailureTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FailureType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _FailureTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     FAILURE_TYPE_UNSPECIFIED: _FailureType.ValueType  # 0
     FAILURE_TYPE_RESOURCES_FAILED: _FailureType.ValueType  # 1
     FAILURE_TYPE_RESOURCES_ABORTED: _FailureType.ValueType  # 2
@@ -136,406 +136,490 @@ FAILURE_TYPE_AGENT_FAILED: FailureType.ValueType  # 6
 FAILURE_TYPE_AGENT_ERROR: FailureType.ValueType  # 7
 FAILURE_TYPE_RESTORE_ERROR: FailureType.ValueType  # 8
 FAILURE_TYPE_UNKNOWN_ERROR: FailureType.ValueType  # 9
-Global___FailureType: typing_extensions.TypeAlias = FailureType
+Global___FailureType: _TypeAlias = FailureType  # noqa: Y015
 
-@typing.final
-class Allocation(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Allocation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    IS_READY_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    SLOTS_FIELD_NUMBER: builtins.int
-    EXIT_REASON_FIELD_NUMBER: builtins.int
-    STATUS_CODE_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    IS_READY_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    EXIT_REASON_FIELD_NUMBER: _builtins.int
+    STATUS_CODE_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
     state: Global___State.ValueType
-    is_ready: builtins.bool
-    start_time: builtins.str
-    end_time: builtins.str
-    allocation_id: builtins.str
-    slots: builtins.int
-    exit_reason: builtins.str
-    status_code: builtins.int
+    is_ready: _builtins.bool
+    start_time: _builtins.str
+    end_time: _builtins.str
+    allocation_id: _builtins.str
+    slots: _builtins.int
+    exit_reason: _builtins.str
+    status_code: _builtins.int
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
+        task_id: _builtins.str = ...,
         state: Global___State.ValueType = ...,
-        is_ready: builtins.bool | None = ...,
-        start_time: builtins.str | None = ...,
-        end_time: builtins.str | None = ...,
-        allocation_id: builtins.str = ...,
-        slots: builtins.int = ...,
-        exit_reason: builtins.str | None = ...,
-        status_code: builtins.int | None = ...,
+        is_ready: _builtins.bool | None = ...,
+        start_time: _builtins.str | None = ...,
+        end_time: _builtins.str | None = ...,
+        allocation_id: _builtins.str = ...,
+        slots: _builtins.int = ...,
+        exit_reason: _builtins.str | None = ...,
+        status_code: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_end_time", b"_end_time", "_exit_reason", b"_exit_reason", "_is_ready", b"_is_ready", "_start_time", b"_start_time", "_status_code", b"_status_code", "end_time", b"end_time", "exit_reason", b"exit_reason", "is_ready", b"is_ready", "start_time", b"start_time", "status_code", b"status_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_end_time", b"_end_time", "_exit_reason", b"_exit_reason", "_is_ready", b"_is_ready", "_start_time", b"_start_time", "_status_code", b"_status_code", "allocation_id", b"allocation_id", "end_time", b"end_time", "exit_reason", b"exit_reason", "is_ready", b"is_ready", "slots", b"slots", "start_time", b"start_time", "state", b"state", "status_code", b"status_code", "task_id", b"task_id"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_end_time", b"_end_time"]) -> typing.Literal["end_time"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_exit_reason", b"_exit_reason"]) -> typing.Literal["exit_reason"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_is_ready", b"_is_ready"]) -> typing.Literal["is_ready"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_start_time", b"_start_time"]) -> typing.Literal["start_time"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_status_code", b"_status_code"]) -> typing.Literal["status_code"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_exit_reason", b"_exit_reason", "_is_ready", b"_is_ready", "_start_time", b"_start_time", "_status_code", b"_status_code", "end_time", b"end_time", "exit_reason", b"exit_reason", "is_ready", b"is_ready", "start_time", b"start_time", "status_code", b"status_code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_exit_reason", b"_exit_reason", "_is_ready", b"_is_ready", "_start_time", b"_start_time", "_status_code", b"_status_code", "allocation_id", b"allocation_id", "end_time", b"end_time", "exit_reason", b"exit_reason", "is_ready", b"is_ready", "slots", b"slots", "start_time", b"start_time", "state", b"state", "status_code", b"status_code", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
+    _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    _WhichOneofReturnType__exit_reason: _TypeAlias = _typing.Literal["exit_reason"]  # noqa: Y015
+    _WhichOneofArgType__exit_reason: _TypeAlias = _typing.Literal["_exit_reason", b"_exit_reason"]  # noqa: Y015
+    _WhichOneofReturnType__is_ready: _TypeAlias = _typing.Literal["is_ready"]  # noqa: Y015
+    _WhichOneofArgType__is_ready: _TypeAlias = _typing.Literal["_is_ready", b"_is_ready"]  # noqa: Y015
+    _WhichOneofReturnType__start_time: _TypeAlias = _typing.Literal["start_time"]  # noqa: Y015
+    _WhichOneofArgType__start_time: _TypeAlias = _typing.Literal["_start_time", b"_start_time"]  # noqa: Y015
+    _WhichOneofReturnType__status_code: _TypeAlias = _typing.Literal["status_code"]  # noqa: Y015
+    _WhichOneofArgType__status_code: _TypeAlias = _typing.Literal["_status_code", b"_status_code"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_reason) -> _WhichOneofReturnType__exit_reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_ready) -> _WhichOneofReturnType__is_ready | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_time) -> _WhichOneofReturnType__start_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status_code) -> _WhichOneofReturnType__status_code | None: ...
 
-Global___Allocation: typing_extensions.TypeAlias = Allocation
+Global___Allocation: _TypeAlias = Allocation  # noqa: Y015
 
-@typing.final
-class Task(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Task(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    TASK_TYPE_FIELD_NUMBER: builtins.int
-    ALLOCATIONS_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    CONFIG_FIELD_NUMBER: builtins.int
-    PARENT_ID_FIELD_NUMBER: builtins.int
-    TASK_STATE_FIELD_NUMBER: builtins.int
-    FORKED_FROM_FIELD_NUMBER: builtins.int
-    NO_PAUSE_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    TASK_TYPE_FIELD_NUMBER: _builtins.int
+    ALLOCATIONS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    PARENT_ID_FIELD_NUMBER: _builtins.int
+    TASK_STATE_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    NO_PAUSE_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
     task_type: Global___TaskType.ValueType
-    config: builtins.str
-    parent_id: builtins.str
+    config: _builtins.str
+    parent_id: _builtins.str
     task_state: Global___GenericTaskState.ValueType
-    forked_from: builtins.str
-    no_pause: builtins.bool
-    @property
-    def allocations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Allocation]: ...
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    forked_from: _builtins.str
+    no_pause: _builtins.bool
+    @_builtins.property
+    def allocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Allocation]: ...
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
+        task_id: _builtins.str = ...,
         task_type: Global___TaskType.ValueType = ...,
-        allocations: collections.abc.Iterable[Global___Allocation] | None = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        config: builtins.str | None = ...,
-        parent_id: builtins.str | None = ...,
+        allocations: _abc.Iterable[Global___Allocation] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        config: _builtins.str | None = ...,
+        parent_id: _builtins.str | None = ...,
         task_state: Global___GenericTaskState.ValueType | None = ...,
-        forked_from: builtins.str | None = ...,
-        no_pause: builtins.bool | None = ...,
+        forked_from: _builtins.str | None = ...,
+        no_pause: _builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_config", b"_config", "_end_time", b"_end_time", "_forked_from", b"_forked_from", "_no_pause", b"_no_pause", "_parent_id", b"_parent_id", "_task_state", b"_task_state", "config", b"config", "end_time", b"end_time", "forked_from", b"forked_from", "no_pause", b"no_pause", "parent_id", b"parent_id", "start_time", b"start_time", "task_state", b"task_state"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_config", b"_config", "_end_time", b"_end_time", "_forked_from", b"_forked_from", "_no_pause", b"_no_pause", "_parent_id", b"_parent_id", "_task_state", b"_task_state", "allocations", b"allocations", "config", b"config", "end_time", b"end_time", "forked_from", b"forked_from", "no_pause", b"no_pause", "parent_id", b"parent_id", "start_time", b"start_time", "task_id", b"task_id", "task_state", b"task_state", "task_type", b"task_type"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_config", b"_config"]) -> typing.Literal["config"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_end_time", b"_end_time"]) -> typing.Literal["end_time"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_forked_from", b"_forked_from"]) -> typing.Literal["forked_from"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_no_pause", b"_no_pause"]) -> typing.Literal["no_pause"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_parent_id", b"_parent_id"]) -> typing.Literal["parent_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_task_state", b"_task_state"]) -> typing.Literal["task_state"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_config", b"_config", "_end_time", b"_end_time", "_forked_from", b"_forked_from", "_no_pause", b"_no_pause", "_parent_id", b"_parent_id", "_task_state", b"_task_state", "config", b"config", "end_time", b"end_time", "forked_from", b"forked_from", "no_pause", b"no_pause", "parent_id", b"parent_id", "start_time", b"start_time", "task_state", b"task_state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_config", b"_config", "_end_time", b"_end_time", "_forked_from", b"_forked_from", "_no_pause", b"_no_pause", "_parent_id", b"_parent_id", "_task_state", b"_task_state", "allocations", b"allocations", "config", b"config", "end_time", b"end_time", "forked_from", b"forked_from", "no_pause", b"no_pause", "parent_id", b"parent_id", "start_time", b"start_time", "task_id", b"task_id", "task_state", b"task_state", "task_type", b"task_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__config: _TypeAlias = _typing.Literal["config"]  # noqa: Y015
+    _WhichOneofArgType__config: _TypeAlias = _typing.Literal["_config", b"_config"]  # noqa: Y015
+    _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
+    _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    _WhichOneofReturnType__forked_from: _TypeAlias = _typing.Literal["forked_from"]  # noqa: Y015
+    _WhichOneofArgType__forked_from: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from"]  # noqa: Y015
+    _WhichOneofReturnType__no_pause: _TypeAlias = _typing.Literal["no_pause"]  # noqa: Y015
+    _WhichOneofArgType__no_pause: _TypeAlias = _typing.Literal["_no_pause", b"_no_pause"]  # noqa: Y015
+    _WhichOneofReturnType__parent_id: _TypeAlias = _typing.Literal["parent_id"]  # noqa: Y015
+    _WhichOneofArgType__parent_id: _TypeAlias = _typing.Literal["_parent_id", b"_parent_id"]  # noqa: Y015
+    _WhichOneofReturnType__task_state: _TypeAlias = _typing.Literal["task_state"]  # noqa: Y015
+    _WhichOneofArgType__task_state: _TypeAlias = _typing.Literal["_task_state", b"_task_state"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__config) -> _WhichOneofReturnType__config | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forked_from) -> _WhichOneofReturnType__forked_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__no_pause) -> _WhichOneofReturnType__no_pause | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_id) -> _WhichOneofReturnType__parent_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task_state) -> _WhichOneofReturnType__task_state | None: ...
 
-Global___Task: typing_extensions.TypeAlias = Task
+Global___Task: _TypeAlias = Task  # noqa: Y015
 
-@typing.final
-class Address(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Address(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CONTAINER_IP_FIELD_NUMBER: builtins.int
-    CONTAINER_PORT_FIELD_NUMBER: builtins.int
-    HOST_IP_FIELD_NUMBER: builtins.int
-    HOST_PORT_FIELD_NUMBER: builtins.int
-    container_ip: builtins.str
-    container_port: builtins.int
-    host_ip: builtins.str
-    host_port: builtins.int
+    CONTAINER_IP_FIELD_NUMBER: _builtins.int
+    CONTAINER_PORT_FIELD_NUMBER: _builtins.int
+    HOST_IP_FIELD_NUMBER: _builtins.int
+    HOST_PORT_FIELD_NUMBER: _builtins.int
+    container_ip: _builtins.str
+    container_port: _builtins.int
+    host_ip: _builtins.str
+    host_port: _builtins.int
     def __init__(
         self,
         *,
-        container_ip: builtins.str = ...,
-        container_port: builtins.int = ...,
-        host_ip: builtins.str = ...,
-        host_port: builtins.int = ...,
+        container_ip: _builtins.str = ...,
+        container_port: _builtins.int = ...,
+        host_ip: _builtins.str = ...,
+        host_port: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["container_ip", b"container_ip", "container_port", b"container_port", "host_ip", b"host_ip", "host_port", b"host_port"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_ip", b"container_ip", "container_port", b"container_port", "host_ip", b"host_ip", "host_port", b"host_port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Address: typing_extensions.TypeAlias = Address
+Global___Address: _TypeAlias = Address  # noqa: Y015
 
-@typing.final
-class ResourcesStarted(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcesStarted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ADDRESSES_FIELD_NUMBER: builtins.int
-    NATIVE_RESOURCES_ID_FIELD_NUMBER: builtins.int
-    native_resources_id: builtins.str
-    @property
-    def addresses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Address]: ...
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    NATIVE_RESOURCES_ID_FIELD_NUMBER: _builtins.int
+    native_resources_id: _builtins.str
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
     def __init__(
         self,
         *,
-        addresses: collections.abc.Iterable[Global___Address] | None = ...,
-        native_resources_id: builtins.str = ...,
+        addresses: _abc.Iterable[Global___Address] | None = ...,
+        native_resources_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "native_resources_id", b"native_resources_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "native_resources_id", b"native_resources_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourcesStarted: typing_extensions.TypeAlias = ResourcesStarted
+Global___ResourcesStarted: _TypeAlias = ResourcesStarted  # noqa: Y015
 
-@typing.final
-class ResourcesFailure(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcesFailure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FAILURE_TYPE_FIELD_NUMBER: builtins.int
-    ERR_MSG_FIELD_NUMBER: builtins.int
-    EXIT_CODE_FIELD_NUMBER: builtins.int
+    FAILURE_TYPE_FIELD_NUMBER: _builtins.int
+    ERR_MSG_FIELD_NUMBER: _builtins.int
+    EXIT_CODE_FIELD_NUMBER: _builtins.int
     failure_type: Global___FailureType.ValueType
-    err_msg: builtins.str
-    exit_code: builtins.int
+    err_msg: _builtins.str
+    exit_code: _builtins.int
     def __init__(
         self,
         *,
         failure_type: Global___FailureType.ValueType = ...,
-        err_msg: builtins.str = ...,
-        exit_code: builtins.int | None = ...,
+        err_msg: _builtins.str = ...,
+        exit_code: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "err_msg", b"err_msg", "exit_code", b"exit_code", "failure_type", b"failure_type"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "err_msg", b"err_msg", "exit_code", b"exit_code", "failure_type", b"failure_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
+    _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
 
-Global___ResourcesFailure: typing_extensions.TypeAlias = ResourcesFailure
+Global___ResourcesFailure: _TypeAlias = ResourcesFailure  # noqa: Y015
 
-@typing.final
-class ResourcesStopped(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcesStopped(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FAILURE_FIELD_NUMBER: builtins.int
-    @property
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def failure(self) -> Global___ResourcesFailure: ...
     def __init__(
         self,
         *,
         failure: Global___ResourcesFailure | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["failure", b"failure"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["failure", b"failure"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResourcesStopped: typing_extensions.TypeAlias = ResourcesStopped
+Global___ResourcesStopped: _TypeAlias = ResourcesStopped  # noqa: Y015
 
-@typing.final
-class ResourcesSummary(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ResourcesSummary(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class Devices(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class Devices(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        DEVICES_FIELD_NUMBER: builtins.int
-        @property
-        def devices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shipway_proto.determined.device.v1.device_pb2.Device]: ...
+        DEVICES_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def devices(self) -> _containers.RepeatedCompositeFieldContainer[_device_pb2.Device]: ...
         def __init__(
             self,
             *,
-            devices: collections.abc.Iterable[shipway_proto.determined.device.v1.device_pb2.Device] | None = ...,
+            devices: _abc.Iterable[_device_pb2.Device] | None = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["devices", b"devices"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    @typing.final
-    class AgentDevicesEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class AgentDevicesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
         def value(self) -> Global___ResourcesSummary.Devices: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
+            key: _builtins.str = ...,
             value: Global___ResourcesSummary.Devices | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    RESOURCES_ID_FIELD_NUMBER: builtins.int
-    RESOURCES_TYPE_FIELD_NUMBER: builtins.int
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    AGENT_DEVICES_FIELD_NUMBER: builtins.int
-    CONTAINER_ID_FIELD_NUMBER: builtins.int
-    STARTED_FIELD_NUMBER: builtins.int
-    EXITED_FIELD_NUMBER: builtins.int
-    resources_id: builtins.str
-    resources_type: builtins.str
-    allocation_id: builtins.str
-    container_id: builtins.str
-    @property
-    def agent_devices(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___ResourcesSummary.Devices]: ...
-    @property
+    RESOURCES_ID_FIELD_NUMBER: _builtins.int
+    RESOURCES_TYPE_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_DEVICES_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    EXITED_FIELD_NUMBER: _builtins.int
+    resources_id: _builtins.str
+    resources_type: _builtins.str
+    allocation_id: _builtins.str
+    container_id: _builtins.str
+    @_builtins.property
+    def agent_devices(self) -> _containers.MessageMap[_builtins.str, Global___ResourcesSummary.Devices]: ...
+    @_builtins.property
     def started(self) -> Global___ResourcesStarted: ...
-    @property
+    @_builtins.property
     def exited(self) -> Global___ResourcesStopped: ...
     def __init__(
         self,
         *,
-        resources_id: builtins.str = ...,
-        resources_type: builtins.str = ...,
-        allocation_id: builtins.str = ...,
-        agent_devices: collections.abc.Mapping[builtins.str, Global___ResourcesSummary.Devices] | None = ...,
-        container_id: builtins.str | None = ...,
+        resources_id: _builtins.str = ...,
+        resources_type: _builtins.str = ...,
+        allocation_id: _builtins.str = ...,
+        agent_devices: _abc.Mapping[_builtins.str, Global___ResourcesSummary.Devices] | None = ...,
+        container_id: _builtins.str | None = ...,
         started: Global___ResourcesStarted | None = ...,
         exited: Global___ResourcesStopped | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_container_id", b"_container_id", "_exited", b"_exited", "_started", b"_started", "container_id", b"container_id", "exited", b"exited", "started", b"started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_container_id", b"_container_id", "_exited", b"_exited", "_started", b"_started", "agent_devices", b"agent_devices", "allocation_id", b"allocation_id", "container_id", b"container_id", "exited", b"exited", "resources_id", b"resources_id", "resources_type", b"resources_type", "started", b"started"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_container_id", b"_container_id"]) -> typing.Literal["container_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_exited", b"_exited"]) -> typing.Literal["exited"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_started", b"_started"]) -> typing.Literal["started"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_container_id", b"_container_id", "_exited", b"_exited", "_started", b"_started", "container_id", b"container_id", "exited", b"exited", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_container_id", b"_container_id", "_exited", b"_exited", "_started", b"_started", "agent_devices", b"agent_devices", "allocation_id", b"allocation_id", "container_id", b"container_id", "exited", b"exited", "resources_id", b"resources_id", "resources_type", b"resources_type", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__container_id: _TypeAlias = _typing.Literal["container_id"]  # noqa: Y015
+    _WhichOneofArgType__container_id: _TypeAlias = _typing.Literal["_container_id", b"_container_id"]  # noqa: Y015
+    _WhichOneofReturnType__exited: _TypeAlias = _typing.Literal["exited"]  # noqa: Y015
+    _WhichOneofArgType__exited: _TypeAlias = _typing.Literal["_exited", b"_exited"]  # noqa: Y015
+    _WhichOneofReturnType__started: _TypeAlias = _typing.Literal["started"]  # noqa: Y015
+    _WhichOneofArgType__started: _TypeAlias = _typing.Literal["_started", b"_started"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_id) -> _WhichOneofReturnType__container_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exited) -> _WhichOneofReturnType__exited | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__started) -> _WhichOneofReturnType__started | None: ...
 
-Global___ResourcesSummary: typing_extensions.TypeAlias = ResourcesSummary
+Global___ResourcesSummary: _TypeAlias = ResourcesSummary  # noqa: Y015
 
-@typing.final
-class ProxyPortConfig(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class ProxyPortConfig(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SERVICE_ID_FIELD_NUMBER: builtins.int
-    PORT_FIELD_NUMBER: builtins.int
-    PROXY_TCP_FIELD_NUMBER: builtins.int
-    UNAUTHENTICATED_FIELD_NUMBER: builtins.int
-    service_id: builtins.str
-    port: builtins.int
-    proxy_tcp: builtins.bool
-    unauthenticated: builtins.bool
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    PROXY_TCP_FIELD_NUMBER: _builtins.int
+    UNAUTHENTICATED_FIELD_NUMBER: _builtins.int
+    service_id: _builtins.str
+    port: _builtins.int
+    proxy_tcp: _builtins.bool
+    unauthenticated: _builtins.bool
     def __init__(
         self,
         *,
-        service_id: builtins.str = ...,
-        port: builtins.int = ...,
-        proxy_tcp: builtins.bool = ...,
-        unauthenticated: builtins.bool = ...,
+        service_id: _builtins.str = ...,
+        port: _builtins.int = ...,
+        proxy_tcp: _builtins.bool = ...,
+        unauthenticated: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["port", b"port", "proxy_tcp", b"proxy_tcp", "service_id", b"service_id", "unauthenticated", b"unauthenticated"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "proxy_tcp", b"proxy_tcp", "service_id", b"service_id", "unauthenticated", b"unauthenticated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProxyPortConfig: typing_extensions.TypeAlias = ProxyPortConfig
+Global___ProxyPortConfig: _TypeAlias = ProxyPortConfig  # noqa: Y015
 
-@typing.final
-class AllocationSummary(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AllocationSummary(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TASK_ID_FIELD_NUMBER: builtins.int
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    REGISTERED_TIME_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    SLOTS_NEEDED_FIELD_NUMBER: builtins.int
-    RESOURCES_FIELD_NUMBER: builtins.int
-    SCHEDULER_TYPE_FIELD_NUMBER: builtins.int
-    PRIORITY_FIELD_NUMBER: builtins.int
-    PROXY_PORTS_FIELD_NUMBER: builtins.int
-    task_id: builtins.str
-    allocation_id: builtins.str
-    name: builtins.str
-    resource_pool: builtins.str
-    slots_needed: builtins.int
-    scheduler_type: builtins.str
-    priority: builtins.int
-    @property
-    def registered_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def resources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ResourcesSummary]: ...
-    @property
-    def proxy_ports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ProxyPortConfig]: ...
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REGISTERED_TIME_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    SLOTS_NEEDED_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    SCHEDULER_TYPE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    PROXY_PORTS_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    allocation_id: _builtins.str
+    name: _builtins.str
+    resource_pool: _builtins.str
+    slots_needed: _builtins.int
+    scheduler_type: _builtins.str
+    priority: _builtins.int
+    @_builtins.property
+    def registered_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourcesSummary]: ...
+    @_builtins.property
+    def proxy_ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProxyPortConfig]: ...
     def __init__(
         self,
         *,
-        task_id: builtins.str = ...,
-        allocation_id: builtins.str = ...,
-        name: builtins.str = ...,
-        registered_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        resource_pool: builtins.str = ...,
-        slots_needed: builtins.int = ...,
-        resources: collections.abc.Iterable[Global___ResourcesSummary] | None = ...,
-        scheduler_type: builtins.str = ...,
-        priority: builtins.int | None = ...,
-        proxy_ports: collections.abc.Iterable[Global___ProxyPortConfig] | None = ...,
+        task_id: _builtins.str = ...,
+        allocation_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        registered_time: _timestamp_pb2.Timestamp | None = ...,
+        resource_pool: _builtins.str = ...,
+        slots_needed: _builtins.int = ...,
+        resources: _abc.Iterable[Global___ResourcesSummary] | None = ...,
+        scheduler_type: _builtins.str = ...,
+        priority: _builtins.int | None = ...,
+        proxy_ports: _abc.Iterable[Global___ProxyPortConfig] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_priority", b"_priority", "priority", b"priority", "registered_time", b"registered_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_priority", b"_priority", "allocation_id", b"allocation_id", "name", b"name", "priority", b"priority", "proxy_ports", b"proxy_ports", "registered_time", b"registered_time", "resource_pool", b"resource_pool", "resources", b"resources", "scheduler_type", b"scheduler_type", "slots_needed", b"slots_needed", "task_id", b"task_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "priority", b"priority", "registered_time", b"registered_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "allocation_id", b"allocation_id", "name", b"name", "priority", b"priority", "proxy_ports", b"proxy_ports", "registered_time", b"registered_time", "resource_pool", b"resource_pool", "resources", b"resources", "scheduler_type", b"scheduler_type", "slots_needed", b"slots_needed", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
 
-Global___AllocationSummary: typing_extensions.TypeAlias = AllocationSummary
+Global___AllocationSummary: _TypeAlias = AllocationSummary  # noqa: Y015
 
-@typing.final
-class TaskLog(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TaskLog(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    TASK_ID_FIELD_NUMBER: builtins.int
-    ALLOCATION_ID_FIELD_NUMBER: builtins.int
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    CONTAINER_ID_FIELD_NUMBER: builtins.int
-    RANK_ID_FIELD_NUMBER: builtins.int
-    TIMESTAMP_FIELD_NUMBER: builtins.int
-    LEVEL_FIELD_NUMBER: builtins.int
-    LOG_FIELD_NUMBER: builtins.int
-    SOURCE_FIELD_NUMBER: builtins.int
-    STDTYPE_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    task_id: builtins.str
-    allocation_id: builtins.str
-    agent_id: builtins.str
-    container_id: builtins.str
-    rank_id: builtins.int
-    level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType
-    log: builtins.str
-    source: builtins.str
-    stdtype: builtins.str
-    @property
-    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    RANK_ID_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    STDTYPE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    task_id: _builtins.str
+    allocation_id: _builtins.str
+    agent_id: _builtins.str
+    container_id: _builtins.str
+    rank_id: _builtins.int
+    level: _log_pb2.LogLevel.ValueType
+    log: _builtins.str
+    source: _builtins.str
+    stdtype: _builtins.str
+    @_builtins.property
+    def timestamp(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        id: builtins.int | None = ...,
-        task_id: builtins.str = ...,
-        allocation_id: builtins.str | None = ...,
-        agent_id: builtins.str | None = ...,
-        container_id: builtins.str | None = ...,
-        rank_id: builtins.int | None = ...,
-        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType | None = ...,
-        log: builtins.str = ...,
-        source: builtins.str | None = ...,
-        stdtype: builtins.str | None = ...,
+        id: _builtins.int | None = ...,
+        task_id: _builtins.str = ...,
+        allocation_id: _builtins.str | None = ...,
+        agent_id: _builtins.str | None = ...,
+        container_id: _builtins.str | None = ...,
+        rank_id: _builtins.int | None = ...,
+        timestamp: _timestamp_pb2.Timestamp | None = ...,
+        level: _log_pb2.LogLevel.ValueType | None = ...,
+        log: _builtins.str = ...,
+        source: _builtins.str | None = ...,
+        stdtype: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_agent_id", b"_agent_id", "_allocation_id", b"_allocation_id", "_container_id", b"_container_id", "_id", b"_id", "_level", b"_level", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "_timestamp", b"_timestamp", "agent_id", b"agent_id", "allocation_id", b"allocation_id", "container_id", b"container_id", "id", b"id", "level", b"level", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "timestamp", b"timestamp"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_agent_id", b"_agent_id", "_allocation_id", b"_allocation_id", "_container_id", b"_container_id", "_id", b"_id", "_level", b"_level", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "_timestamp", b"_timestamp", "agent_id", b"agent_id", "allocation_id", b"allocation_id", "container_id", b"container_id", "id", b"id", "level", b"level", "log", b"log", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "task_id", b"task_id", "timestamp", b"timestamp"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_id", b"_agent_id"]) -> typing.Literal["agent_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_allocation_id", b"_allocation_id"]) -> typing.Literal["allocation_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_container_id", b"_container_id"]) -> typing.Literal["container_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_id", b"_id"]) -> typing.Literal["id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_level", b"_level"]) -> typing.Literal["level"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_rank_id", b"_rank_id"]) -> typing.Literal["rank_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_source", b"_source"]) -> typing.Literal["source"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_stdtype", b"_stdtype"]) -> typing.Literal["stdtype"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_timestamp", b"_timestamp"]) -> typing.Literal["timestamp"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_allocation_id", b"_allocation_id", "_container_id", b"_container_id", "_id", b"_id", "_level", b"_level", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "_timestamp", b"_timestamp", "agent_id", b"agent_id", "allocation_id", b"allocation_id", "container_id", b"container_id", "id", b"id", "level", b"level", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "timestamp", b"timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_allocation_id", b"_allocation_id", "_container_id", b"_container_id", "_id", b"_id", "_level", b"_level", "_rank_id", b"_rank_id", "_source", b"_source", "_stdtype", b"_stdtype", "_timestamp", b"_timestamp", "agent_id", b"agent_id", "allocation_id", b"allocation_id", "container_id", b"container_id", "id", b"id", "level", b"level", "log", b"log", "rank_id", b"rank_id", "source", b"source", "stdtype", b"stdtype", "task_id", b"task_id", "timestamp", b"timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
+    _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
+    _WhichOneofReturnType__allocation_id: _TypeAlias = _typing.Literal["allocation_id"]  # noqa: Y015
+    _WhichOneofArgType__allocation_id: _TypeAlias = _typing.Literal["_allocation_id", b"_allocation_id"]  # noqa: Y015
+    _WhichOneofReturnType__container_id: _TypeAlias = _typing.Literal["container_id"]  # noqa: Y015
+    _WhichOneofArgType__container_id: _TypeAlias = _typing.Literal["_container_id", b"_container_id"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
+    _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
+    _WhichOneofReturnType__rank_id: _TypeAlias = _typing.Literal["rank_id"]  # noqa: Y015
+    _WhichOneofArgType__rank_id: _TypeAlias = _typing.Literal["_rank_id", b"_rank_id"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    _WhichOneofReturnType__stdtype: _TypeAlias = _typing.Literal["stdtype"]  # noqa: Y015
+    _WhichOneofArgType__stdtype: _TypeAlias = _typing.Literal["_stdtype", b"_stdtype"]  # noqa: Y015
+    _WhichOneofReturnType__timestamp: _TypeAlias = _typing.Literal["timestamp"]  # noqa: Y015
+    _WhichOneofArgType__timestamp: _TypeAlias = _typing.Literal["_timestamp", b"_timestamp"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_id) -> _WhichOneofReturnType__agent_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allocation_id) -> _WhichOneofReturnType__allocation_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_id) -> _WhichOneofReturnType__container_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_id) -> _WhichOneofReturnType__rank_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stdtype) -> _WhichOneofReturnType__stdtype | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timestamp) -> _WhichOneofReturnType__timestamp | None: ...
 
-Global___TaskLog: typing_extensions.TypeAlias = TaskLog
+Global___TaskLog: _TypeAlias = TaskLog  # noqa: Y015

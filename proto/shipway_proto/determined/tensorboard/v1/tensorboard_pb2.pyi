@@ -3,82 +3,85 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.container.v1.container_pb2
-import shipway_proto.determined.task.v1.task_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from shipway_proto.determined.container.v1 import container_pb2 as _container_pb2
+from shipway_proto.determined.task.v1 import task_pb2 as _task_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class Tensorboard(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Tensorboard(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    CONTAINER_FIELD_NUMBER: builtins.int
-    EXPERIMENT_IDS_FIELD_NUMBER: builtins.int
-    TRIAL_IDS_FIELD_NUMBER: builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    SERVICE_ADDRESS_FIELD_NUMBER: builtins.int
-    RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    EXIT_STATUS_FIELD_NUMBER: builtins.int
-    JOB_ID_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    id: builtins.str
-    description: builtins.str
-    state: shipway_proto.determined.task.v1.task_pb2.State.ValueType
-    display_name: builtins.str
-    user_id: builtins.int
-    username: builtins.str
-    service_address: builtins.str
-    resource_pool: builtins.str
-    exit_status: builtins.str
-    job_id: builtins.str
-    workspace_id: builtins.int
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def container(self) -> shipway_proto.determined.container.v1.container_pb2.Container: ...
-    @property
-    def experiment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def trial_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_IDS_FIELD_NUMBER: _builtins.int
+    TRIAL_IDS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    SERVICE_ADDRESS_FIELD_NUMBER: _builtins.int
+    RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    description: _builtins.str
+    state: _task_pb2.State.ValueType
+    display_name: _builtins.str
+    user_id: _builtins.int
+    username: _builtins.str
+    service_address: _builtins.str
+    resource_pool: _builtins.str
+    exit_status: _builtins.str
+    job_id: _builtins.str
+    workspace_id: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def container(self) -> _container_pb2.Container: ...
+    @_builtins.property
+    def experiment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def trial_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        id: builtins.str = ...,
-        description: builtins.str = ...,
-        state: shipway_proto.determined.task.v1.task_pb2.State.ValueType = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        container: shipway_proto.determined.container.v1.container_pb2.Container | None = ...,
-        experiment_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        trial_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        display_name: builtins.str = ...,
-        user_id: builtins.int = ...,
-        username: builtins.str = ...,
-        service_address: builtins.str = ...,
-        resource_pool: builtins.str = ...,
-        exit_status: builtins.str = ...,
-        job_id: builtins.str = ...,
-        workspace_id: builtins.int = ...,
+        id: _builtins.str = ...,
+        description: _builtins.str = ...,
+        state: _task_pb2.State.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        container: _container_pb2.Container | None = ...,
+        experiment_ids: _abc.Iterable[_builtins.int] | None = ...,
+        trial_ids: _abc.Iterable[_builtins.int] | None = ...,
+        display_name: _builtins.str = ...,
+        user_id: _builtins.int = ...,
+        username: _builtins.str = ...,
+        service_address: _builtins.str = ...,
+        resource_pool: _builtins.str = ...,
+        exit_status: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["container", b"container", "description", b"description", "display_name", b"display_name", "exit_status", b"exit_status", "experiment_ids", b"experiment_ids", "id", b"id", "job_id", b"job_id", "resource_pool", b"resource_pool", "service_address", b"service_address", "start_time", b"start_time", "state", b"state", "trial_ids", b"trial_ids", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "description", b"description", "display_name", b"display_name", "exit_status", b"exit_status", "experiment_ids", b"experiment_ids", "id", b"id", "job_id", b"job_id", "resource_pool", b"resource_pool", "service_address", b"service_address", "start_time", b"start_time", "state", b"state", "trial_ids", b"trial_ids", "user_id", b"user_id", "username", b"username", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Tensorboard: typing_extensions.TypeAlias = Tensorboard
+Global___Tensorboard: _TypeAlias = Tensorboard  # noqa: Y015

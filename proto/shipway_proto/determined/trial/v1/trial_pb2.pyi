@@ -3,32 +3,37 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import shipway_proto.determined.checkpoint.v1.checkpoint_pb2
-import shipway_proto.determined.common.v1.common_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2 as _checkpoint_pb2
+from shipway_proto.determined.common.v1 import common_pb2 as _common_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _State:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_State.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STATE_UNSPECIFIED: _State.ValueType  # 0
     STATE_ACTIVE: _State.ValueType  # 1
     STATE_PAUSED: _State.ValueType  # 2
@@ -60,14 +65,14 @@ STATE_QUEUED: State.ValueType  # 10
 STATE_PULLING: State.ValueType  # 11
 STATE_STARTING: State.ValueType  # 12
 STATE_RUNNING: State.ValueType  # 13
-Global___State: typing_extensions.TypeAlias = State
+Global___State: _TypeAlias = State  # noqa: Y015
 
 class _TrialSourceInfoType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _TrialSourceInfoTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TrialSourceInfoType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _TrialSourceInfoTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrialSourceInfoType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     TRIAL_SOURCE_INFO_TYPE_UNSPECIFIED: _TrialSourceInfoType.ValueType  # 0
     TRIAL_SOURCE_INFO_TYPE_INFERENCE: _TrialSourceInfoType.ValueType  # 1
     TRIAL_SOURCE_INFO_TYPE_FINE_TUNING: _TrialSourceInfoType.ValueType  # 2
@@ -77,192 +82,220 @@ class TrialSourceInfoType(_TrialSourceInfoType, metaclass=_TrialSourceInfoTypeEn
 TRIAL_SOURCE_INFO_TYPE_UNSPECIFIED: TrialSourceInfoType.ValueType  # 0
 TRIAL_SOURCE_INFO_TYPE_INFERENCE: TrialSourceInfoType.ValueType  # 1
 TRIAL_SOURCE_INFO_TYPE_FINE_TUNING: TrialSourceInfoType.ValueType  # 2
-Global___TrialSourceInfoType: typing_extensions.TypeAlias = TrialSourceInfoType
+Global___TrialSourceInfoType: _TypeAlias = TrialSourceInfoType  # noqa: Y015
 
-@typing.final
-class CheckpointWorkload(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CheckpointWorkload(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ResourcesEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.int
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.int = ...,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    UUID_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    RESOURCES_FIELD_NUMBER: builtins.int
-    TOTAL_BATCHES_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    uuid: builtins.str
-    state: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.State.ValueType
-    total_batches: builtins.int
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def resources(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
+    UUID_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    TOTAL_BATCHES_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    uuid: _builtins.str
+    state: _checkpoint_pb2.State.ValueType
+    total_batches: _builtins.int
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        uuid: builtins.str = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        state: shipway_proto.determined.checkpoint.v1.checkpoint_pb2.State.ValueType = ...,
-        resources: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
-        total_batches: builtins.int = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
+        uuid: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        state: _checkpoint_pb2.State.ValueType = ...,
+        resources: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        total_batches: _builtins.int = ...,
+        metadata: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["end_time", b"end_time", "metadata", b"metadata"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "metadata", b"metadata", "resources", b"resources", "state", b"state", "total_batches", b"total_batches", "uuid", b"uuid"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "metadata", b"metadata", "resources", b"resources", "state", b"state", "total_batches", b"total_batches", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CheckpointWorkload: typing_extensions.TypeAlias = CheckpointWorkload
+Global___CheckpointWorkload: _TypeAlias = CheckpointWorkload  # noqa: Y015
 
-@typing.final
-class MetricsWorkload(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MetricsWorkload(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    END_TIME_FIELD_NUMBER: builtins.int
-    METRICS_FIELD_NUMBER: builtins.int
-    NUM_INPUTS_FIELD_NUMBER: builtins.int
-    TOTAL_BATCHES_FIELD_NUMBER: builtins.int
-    num_inputs: builtins.int
-    total_batches: builtins.int
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def metrics(self) -> shipway_proto.determined.common.v1.common_pb2.Metrics: ...
+    END_TIME_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    NUM_INPUTS_FIELD_NUMBER: _builtins.int
+    TOTAL_BATCHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def num_inputs(self) -> _builtins.int: ...
+    @num_inputs.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def num_inputs(self, value: _builtins.int) -> None: ...
+    total_batches: _builtins.int
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def metrics(self) -> _common_pb2.Metrics: ...
     def __init__(
         self,
         *,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        metrics: shipway_proto.determined.common.v1.common_pb2.Metrics | None = ...,
-        num_inputs: builtins.int = ...,
-        total_batches: builtins.int = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        metrics: _common_pb2.Metrics | None = ...,
+        num_inputs: _builtins.int = ...,
+        total_batches: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["end_time", b"end_time", "metrics", b"metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "metrics", b"metrics", "num_inputs", b"num_inputs", "total_batches", b"total_batches"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "metrics", b"metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "metrics", b"metrics", "num_inputs", b"num_inputs", "total_batches", b"total_batches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MetricsWorkload: typing_extensions.TypeAlias = MetricsWorkload
+Global___MetricsWorkload: _TypeAlias = MetricsWorkload  # noqa: Y015
 
-@typing.final
-class Trial(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Trial(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    RESTARTS_FIELD_NUMBER: builtins.int
-    HPARAMS_FIELD_NUMBER: builtins.int
-    TOTAL_BATCHES_PROCESSED_FIELD_NUMBER: builtins.int
-    BEST_VALIDATION_FIELD_NUMBER: builtins.int
-    LATEST_VALIDATION_FIELD_NUMBER: builtins.int
-    BEST_CHECKPOINT_FIELD_NUMBER: builtins.int
-    RUNNER_STATE_FIELD_NUMBER: builtins.int
-    WALL_CLOCK_TIME_FIELD_NUMBER: builtins.int
-    WARM_START_CHECKPOINT_UUID_FIELD_NUMBER: builtins.int
-    TASK_ID_FIELD_NUMBER: builtins.int
-    TOTAL_CHECKPOINT_SIZE_FIELD_NUMBER: builtins.int
-    CHECKPOINT_COUNT_FIELD_NUMBER: builtins.int
-    SUMMARY_METRICS_FIELD_NUMBER: builtins.int
-    TASK_IDS_FIELD_NUMBER: builtins.int
-    SEARCHER_METRIC_VALUE_FIELD_NUMBER: builtins.int
-    LOG_RETENTION_DAYS_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
-    LOG_POLICY_MATCHED_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    experiment_id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    HPARAMS_FIELD_NUMBER: _builtins.int
+    TOTAL_BATCHES_PROCESSED_FIELD_NUMBER: _builtins.int
+    BEST_VALIDATION_FIELD_NUMBER: _builtins.int
+    LATEST_VALIDATION_FIELD_NUMBER: _builtins.int
+    BEST_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    RUNNER_STATE_FIELD_NUMBER: _builtins.int
+    WALL_CLOCK_TIME_FIELD_NUMBER: _builtins.int
+    WARM_START_CHECKPOINT_UUID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    TOTAL_CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_COUNT_FIELD_NUMBER: _builtins.int
+    SUMMARY_METRICS_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    SEARCHER_METRIC_VALUE_FIELD_NUMBER: _builtins.int
+    LOG_RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    LOG_POLICY_MATCHED_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    experiment_id: _builtins.int
     state: Global___State.ValueType
-    restarts: builtins.int
-    total_batches_processed: builtins.int
-    runner_state: builtins.str
-    wall_clock_time: builtins.float
-    warm_start_checkpoint_uuid: builtins.str
-    task_id: builtins.str
-    total_checkpoint_size: builtins.int
-    checkpoint_count: builtins.int
-    searcher_metric_value: builtins.float
-    log_retention_days: builtins.int
-    log_policy_matched: builtins.str
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def hparams(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
+    restarts: _builtins.int
+    total_batches_processed: _builtins.int
+    runner_state: _builtins.str
+    wall_clock_time: _builtins.float
+    warm_start_checkpoint_uuid: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def task_id(self) -> _builtins.str: ...
+    @task_id.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def task_id(self, value: _builtins.str) -> None: ...
+    total_checkpoint_size: _builtins.int
+    checkpoint_count: _builtins.int
+    searcher_metric_value: _builtins.float
+    log_retention_days: _builtins.int
+    log_policy_matched: _builtins.str
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def hparams(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
     def best_validation(self) -> Global___MetricsWorkload: ...
-    @property
+    @_builtins.property
     def latest_validation(self) -> Global___MetricsWorkload: ...
-    @property
+    @_builtins.property
     def best_checkpoint(self) -> Global___CheckpointWorkload: ...
-    @property
-    def summary_metrics(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def task_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def metadata(self) -> google.protobuf.struct_pb2.Struct: ...
+    @_builtins.property
+    def summary_metrics(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        experiment_id: builtins.int = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        id: _builtins.int = ...,
+        experiment_id: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___State.ValueType = ...,
-        restarts: builtins.int = ...,
-        hparams: google.protobuf.struct_pb2.Struct | None = ...,
-        total_batches_processed: builtins.int = ...,
+        restarts: _builtins.int = ...,
+        hparams: _struct_pb2.Struct | None = ...,
+        total_batches_processed: _builtins.int = ...,
         best_validation: Global___MetricsWorkload | None = ...,
         latest_validation: Global___MetricsWorkload | None = ...,
         best_checkpoint: Global___CheckpointWorkload | None = ...,
-        runner_state: builtins.str = ...,
-        wall_clock_time: builtins.float = ...,
-        warm_start_checkpoint_uuid: builtins.str = ...,
-        task_id: builtins.str = ...,
-        total_checkpoint_size: builtins.int = ...,
-        checkpoint_count: builtins.int = ...,
-        summary_metrics: google.protobuf.struct_pb2.Struct | None = ...,
-        task_ids: collections.abc.Iterable[builtins.str] | None = ...,
-        searcher_metric_value: builtins.float = ...,
-        log_retention_days: builtins.int | None = ...,
-        metadata: google.protobuf.struct_pb2.Struct | None = ...,
-        log_policy_matched: builtins.str | None = ...,
+        runner_state: _builtins.str = ...,
+        wall_clock_time: _builtins.float = ...,
+        warm_start_checkpoint_uuid: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        total_checkpoint_size: _builtins.int = ...,
+        checkpoint_count: _builtins.int = ...,
+        summary_metrics: _struct_pb2.Struct | None = ...,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        searcher_metric_value: _builtins.float = ...,
+        log_retention_days: _builtins.int | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        log_policy_matched: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_log_policy_matched", b"_log_policy_matched", "_log_retention_days", b"_log_retention_days", "_metadata", b"_metadata", "best_checkpoint", b"best_checkpoint", "best_validation", b"best_validation", "end_time", b"end_time", "hparams", b"hparams", "latest_validation", b"latest_validation", "log_policy_matched", b"log_policy_matched", "log_retention_days", b"log_retention_days", "metadata", b"metadata", "start_time", b"start_time", "summary_metrics", b"summary_metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_log_policy_matched", b"_log_policy_matched", "_log_retention_days", b"_log_retention_days", "_metadata", b"_metadata", "best_checkpoint", b"best_checkpoint", "best_validation", b"best_validation", "checkpoint_count", b"checkpoint_count", "end_time", b"end_time", "experiment_id", b"experiment_id", "hparams", b"hparams", "id", b"id", "latest_validation", b"latest_validation", "log_policy_matched", b"log_policy_matched", "log_retention_days", b"log_retention_days", "metadata", b"metadata", "restarts", b"restarts", "runner_state", b"runner_state", "searcher_metric_value", b"searcher_metric_value", "start_time", b"start_time", "state", b"state", "summary_metrics", b"summary_metrics", "task_id", b"task_id", "task_ids", b"task_ids", "total_batches_processed", b"total_batches_processed", "total_checkpoint_size", b"total_checkpoint_size", "wall_clock_time", b"wall_clock_time", "warm_start_checkpoint_uuid", b"warm_start_checkpoint_uuid"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_log_policy_matched", b"_log_policy_matched"]) -> typing.Literal["log_policy_matched"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_log_retention_days", b"_log_retention_days"]) -> typing.Literal["log_retention_days"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_metadata", b"_metadata"]) -> typing.Literal["metadata"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_policy_matched", b"_log_policy_matched", "_log_retention_days", b"_log_retention_days", "_metadata", b"_metadata", "best_checkpoint", b"best_checkpoint", "best_validation", b"best_validation", "end_time", b"end_time", "hparams", b"hparams", "latest_validation", b"latest_validation", "log_policy_matched", b"log_policy_matched", "log_retention_days", b"log_retention_days", "metadata", b"metadata", "start_time", b"start_time", "summary_metrics", b"summary_metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_policy_matched", b"_log_policy_matched", "_log_retention_days", b"_log_retention_days", "_metadata", b"_metadata", "best_checkpoint", b"best_checkpoint", "best_validation", b"best_validation", "checkpoint_count", b"checkpoint_count", "end_time", b"end_time", "experiment_id", b"experiment_id", "hparams", b"hparams", "id", b"id", "latest_validation", b"latest_validation", "log_policy_matched", b"log_policy_matched", "log_retention_days", b"log_retention_days", "metadata", b"metadata", "restarts", b"restarts", "runner_state", b"runner_state", "searcher_metric_value", b"searcher_metric_value", "start_time", b"start_time", "state", b"state", "summary_metrics", b"summary_metrics", "task_id", b"task_id", "task_ids", b"task_ids", "total_batches_processed", b"total_batches_processed", "total_checkpoint_size", b"total_checkpoint_size", "wall_clock_time", b"wall_clock_time", "warm_start_checkpoint_uuid", b"warm_start_checkpoint_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__log_policy_matched: _TypeAlias = _typing.Literal["log_policy_matched"]  # noqa: Y015
+    _WhichOneofArgType__log_policy_matched: _TypeAlias = _typing.Literal["_log_policy_matched", b"_log_policy_matched"]  # noqa: Y015
+    _WhichOneofReturnType__log_retention_days: _TypeAlias = _typing.Literal["log_retention_days"]  # noqa: Y015
+    _WhichOneofArgType__log_retention_days: _TypeAlias = _typing.Literal["_log_retention_days", b"_log_retention_days"]  # noqa: Y015
+    _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
+    _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_policy_matched) -> _WhichOneofReturnType__log_policy_matched | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_retention_days) -> _WhichOneofReturnType__log_retention_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
 
-Global___Trial: typing_extensions.TypeAlias = Trial
+Global___Trial: _TypeAlias = Trial  # noqa: Y015
 
-@typing.final
-class TrialProfilerMetricLabels(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialProfilerMetricLabels(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _ProfilerMetricType:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _ProfilerMetricTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TrialProfilerMetricLabels._ProfilerMetricType.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _ProfilerMetricTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TrialProfilerMetricLabels._ProfilerMetricType.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         PROFILER_METRIC_TYPE_UNSPECIFIED: TrialProfilerMetricLabels._ProfilerMetricType.ValueType  # 0
         PROFILER_METRIC_TYPE_SYSTEM: TrialProfilerMetricLabels._ProfilerMetricType.ValueType  # 1
         PROFILER_METRIC_TYPE_TIMING: TrialProfilerMetricLabels._ProfilerMetricType.ValueType  # 2
@@ -274,68 +307,75 @@ class TrialProfilerMetricLabels(google.protobuf.message.Message):
     PROFILER_METRIC_TYPE_TIMING: TrialProfilerMetricLabels.ProfilerMetricType.ValueType  # 2
     PROFILER_METRIC_TYPE_MISC: TrialProfilerMetricLabels.ProfilerMetricType.ValueType  # 3
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    AGENT_ID_FIELD_NUMBER: builtins.int
-    GPU_UUID_FIELD_NUMBER: builtins.int
-    METRIC_TYPE_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    name: builtins.str
-    agent_id: builtins.str
-    gpu_uuid: builtins.str
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    GPU_UUID_FIELD_NUMBER: _builtins.int
+    METRIC_TYPE_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    name: _builtins.str
+    agent_id: _builtins.str
+    gpu_uuid: _builtins.str
     metric_type: Global___TrialProfilerMetricLabels.ProfilerMetricType.ValueType
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        name: builtins.str = ...,
-        agent_id: builtins.str = ...,
-        gpu_uuid: builtins.str = ...,
+        trial_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        gpu_uuid: _builtins.str = ...,
         metric_type: Global___TrialProfilerMetricLabels.ProfilerMetricType.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "gpu_uuid", b"gpu_uuid", "metric_type", b"metric_type", "name", b"name", "trial_id", b"trial_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "gpu_uuid", b"gpu_uuid", "metric_type", b"metric_type", "name", b"name", "trial_id", b"trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialProfilerMetricLabels: typing_extensions.TypeAlias = TrialProfilerMetricLabels
+Global___TrialProfilerMetricLabels: _TypeAlias = TrialProfilerMetricLabels  # noqa: Y015
 
-@typing.final
-class TrialProfilerMetricsBatch(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialProfilerMetricsBatch(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    VALUES_FIELD_NUMBER: builtins.int
-    BATCHES_FIELD_NUMBER: builtins.int
-    TIMESTAMPS_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    @property
-    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
-    @property
-    def batches(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
-    @property
-    def timestamps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.timestamp_pb2.Timestamp]: ...
-    @property
+    VALUES_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def timestamps(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]: ...
+    @_builtins.property
     def labels(self) -> Global___TrialProfilerMetricLabels: ...
     def __init__(
         self,
         *,
-        values: collections.abc.Iterable[builtins.float] | None = ...,
-        batches: collections.abc.Iterable[builtins.int] | None = ...,
-        timestamps: collections.abc.Iterable[google.protobuf.timestamp_pb2.Timestamp] | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        batches: _abc.Iterable[_builtins.int] | None = ...,
+        timestamps: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
         labels: Global___TrialProfilerMetricLabels | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["labels", b"labels"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches", "labels", b"labels", "timestamps", b"timestamps", "values", b"values"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "labels", b"labels", "timestamps", b"timestamps", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialProfilerMetricsBatch: typing_extensions.TypeAlias = TrialProfilerMetricsBatch
+Global___TrialProfilerMetricsBatch: _TypeAlias = TrialProfilerMetricsBatch  # noqa: Y015
 
-@typing.final
-class TrialEarlyExit(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialEarlyExit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
     class _ExitedReason:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _ExitedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TrialEarlyExit._ExitedReason.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    class _ExitedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TrialEarlyExit._ExitedReason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
         EXITED_REASON_UNSPECIFIED: TrialEarlyExit._ExitedReason.ValueType  # 0
         EXITED_REASON_INVALID_HP: TrialEarlyExit._ExitedReason.ValueType  # 1
         EXITED_REASON_INIT_INVALID_HP: TrialEarlyExit._ExitedReason.ValueType  # 3
@@ -345,156 +385,183 @@ class TrialEarlyExit(google.protobuf.message.Message):
     EXITED_REASON_INVALID_HP: TrialEarlyExit.ExitedReason.ValueType  # 1
     EXITED_REASON_INIT_INVALID_HP: TrialEarlyExit.ExitedReason.ValueType  # 3
 
-    REASON_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     reason: Global___TrialEarlyExit.ExitedReason.ValueType
     def __init__(
         self,
         *,
         reason: Global___TrialEarlyExit.ExitedReason.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["reason", b"reason"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialEarlyExit: typing_extensions.TypeAlias = TrialEarlyExit
+Global___TrialEarlyExit: _TypeAlias = TrialEarlyExit  # noqa: Y015
 
-@typing.final
-class RendezvousInfo(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class RendezvousInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ADDRESSES_FIELD_NUMBER: builtins.int
-    RANK_FIELD_NUMBER: builtins.int
-    SLOTS_FIELD_NUMBER: builtins.int
-    rank: builtins.int
-    @property
-    def addresses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
-    @property
-    def slots(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        addresses: collections.abc.Iterable[builtins.str] | None = ...,
-        rank: builtins.int = ...,
-        slots: collections.abc.Iterable[builtins.int] | None = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        rank: _builtins.int = ...,
+        slots: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "rank", b"rank", "slots", b"slots"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "rank", b"rank", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RendezvousInfo: typing_extensions.TypeAlias = RendezvousInfo
+Global___RendezvousInfo: _TypeAlias = RendezvousInfo  # noqa: Y015
 
-@typing.final
-class TrialRunnerMetadata(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialRunnerMetadata(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    STATE_FIELD_NUMBER: builtins.int
-    state: builtins.str
+    STATE_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
     def __init__(
         self,
         *,
-        state: builtins.str = ...,
+        state: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["state", b"state"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrialRunnerMetadata: typing_extensions.TypeAlias = TrialRunnerMetadata
+Global___TrialRunnerMetadata: _TypeAlias = TrialRunnerMetadata  # noqa: Y015
 
-@typing.final
-class TrialMetrics(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialMetrics(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    TRIAL_RUN_ID_FIELD_NUMBER: builtins.int
-    STEPS_COMPLETED_FIELD_NUMBER: builtins.int
-    REPORT_TIME_FIELD_NUMBER: builtins.int
-    METRICS_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    trial_run_id: builtins.int
-    steps_completed: builtins.int
-    @property
-    def report_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def metrics(self) -> shipway_proto.determined.common.v1.common_pb2.Metrics: ...
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    TRIAL_RUN_ID_FIELD_NUMBER: _builtins.int
+    STEPS_COMPLETED_FIELD_NUMBER: _builtins.int
+    REPORT_TIME_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    trial_run_id: _builtins.int
+    steps_completed: _builtins.int
+    @_builtins.property
+    def report_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def metrics(self) -> _common_pb2.Metrics: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        trial_run_id: builtins.int = ...,
-        steps_completed: builtins.int | None = ...,
-        report_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        metrics: shipway_proto.determined.common.v1.common_pb2.Metrics | None = ...,
+        trial_id: _builtins.int = ...,
+        trial_run_id: _builtins.int = ...,
+        steps_completed: _builtins.int | None = ...,
+        report_time: _timestamp_pb2.Timestamp | None = ...,
+        metrics: _common_pb2.Metrics | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_report_time", b"_report_time", "_steps_completed", b"_steps_completed", "metrics", b"metrics", "report_time", b"report_time", "steps_completed", b"steps_completed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_report_time", b"_report_time", "_steps_completed", b"_steps_completed", "metrics", b"metrics", "report_time", b"report_time", "steps_completed", b"steps_completed", "trial_id", b"trial_id", "trial_run_id", b"trial_run_id"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_report_time", b"_report_time"]) -> typing.Literal["report_time"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_steps_completed", b"_steps_completed"]) -> typing.Literal["steps_completed"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_report_time", b"_report_time", "_steps_completed", b"_steps_completed", "metrics", b"metrics", "report_time", b"report_time", "steps_completed", b"steps_completed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_report_time", b"_report_time", "_steps_completed", b"_steps_completed", "metrics", b"metrics", "report_time", b"report_time", "steps_completed", b"steps_completed", "trial_id", b"trial_id", "trial_run_id", b"trial_run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__report_time: _TypeAlias = _typing.Literal["report_time"]  # noqa: Y015
+    _WhichOneofArgType__report_time: _TypeAlias = _typing.Literal["_report_time", b"_report_time"]  # noqa: Y015
+    _WhichOneofReturnType__steps_completed: _TypeAlias = _typing.Literal["steps_completed"]  # noqa: Y015
+    _WhichOneofArgType__steps_completed: _TypeAlias = _typing.Literal["_steps_completed", b"_steps_completed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__report_time) -> _WhichOneofReturnType__report_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps_completed) -> _WhichOneofReturnType__steps_completed | None: ...
 
-Global___TrialMetrics: typing_extensions.TypeAlias = TrialMetrics
+Global___TrialMetrics: _TypeAlias = TrialMetrics  # noqa: Y015
 
-@typing.final
-class MetricsReport(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class MetricsReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    METRICS_FIELD_NUMBER: builtins.int
-    TOTAL_BATCHES_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    ID_FIELD_NUMBER: builtins.int
-    TRIAL_RUN_ID_FIELD_NUMBER: builtins.int
-    GROUP_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    total_batches: builtins.int
-    archived: builtins.bool
-    id: builtins.int
-    trial_run_id: builtins.int
-    group: builtins.str
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def metrics(self) -> google.protobuf.struct_pb2.Struct: ...
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    TOTAL_BATCHES_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TRIAL_RUN_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    total_batches: _builtins.int
+    archived: _builtins.bool
+    id: _builtins.int
+    trial_run_id: _builtins.int
+    group: _builtins.str
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def metrics(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        metrics: google.protobuf.struct_pb2.Struct | None = ...,
-        total_batches: builtins.int = ...,
-        archived: builtins.bool = ...,
-        id: builtins.int = ...,
-        trial_run_id: builtins.int = ...,
-        group: builtins.str = ...,
+        trial_id: _builtins.int = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        metrics: _struct_pb2.Struct | None = ...,
+        total_batches: _builtins.int = ...,
+        archived: _builtins.bool = ...,
+        id: _builtins.int = ...,
+        trial_run_id: _builtins.int = ...,
+        group: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["end_time", b"end_time", "metrics", b"metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["archived", b"archived", "end_time", b"end_time", "group", b"group", "id", b"id", "metrics", b"metrics", "total_batches", b"total_batches", "trial_id", b"trial_id", "trial_run_id", b"trial_run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "metrics", b"metrics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "end_time", b"end_time", "group", b"group", "id", b"id", "metrics", b"metrics", "total_batches", b"total_batches", "trial_id", b"trial_id", "trial_run_id", b"trial_run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MetricsReport: typing_extensions.TypeAlias = MetricsReport
+Global___MetricsReport: _TypeAlias = MetricsReport  # noqa: Y015
 
-@typing.final
-class TrialSourceInfo(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TrialSourceInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TRIAL_ID_FIELD_NUMBER: builtins.int
-    CHECKPOINT_UUID_FIELD_NUMBER: builtins.int
-    MODEL_ID_FIELD_NUMBER: builtins.int
-    MODEL_VERSION_FIELD_NUMBER: builtins.int
-    TRIAL_SOURCE_INFO_TYPE_FIELD_NUMBER: builtins.int
-    trial_id: builtins.int
-    checkpoint_uuid: builtins.str
-    model_id: builtins.int
-    model_version: builtins.int
+    TRIAL_ID_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_UUID_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    TRIAL_SOURCE_INFO_TYPE_FIELD_NUMBER: _builtins.int
+    trial_id: _builtins.int
+    checkpoint_uuid: _builtins.str
+    model_id: _builtins.int
+    model_version: _builtins.int
     trial_source_info_type: Global___TrialSourceInfoType.ValueType
     def __init__(
         self,
         *,
-        trial_id: builtins.int = ...,
-        checkpoint_uuid: builtins.str = ...,
-        model_id: builtins.int | None = ...,
-        model_version: builtins.int | None = ...,
+        trial_id: _builtins.int = ...,
+        checkpoint_uuid: _builtins.str = ...,
+        model_id: _builtins.int | None = ...,
+        model_version: _builtins.int | None = ...,
         trial_source_info_type: Global___TrialSourceInfoType.ValueType = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_model_id", b"_model_id", "_model_version", b"_model_version", "model_id", b"model_id", "model_version", b"model_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_model_id", b"_model_id", "_model_version", b"_model_version", "checkpoint_uuid", b"checkpoint_uuid", "model_id", b"model_id", "model_version", b"model_version", "trial_id", b"trial_id", "trial_source_info_type", b"trial_source_info_type"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_model_id", b"_model_id"]) -> typing.Literal["model_id"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_model_version", b"_model_version"]) -> typing.Literal["model_version"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_model_id", b"_model_id", "_model_version", b"_model_version", "model_id", b"model_id", "model_version", b"model_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model_id", b"_model_id", "_model_version", b"_model_version", "checkpoint_uuid", b"checkpoint_uuid", "model_id", b"model_id", "model_version", b"model_version", "trial_id", b"trial_id", "trial_source_info_type", b"trial_source_info_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__model_id: _TypeAlias = _typing.Literal["model_id"]  # noqa: Y015
+    _WhichOneofArgType__model_id: _TypeAlias = _typing.Literal["_model_id", b"_model_id"]  # noqa: Y015
+    _WhichOneofReturnType__model_version: _TypeAlias = _typing.Literal["model_version"]  # noqa: Y015
+    _WhichOneofArgType__model_version: _TypeAlias = _typing.Literal["_model_version", b"_model_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model_id) -> _WhichOneofReturnType__model_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model_version) -> _WhichOneofReturnType__model_version | None: ...
 
-Global___TrialSourceInfo: typing_extensions.TypeAlias = TrialSourceInfo
+Global___TrialSourceInfo: _TypeAlias = TrialSourceInfo  # noqa: Y015

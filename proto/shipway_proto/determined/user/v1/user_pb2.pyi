@@ -3,28 +3,28 @@
 isort:skip_file
 """
 
-import builtins
-import google.protobuf.descriptor
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
-import google.protobuf.wrappers_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _ActivityType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ActivityTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ActivityType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _ActivityTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActivityType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     ACTIVITY_TYPE_UNSPECIFIED: _ActivityType.ValueType  # 0
     ACTIVITY_TYPE_GET: _ActivityType.ValueType  # 1
 
@@ -32,14 +32,14 @@ class ActivityType(_ActivityType, metaclass=_ActivityTypeEnumTypeWrapper): ...
 
 ACTIVITY_TYPE_UNSPECIFIED: ActivityType.ValueType  # 0
 ACTIVITY_TYPE_GET: ActivityType.ValueType  # 1
-Global___ActivityType: typing_extensions.TypeAlias = ActivityType
+Global___ActivityType: _TypeAlias = ActivityType  # noqa: Y015
 
 class _EntityType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _EntityTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EntityType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _EntityTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     ENTITY_TYPE_UNSPECIFIED: _EntityType.ValueType  # 0
     ENTITY_TYPE_PROJECT: _EntityType.ValueType  # 1
 
@@ -47,14 +47,14 @@ class EntityType(_EntityType, metaclass=_EntityTypeEnumTypeWrapper): ...
 
 ENTITY_TYPE_UNSPECIFIED: EntityType.ValueType  # 0
 ENTITY_TYPE_PROJECT: EntityType.ValueType  # 1
-Global___EntityType: typing_extensions.TypeAlias = EntityType
+Global___EntityType: _TypeAlias = EntityType  # noqa: Y015
 
 class _TokenType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _TokenTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TokenType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _TokenTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     TOKEN_TYPE_UNSPECIFIED: _TokenType.ValueType  # 0
     TOKEN_TYPE_USER_SESSION: _TokenType.ValueType  # 1
     TOKEN_TYPE_ACCESS_TOKEN: _TokenType.ValueType  # 2
@@ -64,186 +64,217 @@ class TokenType(_TokenType, metaclass=_TokenTypeEnumTypeWrapper): ...
 TOKEN_TYPE_UNSPECIFIED: TokenType.ValueType  # 0
 TOKEN_TYPE_USER_SESSION: TokenType.ValueType  # 1
 TOKEN_TYPE_ACCESS_TOKEN: TokenType.ValueType  # 2
-Global___TokenType: typing_extensions.TypeAlias = TokenType
+Global___TokenType: _TypeAlias = TokenType  # noqa: Y015
 
-@typing.final
-class User(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class User(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    ADMIN_FIELD_NUMBER: builtins.int
-    ACTIVE_FIELD_NUMBER: builtins.int
-    AGENT_USER_GROUP_FIELD_NUMBER: builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: builtins.int
-    MODIFIED_AT_FIELD_NUMBER: builtins.int
-    REMOTE_FIELD_NUMBER: builtins.int
-    LAST_AUTH_AT_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    username: builtins.str
-    admin: builtins.bool
-    active: builtins.bool
-    display_name: builtins.str
-    remote: builtins.bool
-    @property
+    ID_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    ADMIN_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    AGENT_USER_GROUP_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    MODIFIED_AT_FIELD_NUMBER: _builtins.int
+    REMOTE_FIELD_NUMBER: _builtins.int
+    LAST_AUTH_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    username: _builtins.str
+    admin: _builtins.bool
+    active: _builtins.bool
+    display_name: _builtins.str
+    remote: _builtins.bool
+    @_builtins.property
     def agent_user_group(self) -> Global___AgentUserGroup: ...
-    @property
-    def modified_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def last_auth_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def modified_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_auth_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        username: builtins.str = ...,
-        admin: builtins.bool = ...,
-        active: builtins.bool = ...,
+        id: _builtins.int = ...,
+        username: _builtins.str = ...,
+        admin: _builtins.bool = ...,
+        active: _builtins.bool = ...,
         agent_user_group: Global___AgentUserGroup | None = ...,
-        display_name: builtins.str = ...,
-        modified_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        remote: builtins.bool = ...,
-        last_auth_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        display_name: _builtins.str = ...,
+        modified_at: _timestamp_pb2.Timestamp | None = ...,
+        remote: _builtins.bool = ...,
+        last_auth_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_last_auth_at", b"_last_auth_at", "agent_user_group", b"agent_user_group", "last_auth_at", b"last_auth_at", "modified_at", b"modified_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_last_auth_at", b"_last_auth_at", "active", b"active", "admin", b"admin", "agent_user_group", b"agent_user_group", "display_name", b"display_name", "id", b"id", "last_auth_at", b"last_auth_at", "modified_at", b"modified_at", "remote", b"remote", "username", b"username"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_last_auth_at", b"_last_auth_at"]) -> typing.Literal["last_auth_at"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_auth_at", b"_last_auth_at", "agent_user_group", b"agent_user_group", "last_auth_at", b"last_auth_at", "modified_at", b"modified_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_auth_at", b"_last_auth_at", "active", b"active", "admin", b"admin", "agent_user_group", b"agent_user_group", "display_name", b"display_name", "id", b"id", "last_auth_at", b"last_auth_at", "modified_at", b"modified_at", "remote", b"remote", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__last_auth_at: _TypeAlias = _typing.Literal["last_auth_at"]  # noqa: Y015
+    _WhichOneofArgType__last_auth_at: _TypeAlias = _typing.Literal["_last_auth_at", b"_last_auth_at"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_auth_at) -> _WhichOneofReturnType__last_auth_at | None: ...
 
-Global___User: typing_extensions.TypeAlias = User
+Global___User: _TypeAlias = User  # noqa: Y015
 
-@typing.final
-class PatchUser(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchUser(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    USERNAME_FIELD_NUMBER: builtins.int
-    PASSWORD_FIELD_NUMBER: builtins.int
-    ADMIN_FIELD_NUMBER: builtins.int
-    ACTIVE_FIELD_NUMBER: builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: builtins.int
-    AGENT_USER_GROUP_FIELD_NUMBER: builtins.int
-    IS_HASHED_FIELD_NUMBER: builtins.int
-    REMOTE_FIELD_NUMBER: builtins.int
-    username: builtins.str
-    password: builtins.str
-    display_name: builtins.str
-    is_hashed: builtins.bool
-    remote: builtins.bool
-    @property
-    def admin(self) -> google.protobuf.wrappers_pb2.BoolValue: ...
-    @property
-    def active(self) -> google.protobuf.wrappers_pb2.BoolValue: ...
-    @property
+    USERNAME_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    ADMIN_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    AGENT_USER_GROUP_FIELD_NUMBER: _builtins.int
+    IS_HASHED_FIELD_NUMBER: _builtins.int
+    REMOTE_FIELD_NUMBER: _builtins.int
+    username: _builtins.str
+    password: _builtins.str
+    display_name: _builtins.str
+    is_hashed: _builtins.bool
+    remote: _builtins.bool
+    @_builtins.property
+    def admin(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
+    def active(self) -> _wrappers_pb2.BoolValue: ...
+    @_builtins.property
     def agent_user_group(self) -> Global___AgentUserGroup: ...
     def __init__(
         self,
         *,
-        username: builtins.str | None = ...,
-        password: builtins.str | None = ...,
-        admin: google.protobuf.wrappers_pb2.BoolValue | None = ...,
-        active: google.protobuf.wrappers_pb2.BoolValue | None = ...,
-        display_name: builtins.str | None = ...,
+        username: _builtins.str | None = ...,
+        password: _builtins.str | None = ...,
+        admin: _wrappers_pb2.BoolValue | None = ...,
+        active: _wrappers_pb2.BoolValue | None = ...,
+        display_name: _builtins.str | None = ...,
         agent_user_group: Global___AgentUserGroup | None = ...,
-        is_hashed: builtins.bool = ...,
-        remote: builtins.bool | None = ...,
+        is_hashed: _builtins.bool = ...,
+        remote: _builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_display_name", b"_display_name", "_password", b"_password", "_remote", b"_remote", "_username", b"_username", "active", b"active", "admin", b"admin", "agent_user_group", b"agent_user_group", "display_name", b"display_name", "password", b"password", "remote", b"remote", "username", b"username"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_password", b"_password", "_remote", b"_remote", "_username", b"_username", "active", b"active", "admin", b"admin", "agent_user_group", b"agent_user_group", "display_name", b"display_name", "is_hashed", b"is_hashed", "password", b"password", "remote", b"remote", "username", b"username"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_display_name", b"_display_name"]) -> typing.Literal["display_name"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_password", b"_password"]) -> typing.Literal["password"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_remote", b"_remote"]) -> typing.Literal["remote"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_username", b"_username"]) -> typing.Literal["username"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_password", b"_password", "_remote", b"_remote", "_username", b"_username", "active", b"active", "admin", b"admin", "agent_user_group", b"agent_user_group", "display_name", b"display_name", "password", b"password", "remote", b"remote", "username", b"username"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_password", b"_password", "_remote", b"_remote", "_username", b"_username", "active", b"active", "admin", b"admin", "agent_user_group", b"agent_user_group", "display_name", b"display_name", "is_hashed", b"is_hashed", "password", b"password", "remote", b"remote", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
+    _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
+    _WhichOneofReturnType__password: _TypeAlias = _typing.Literal["password"]  # noqa: Y015
+    _WhichOneofArgType__password: _TypeAlias = _typing.Literal["_password", b"_password"]  # noqa: Y015
+    _WhichOneofReturnType__remote: _TypeAlias = _typing.Literal["remote"]  # noqa: Y015
+    _WhichOneofArgType__remote: _TypeAlias = _typing.Literal["_remote", b"_remote"]  # noqa: Y015
+    _WhichOneofReturnType__username: _TypeAlias = _typing.Literal["username"]  # noqa: Y015
+    _WhichOneofArgType__username: _TypeAlias = _typing.Literal["_username", b"_username"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__password) -> _WhichOneofReturnType__password | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remote) -> _WhichOneofReturnType__remote | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__username) -> _WhichOneofReturnType__username | None: ...
 
-Global___PatchUser: typing_extensions.TypeAlias = PatchUser
+Global___PatchUser: _TypeAlias = PatchUser  # noqa: Y015
 
-@typing.final
-class AgentUserGroup(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class AgentUserGroup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    AGENT_UID_FIELD_NUMBER: builtins.int
-    AGENT_GID_FIELD_NUMBER: builtins.int
-    AGENT_USER_FIELD_NUMBER: builtins.int
-    AGENT_GROUP_FIELD_NUMBER: builtins.int
-    agent_uid: builtins.int
-    agent_gid: builtins.int
-    agent_user: builtins.str
-    agent_group: builtins.str
+    AGENT_UID_FIELD_NUMBER: _builtins.int
+    AGENT_GID_FIELD_NUMBER: _builtins.int
+    AGENT_USER_FIELD_NUMBER: _builtins.int
+    AGENT_GROUP_FIELD_NUMBER: _builtins.int
+    agent_uid: _builtins.int
+    agent_gid: _builtins.int
+    agent_user: _builtins.str
+    agent_group: _builtins.str
     def __init__(
         self,
         *,
-        agent_uid: builtins.int | None = ...,
-        agent_gid: builtins.int | None = ...,
-        agent_user: builtins.str | None = ...,
-        agent_group: builtins.str | None = ...,
+        agent_uid: _builtins.int | None = ...,
+        agent_gid: _builtins.int | None = ...,
+        agent_user: _builtins.str | None = ...,
+        agent_group: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_agent_gid", b"_agent_gid", "_agent_group", b"_agent_group", "_agent_uid", b"_agent_uid", "_agent_user", b"_agent_user", "agent_gid", b"agent_gid", "agent_group", b"agent_group", "agent_uid", b"agent_uid", "agent_user", b"agent_user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_agent_gid", b"_agent_gid", "_agent_group", b"_agent_group", "_agent_uid", b"_agent_uid", "_agent_user", b"_agent_user", "agent_gid", b"agent_gid", "agent_group", b"agent_group", "agent_uid", b"agent_uid", "agent_user", b"agent_user"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_gid", b"_agent_gid"]) -> typing.Literal["agent_gid"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_group", b"_agent_group"]) -> typing.Literal["agent_group"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_uid", b"_agent_uid"]) -> typing.Literal["agent_uid"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_user", b"_agent_user"]) -> typing.Literal["agent_user"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_gid", b"_agent_gid", "_agent_group", b"_agent_group", "_agent_uid", b"_agent_uid", "_agent_user", b"_agent_user", "agent_gid", b"agent_gid", "agent_group", b"agent_group", "agent_uid", b"agent_uid", "agent_user", b"agent_user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_gid", b"_agent_gid", "_agent_group", b"_agent_group", "_agent_uid", b"_agent_uid", "_agent_user", b"_agent_user", "agent_gid", b"agent_gid", "agent_group", b"agent_group", "agent_uid", b"agent_uid", "agent_user", b"agent_user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_gid: _TypeAlias = _typing.Literal["agent_gid"]  # noqa: Y015
+    _WhichOneofArgType__agent_gid: _TypeAlias = _typing.Literal["_agent_gid", b"_agent_gid"]  # noqa: Y015
+    _WhichOneofReturnType__agent_group: _TypeAlias = _typing.Literal["agent_group"]  # noqa: Y015
+    _WhichOneofArgType__agent_group: _TypeAlias = _typing.Literal["_agent_group", b"_agent_group"]  # noqa: Y015
+    _WhichOneofReturnType__agent_uid: _TypeAlias = _typing.Literal["agent_uid"]  # noqa: Y015
+    _WhichOneofArgType__agent_uid: _TypeAlias = _typing.Literal["_agent_uid", b"_agent_uid"]  # noqa: Y015
+    _WhichOneofReturnType__agent_user: _TypeAlias = _typing.Literal["agent_user"]  # noqa: Y015
+    _WhichOneofArgType__agent_user: _TypeAlias = _typing.Literal["_agent_user", b"_agent_user"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_gid) -> _WhichOneofReturnType__agent_gid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_group) -> _WhichOneofReturnType__agent_group | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_uid) -> _WhichOneofReturnType__agent_uid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_user) -> _WhichOneofReturnType__agent_user | None: ...
 
-Global___AgentUserGroup: typing_extensions.TypeAlias = AgentUserGroup
+Global___AgentUserGroup: _TypeAlias = AgentUserGroup  # noqa: Y015
 
-@typing.final
-class UserWebSetting(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class UserWebSetting(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KEY_FIELD_NUMBER: builtins.int
-    STORAGE_PATH_FIELD_NUMBER: builtins.int
-    VALUE_FIELD_NUMBER: builtins.int
-    key: builtins.str
-    storage_path: builtins.str
-    value: builtins.str
+    KEY_FIELD_NUMBER: _builtins.int
+    STORAGE_PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    storage_path: _builtins.str
+    value: _builtins.str
     def __init__(
         self,
         *,
-        key: builtins.str = ...,
-        storage_path: builtins.str = ...,
-        value: builtins.str = ...,
+        key: _builtins.str = ...,
+        storage_path: _builtins.str = ...,
+        value: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "storage_path", b"storage_path", "value", b"value"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "storage_path", b"storage_path", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UserWebSetting: typing_extensions.TypeAlias = UserWebSetting
+Global___UserWebSetting: _TypeAlias = UserWebSetting  # noqa: Y015
 
-@typing.final
-class TokenInfo(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class TokenInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    EXPIRY_FIELD_NUMBER: builtins.int
-    CREATED_AT_FIELD_NUMBER: builtins.int
-    TOKEN_TYPE_FIELD_NUMBER: builtins.int
-    REVOKED_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    user_id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    EXPIRY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    TOKEN_TYPE_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    user_id: _builtins.int
     token_type: Global___TokenType.ValueType
-    revoked: builtins.bool
-    description: builtins.str
-    @property
-    def expiry(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def created_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    revoked: _builtins.bool
+    description: _builtins.str
+    @_builtins.property
+    def expiry(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        user_id: builtins.int = ...,
-        expiry: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        created_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        id: _builtins.int = ...,
+        user_id: _builtins.int = ...,
+        expiry: _timestamp_pb2.Timestamp | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
         token_type: Global___TokenType.ValueType = ...,
-        revoked: builtins.bool = ...,
-        description: builtins.str = ...,
+        revoked: _builtins.bool = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["created_at", b"created_at", "expiry", b"expiry"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "description", b"description", "expiry", b"expiry", "id", b"id", "revoked", b"revoked", "token_type", b"token_type", "user_id", b"user_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expiry", b"expiry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "expiry", b"expiry", "id", b"id", "revoked", b"revoked", "token_type", b"token_type", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TokenInfo: typing_extensions.TypeAlias = TokenInfo
+Global___TokenInfo: _TypeAlias = TokenInfo  # noqa: Y015

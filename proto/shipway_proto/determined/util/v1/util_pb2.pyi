@@ -3,48 +3,52 @@
 isort:skip_file
 """
 
-import builtins
-import google.protobuf.descriptor
-import google.protobuf.message
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class File(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class File(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PATH_FIELD_NUMBER: builtins.int
-    TYPE_FIELD_NUMBER: builtins.int
-    CONTENT_FIELD_NUMBER: builtins.int
-    MTIME_FIELD_NUMBER: builtins.int
-    MODE_FIELD_NUMBER: builtins.int
-    UID_FIELD_NUMBER: builtins.int
-    GID_FIELD_NUMBER: builtins.int
-    path: builtins.str
-    type: builtins.int
-    content: builtins.bytes
-    mtime: builtins.int
-    mode: builtins.int
-    uid: builtins.int
-    gid: builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    MTIME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    type: _builtins.int
+    content: _builtins.bytes
+    mtime: _builtins.int
+    mode: _builtins.int
+    uid: _builtins.int
+    gid: _builtins.int
     def __init__(
         self,
         *,
-        path: builtins.str = ...,
-        type: builtins.int = ...,
-        content: builtins.bytes = ...,
-        mtime: builtins.int = ...,
-        mode: builtins.int = ...,
-        uid: builtins.int = ...,
-        gid: builtins.int = ...,
+        path: _builtins.str = ...,
+        type: _builtins.int = ...,
+        content: _builtins.bytes = ...,
+        mtime: _builtins.int = ...,
+        mode: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        gid: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["content", b"content", "gid", b"gid", "mode", b"mode", "mtime", b"mtime", "path", b"path", "type", b"type", "uid", b"uid"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "gid", b"gid", "mode", b"mode", "mtime", b"mtime", "path", b"path", "type", b"type", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___File: typing_extensions.TypeAlias = File
+Global___File: _TypeAlias = File  # noqa: Y015

@@ -3,30 +3,30 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import shipway_proto.determined.log.v1.log_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.log.v1 import log_pb2 as _log_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _WebhookType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _WebhookTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WebhookType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _WebhookTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebhookType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     WEBHOOK_TYPE_UNSPECIFIED: _WebhookType.ValueType  # 0
     WEBHOOK_TYPE_DEFAULT: _WebhookType.ValueType  # 1
     WEBHOOK_TYPE_SLACK: _WebhookType.ValueType  # 2
@@ -36,14 +36,14 @@ class WebhookType(_WebhookType, metaclass=_WebhookTypeEnumTypeWrapper): ...
 WEBHOOK_TYPE_UNSPECIFIED: WebhookType.ValueType  # 0
 WEBHOOK_TYPE_DEFAULT: WebhookType.ValueType  # 1
 WEBHOOK_TYPE_SLACK: WebhookType.ValueType  # 2
-Global___WebhookType: typing_extensions.TypeAlias = WebhookType
+Global___WebhookType: _TypeAlias = WebhookType  # noqa: Y015
 
 class _WebhookMode:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _WebhookModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WebhookMode.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _WebhookModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebhookMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     WEBHOOK_MODE_UNSPECIFIED: _WebhookMode.ValueType  # 0
     WEBHOOK_MODE_WORKSPACE: _WebhookMode.ValueType  # 1
     WEBHOOK_MODE_SPECIFIC: _WebhookMode.ValueType  # 2
@@ -53,14 +53,14 @@ class WebhookMode(_WebhookMode, metaclass=_WebhookModeEnumTypeWrapper): ...
 WEBHOOK_MODE_UNSPECIFIED: WebhookMode.ValueType  # 0
 WEBHOOK_MODE_WORKSPACE: WebhookMode.ValueType  # 1
 WEBHOOK_MODE_SPECIFIC: WebhookMode.ValueType  # 2
-Global___WebhookMode: typing_extensions.TypeAlias = WebhookMode
+Global___WebhookMode: _TypeAlias = WebhookMode  # noqa: Y015
 
 class _TriggerType:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _TriggerTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TriggerType.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _TriggerTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TriggerType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     TRIGGER_TYPE_UNSPECIFIED: _TriggerType.ValueType  # 0
     TRIGGER_TYPE_EXPERIMENT_STATE_CHANGE: _TriggerType.ValueType  # 1
     TRIGGER_TYPE_METRIC_THRESHOLD_EXCEEDED: _TriggerType.ValueType  # 2
@@ -74,100 +74,115 @@ TRIGGER_TYPE_EXPERIMENT_STATE_CHANGE: TriggerType.ValueType  # 1
 TRIGGER_TYPE_METRIC_THRESHOLD_EXCEEDED: TriggerType.ValueType  # 2
 TRIGGER_TYPE_TASK_LOG: TriggerType.ValueType  # 3
 TRIGGER_TYPE_CUSTOM: TriggerType.ValueType  # 4
-Global___TriggerType: typing_extensions.TypeAlias = TriggerType
+Global___TriggerType: _TypeAlias = TriggerType  # noqa: Y015
 
-@typing.final
-class CustomWebhookEventData(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class CustomWebhookEventData(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LEVEL_FIELD_NUMBER: builtins.int
-    TITLE_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType
-    title: builtins.str
-    description: builtins.str
+    LEVEL_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    level: _log_pb2.LogLevel.ValueType
+    title: _builtins.str
+    description: _builtins.str
     def __init__(
         self,
         *,
-        level: shipway_proto.determined.log.v1.log_pb2.LogLevel.ValueType = ...,
-        title: builtins.str = ...,
-        description: builtins.str = ...,
+        level: _log_pb2.LogLevel.ValueType = ...,
+        title: _builtins.str = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "level", b"level", "title", b"title"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "level", b"level", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CustomWebhookEventData: typing_extensions.TypeAlias = CustomWebhookEventData
+Global___CustomWebhookEventData: _TypeAlias = CustomWebhookEventData  # noqa: Y015
 
-@typing.final
-class Webhook(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Webhook(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    URL_FIELD_NUMBER: builtins.int
-    TRIGGERS_FIELD_NUMBER: builtins.int
-    WEBHOOK_TYPE_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    MODE_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    url: builtins.str
+    ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
+    WEBHOOK_TYPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    url: _builtins.str
     webhook_type: Global___WebhookType.ValueType
-    name: builtins.str
-    workspace_id: builtins.int
+    name: _builtins.str
+    workspace_id: _builtins.int
     mode: Global___WebhookMode.ValueType
-    @property
-    def triggers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Trigger]: ...
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trigger]: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        url: builtins.str = ...,
-        triggers: collections.abc.Iterable[Global___Trigger] | None = ...,
+        id: _builtins.int = ...,
+        url: _builtins.str = ...,
+        triggers: _abc.Iterable[Global___Trigger] | None = ...,
         webhook_type: Global___WebhookType.ValueType = ...,
-        name: builtins.str = ...,
-        workspace_id: builtins.int = ...,
+        name: _builtins.str = ...,
+        workspace_id: _builtins.int = ...,
         mode: Global___WebhookMode.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "mode", b"mode", "name", b"name", "triggers", b"triggers", "url", b"url", "webhook_type", b"webhook_type", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "mode", b"mode", "name", b"name", "triggers", b"triggers", "url", b"url", "webhook_type", b"webhook_type", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Webhook: typing_extensions.TypeAlias = Webhook
+Global___Webhook: _TypeAlias = Webhook  # noqa: Y015
 
-@typing.final
-class Trigger(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Trigger(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    TRIGGER_TYPE_FIELD_NUMBER: builtins.int
-    CONDITION_FIELD_NUMBER: builtins.int
-    WEBHOOK_ID_FIELD_NUMBER: builtins.int
-    id: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
     trigger_type: Global___TriggerType.ValueType
-    webhook_id: builtins.int
-    @property
-    def condition(self) -> google.protobuf.struct_pb2.Struct: ...
+    webhook_id: _builtins.int
+    @_builtins.property
+    def condition(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
+        id: _builtins.int = ...,
         trigger_type: Global___TriggerType.ValueType = ...,
-        condition: google.protobuf.struct_pb2.Struct | None = ...,
-        webhook_id: builtins.int = ...,
+        condition: _struct_pb2.Struct | None = ...,
+        webhook_id: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["condition", b"condition"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["condition", b"condition", "id", b"id", "trigger_type", b"trigger_type", "webhook_id", b"webhook_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "id", b"id", "trigger_type", b"trigger_type", "webhook_id", b"webhook_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Trigger: typing_extensions.TypeAlias = Trigger
+Global___Trigger: _TypeAlias = Trigger  # noqa: Y015
 
-@typing.final
-class PatchWebhook(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchWebhook(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    URL_FIELD_NUMBER: builtins.int
-    url: builtins.str
+    URL_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
     def __init__(
         self,
         *,
-        url: builtins.str = ...,
+        url: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["url", b"url"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatchWebhook: typing_extensions.TypeAlias = PatchWebhook
+Global___PatchWebhook: _TypeAlias = PatchWebhook  # noqa: Y015

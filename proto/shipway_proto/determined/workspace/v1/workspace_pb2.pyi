@@ -3,32 +3,37 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
-import google.protobuf.wrappers_pb2
-import shipway_proto.determined.user.v1.user_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shipway_proto.determined.user.v1 import user_pb2 as _user_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _WorkspaceState:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _WorkspaceStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WorkspaceState.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _WorkspaceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkspaceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     WORKSPACE_STATE_UNSPECIFIED: _WorkspaceState.ValueType  # 0
     WORKSPACE_STATE_DELETING: _WorkspaceState.ValueType  # 1
     WORKSPACE_STATE_DELETE_FAILED: _WorkspaceState.ValueType  # 2
@@ -40,202 +45,245 @@ WORKSPACE_STATE_UNSPECIFIED: WorkspaceState.ValueType  # 0
 WORKSPACE_STATE_DELETING: WorkspaceState.ValueType  # 1
 WORKSPACE_STATE_DELETE_FAILED: WorkspaceState.ValueType  # 2
 WORKSPACE_STATE_DELETED: WorkspaceState.ValueType  # 3
-Global___WorkspaceState: typing_extensions.TypeAlias = WorkspaceState
+Global___WorkspaceState: _TypeAlias = WorkspaceState  # noqa: Y015
 
-@typing.final
-class Workspace(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class Workspace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: builtins.int
-    NAME_FIELD_NUMBER: builtins.int
-    ARCHIVED_FIELD_NUMBER: builtins.int
-    USERNAME_FIELD_NUMBER: builtins.int
-    IMMUTABLE_FIELD_NUMBER: builtins.int
-    NUM_PROJECTS_FIELD_NUMBER: builtins.int
-    PINNED_FIELD_NUMBER: builtins.int
-    USER_ID_FIELD_NUMBER: builtins.int
-    NUM_EXPERIMENTS_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    ERROR_MESSAGE_FIELD_NUMBER: builtins.int
-    AGENT_USER_GROUP_FIELD_NUMBER: builtins.int
-    CHECKPOINT_STORAGE_CONFIG_FIELD_NUMBER: builtins.int
-    PINNED_AT_FIELD_NUMBER: builtins.int
-    DEFAULT_COMPUTE_POOL_FIELD_NUMBER: builtins.int
-    DEFAULT_AUX_POOL_FIELD_NUMBER: builtins.int
-    AUTO_CREATED_NAMESPACE_FIELD_NUMBER: builtins.int
-    id: builtins.int
-    name: builtins.str
-    archived: builtins.bool
-    username: builtins.str
-    immutable: builtins.bool
-    num_projects: builtins.int
-    pinned: builtins.bool
-    user_id: builtins.int
-    num_experiments: builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    IMMUTABLE_FIELD_NUMBER: _builtins.int
+    NUM_PROJECTS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    NUM_EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    AGENT_USER_GROUP_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_STORAGE_CONFIG_FIELD_NUMBER: _builtins.int
+    PINNED_AT_FIELD_NUMBER: _builtins.int
+    DEFAULT_COMPUTE_POOL_FIELD_NUMBER: _builtins.int
+    DEFAULT_AUX_POOL_FIELD_NUMBER: _builtins.int
+    AUTO_CREATED_NAMESPACE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    name: _builtins.str
+    archived: _builtins.bool
+    username: _builtins.str
+    immutable: _builtins.bool
+    num_projects: _builtins.int
+    pinned: _builtins.bool
+    user_id: _builtins.int
+    num_experiments: _builtins.int
     state: Global___WorkspaceState.ValueType
-    error_message: builtins.str
-    default_compute_pool: builtins.str
-    default_aux_pool: builtins.str
-    auto_created_namespace: builtins.str
-    @property
-    def agent_user_group(self) -> shipway_proto.determined.user.v1.user_pb2.AgentUserGroup: ...
-    @property
-    def checkpoint_storage_config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def pinned_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    error_message: _builtins.str
+    default_compute_pool: _builtins.str
+    default_aux_pool: _builtins.str
+    auto_created_namespace: _builtins.str
+    @_builtins.property
+    def agent_user_group(self) -> _user_pb2.AgentUserGroup: ...
+    @_builtins.property
+    def checkpoint_storage_config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def pinned_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        id: builtins.int = ...,
-        name: builtins.str = ...,
-        archived: builtins.bool = ...,
-        username: builtins.str = ...,
-        immutable: builtins.bool = ...,
-        num_projects: builtins.int = ...,
-        pinned: builtins.bool = ...,
-        user_id: builtins.int = ...,
-        num_experiments: builtins.int = ...,
+        id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        archived: _builtins.bool = ...,
+        username: _builtins.str = ...,
+        immutable: _builtins.bool = ...,
+        num_projects: _builtins.int = ...,
+        pinned: _builtins.bool = ...,
+        user_id: _builtins.int = ...,
+        num_experiments: _builtins.int = ...,
         state: Global___WorkspaceState.ValueType = ...,
-        error_message: builtins.str = ...,
-        agent_user_group: shipway_proto.determined.user.v1.user_pb2.AgentUserGroup | None = ...,
-        checkpoint_storage_config: google.protobuf.struct_pb2.Struct | None = ...,
-        pinned_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        default_compute_pool: builtins.str = ...,
-        default_aux_pool: builtins.str = ...,
-        auto_created_namespace: builtins.str | None = ...,
+        error_message: _builtins.str = ...,
+        agent_user_group: _user_pb2.AgentUserGroup | None = ...,
+        checkpoint_storage_config: _struct_pb2.Struct | None = ...,
+        pinned_at: _timestamp_pb2.Timestamp | None = ...,
+        default_compute_pool: _builtins.str = ...,
+        default_aux_pool: _builtins.str = ...,
+        auto_created_namespace: _builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_agent_user_group", b"_agent_user_group", "_auto_created_namespace", b"_auto_created_namespace", "_checkpoint_storage_config", b"_checkpoint_storage_config", "_pinned_at", b"_pinned_at", "agent_user_group", b"agent_user_group", "auto_created_namespace", b"auto_created_namespace", "checkpoint_storage_config", b"checkpoint_storage_config", "pinned_at", b"pinned_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_agent_user_group", b"_agent_user_group", "_auto_created_namespace", b"_auto_created_namespace", "_checkpoint_storage_config", b"_checkpoint_storage_config", "_pinned_at", b"_pinned_at", "agent_user_group", b"agent_user_group", "archived", b"archived", "auto_created_namespace", b"auto_created_namespace", "checkpoint_storage_config", b"checkpoint_storage_config", "default_aux_pool", b"default_aux_pool", "default_compute_pool", b"default_compute_pool", "error_message", b"error_message", "id", b"id", "immutable", b"immutable", "name", b"name", "num_experiments", b"num_experiments", "num_projects", b"num_projects", "pinned", b"pinned", "pinned_at", b"pinned_at", "state", b"state", "user_id", b"user_id", "username", b"username"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_user_group", b"_agent_user_group"]) -> typing.Literal["agent_user_group"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_auto_created_namespace", b"_auto_created_namespace"]) -> typing.Literal["auto_created_namespace"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_storage_config", b"_checkpoint_storage_config"]) -> typing.Literal["checkpoint_storage_config"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_pinned_at", b"_pinned_at"]) -> typing.Literal["pinned_at"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group", "_auto_created_namespace", b"_auto_created_namespace", "_checkpoint_storage_config", b"_checkpoint_storage_config", "_pinned_at", b"_pinned_at", "agent_user_group", b"agent_user_group", "auto_created_namespace", b"auto_created_namespace", "checkpoint_storage_config", b"checkpoint_storage_config", "pinned_at", b"pinned_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group", "_auto_created_namespace", b"_auto_created_namespace", "_checkpoint_storage_config", b"_checkpoint_storage_config", "_pinned_at", b"_pinned_at", "agent_user_group", b"agent_user_group", "archived", b"archived", "auto_created_namespace", b"auto_created_namespace", "checkpoint_storage_config", b"checkpoint_storage_config", "default_aux_pool", b"default_aux_pool", "default_compute_pool", b"default_compute_pool", "error_message", b"error_message", "id", b"id", "immutable", b"immutable", "name", b"name", "num_experiments", b"num_experiments", "num_projects", b"num_projects", "pinned", b"pinned", "pinned_at", b"pinned_at", "state", b"state", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_user_group: _TypeAlias = _typing.Literal["agent_user_group"]  # noqa: Y015
+    _WhichOneofArgType__agent_user_group: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group"]  # noqa: Y015
+    _WhichOneofReturnType__auto_created_namespace: _TypeAlias = _typing.Literal["auto_created_namespace"]  # noqa: Y015
+    _WhichOneofArgType__auto_created_namespace: _TypeAlias = _typing.Literal["_auto_created_namespace", b"_auto_created_namespace"]  # noqa: Y015
+    _WhichOneofReturnType__checkpoint_storage_config: _TypeAlias = _typing.Literal["checkpoint_storage_config"]  # noqa: Y015
+    _WhichOneofArgType__checkpoint_storage_config: _TypeAlias = _typing.Literal["_checkpoint_storage_config", b"_checkpoint_storage_config"]  # noqa: Y015
+    _WhichOneofReturnType__pinned_at: _TypeAlias = _typing.Literal["pinned_at"]  # noqa: Y015
+    _WhichOneofArgType__pinned_at: _TypeAlias = _typing.Literal["_pinned_at", b"_pinned_at"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_user_group) -> _WhichOneofReturnType__agent_user_group | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auto_created_namespace) -> _WhichOneofReturnType__auto_created_namespace | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_storage_config) -> _WhichOneofReturnType__checkpoint_storage_config | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pinned_at) -> _WhichOneofReturnType__pinned_at | None: ...
 
-Global___Workspace: typing_extensions.TypeAlias = Workspace
+Global___Workspace: _TypeAlias = Workspace  # noqa: Y015
 
-@typing.final
-class PatchWorkspace(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class PatchWorkspace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class ClusterNamespaceMetaEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class ClusterNamespaceMetaEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        @property
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
         def value(self) -> Global___WorkspaceNamespaceMeta: ...
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
+            key: _builtins.str = ...,
             value: Global___WorkspaceNamespaceMeta | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    NAME_FIELD_NUMBER: builtins.int
-    AGENT_USER_GROUP_FIELD_NUMBER: builtins.int
-    CHECKPOINT_STORAGE_CONFIG_FIELD_NUMBER: builtins.int
-    DEFAULT_COMPUTE_POOL_FIELD_NUMBER: builtins.int
-    DEFAULT_COMPUTE_RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    DEFAULT_AUX_POOL_FIELD_NUMBER: builtins.int
-    DEFAULT_AUX_RESOURCE_POOL_FIELD_NUMBER: builtins.int
-    CLUSTER_NAMESPACE_META_FIELD_NUMBER: builtins.int
-    default_compute_pool: builtins.str
-    default_compute_resource_pool: builtins.str
-    default_aux_pool: builtins.str
-    default_aux_resource_pool: builtins.str
-    @property
-    def name(self) -> google.protobuf.wrappers_pb2.StringValue: ...
-    @property
-    def agent_user_group(self) -> shipway_proto.determined.user.v1.user_pb2.AgentUserGroup: ...
-    @property
-    def checkpoint_storage_config(self) -> google.protobuf.struct_pb2.Struct: ...
-    @property
-    def cluster_namespace_meta(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___WorkspaceNamespaceMeta]: ...
+    NAME_FIELD_NUMBER: _builtins.int
+    AGENT_USER_GROUP_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_STORAGE_CONFIG_FIELD_NUMBER: _builtins.int
+    DEFAULT_COMPUTE_POOL_FIELD_NUMBER: _builtins.int
+    DEFAULT_COMPUTE_RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    DEFAULT_AUX_POOL_FIELD_NUMBER: _builtins.int
+    DEFAULT_AUX_RESOURCE_POOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAMESPACE_META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def default_compute_pool(self) -> _builtins.str: ...
+    @default_compute_pool.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def default_compute_pool(self, value: _builtins.str) -> None: ...
+    default_compute_resource_pool: _builtins.str
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def default_aux_pool(self) -> _builtins.str: ...
+    @default_aux_pool.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def default_aux_pool(self, value: _builtins.str) -> None: ...
+    default_aux_resource_pool: _builtins.str
+    @_builtins.property
+    def name(self) -> _wrappers_pb2.StringValue: ...
+    @_builtins.property
+    def agent_user_group(self) -> _user_pb2.AgentUserGroup: ...
+    @_builtins.property
+    def checkpoint_storage_config(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def cluster_namespace_meta(self) -> _containers.MessageMap[_builtins.str, Global___WorkspaceNamespaceMeta]: ...
     def __init__(
         self,
         *,
-        name: google.protobuf.wrappers_pb2.StringValue | None = ...,
-        agent_user_group: shipway_proto.determined.user.v1.user_pb2.AgentUserGroup | None = ...,
-        checkpoint_storage_config: google.protobuf.struct_pb2.Struct | None = ...,
-        default_compute_pool: builtins.str = ...,
-        default_compute_resource_pool: builtins.str | None = ...,
-        default_aux_pool: builtins.str = ...,
-        default_aux_resource_pool: builtins.str | None = ...,
-        cluster_namespace_meta: collections.abc.Mapping[builtins.str, Global___WorkspaceNamespaceMeta] | None = ...,
+        name: _wrappers_pb2.StringValue | None = ...,
+        agent_user_group: _user_pb2.AgentUserGroup | None = ...,
+        checkpoint_storage_config: _struct_pb2.Struct | None = ...,
+        default_compute_pool: _builtins.str = ...,
+        default_compute_resource_pool: _builtins.str | None = ...,
+        default_aux_pool: _builtins.str = ...,
+        default_aux_resource_pool: _builtins.str | None = ...,
+        cluster_namespace_meta: _abc.Mapping[_builtins.str, Global___WorkspaceNamespaceMeta] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_agent_user_group", b"_agent_user_group", "_checkpoint_storage_config", b"_checkpoint_storage_config", "_default_aux_resource_pool", b"_default_aux_resource_pool", "_default_compute_resource_pool", b"_default_compute_resource_pool", "agent_user_group", b"agent_user_group", "checkpoint_storage_config", b"checkpoint_storage_config", "default_aux_resource_pool", b"default_aux_resource_pool", "default_compute_resource_pool", b"default_compute_resource_pool", "name", b"name"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_agent_user_group", b"_agent_user_group", "_checkpoint_storage_config", b"_checkpoint_storage_config", "_default_aux_resource_pool", b"_default_aux_resource_pool", "_default_compute_resource_pool", b"_default_compute_resource_pool", "agent_user_group", b"agent_user_group", "checkpoint_storage_config", b"checkpoint_storage_config", "cluster_namespace_meta", b"cluster_namespace_meta", "default_aux_pool", b"default_aux_pool", "default_aux_resource_pool", b"default_aux_resource_pool", "default_compute_pool", b"default_compute_pool", "default_compute_resource_pool", b"default_compute_resource_pool", "name", b"name"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_agent_user_group", b"_agent_user_group"]) -> typing.Literal["agent_user_group"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_storage_config", b"_checkpoint_storage_config"]) -> typing.Literal["checkpoint_storage_config"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_default_aux_resource_pool", b"_default_aux_resource_pool"]) -> typing.Literal["default_aux_resource_pool"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_default_compute_resource_pool", b"_default_compute_resource_pool"]) -> typing.Literal["default_compute_resource_pool"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group", "_checkpoint_storage_config", b"_checkpoint_storage_config", "_default_aux_resource_pool", b"_default_aux_resource_pool", "_default_compute_resource_pool", b"_default_compute_resource_pool", "agent_user_group", b"agent_user_group", "checkpoint_storage_config", b"checkpoint_storage_config", "default_aux_resource_pool", b"default_aux_resource_pool", "default_compute_resource_pool", b"default_compute_resource_pool", "name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group", "_checkpoint_storage_config", b"_checkpoint_storage_config", "_default_aux_resource_pool", b"_default_aux_resource_pool", "_default_compute_resource_pool", b"_default_compute_resource_pool", "agent_user_group", b"agent_user_group", "checkpoint_storage_config", b"checkpoint_storage_config", "cluster_namespace_meta", b"cluster_namespace_meta", "default_aux_pool", b"default_aux_pool", "default_aux_resource_pool", b"default_aux_resource_pool", "default_compute_pool", b"default_compute_pool", "default_compute_resource_pool", b"default_compute_resource_pool", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_user_group: _TypeAlias = _typing.Literal["agent_user_group"]  # noqa: Y015
+    _WhichOneofArgType__agent_user_group: _TypeAlias = _typing.Literal["_agent_user_group", b"_agent_user_group"]  # noqa: Y015
+    _WhichOneofReturnType__checkpoint_storage_config: _TypeAlias = _typing.Literal["checkpoint_storage_config"]  # noqa: Y015
+    _WhichOneofArgType__checkpoint_storage_config: _TypeAlias = _typing.Literal["_checkpoint_storage_config", b"_checkpoint_storage_config"]  # noqa: Y015
+    _WhichOneofReturnType__default_aux_resource_pool: _TypeAlias = _typing.Literal["default_aux_resource_pool"]  # noqa: Y015
+    _WhichOneofArgType__default_aux_resource_pool: _TypeAlias = _typing.Literal["_default_aux_resource_pool", b"_default_aux_resource_pool"]  # noqa: Y015
+    _WhichOneofReturnType__default_compute_resource_pool: _TypeAlias = _typing.Literal["default_compute_resource_pool"]  # noqa: Y015
+    _WhichOneofArgType__default_compute_resource_pool: _TypeAlias = _typing.Literal["_default_compute_resource_pool", b"_default_compute_resource_pool"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_user_group) -> _WhichOneofReturnType__agent_user_group | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_storage_config) -> _WhichOneofReturnType__checkpoint_storage_config | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_aux_resource_pool) -> _WhichOneofReturnType__default_aux_resource_pool | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_compute_resource_pool) -> _WhichOneofReturnType__default_compute_resource_pool | None: ...
 
-Global___PatchWorkspace: typing_extensions.TypeAlias = PatchWorkspace
+Global___PatchWorkspace: _TypeAlias = PatchWorkspace  # noqa: Y015
 
-@typing.final
-class WorkspaceNamespaceBinding(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class WorkspaceNamespaceBinding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    WORKSPACE_ID_FIELD_NUMBER: builtins.int
-    NAMESPACE_FIELD_NUMBER: builtins.int
-    CLUSTER_NAME_FIELD_NUMBER: builtins.int
-    AUTO_CREATE_NAMESPACE_FIELD_NUMBER: builtins.int
-    workspace_id: builtins.int
-    namespace: builtins.str
-    cluster_name: builtins.str
-    auto_create_namespace: builtins.bool
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    AUTO_CREATE_NAMESPACE_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.int
+    namespace: _builtins.str
+    cluster_name: _builtins.str
+    auto_create_namespace: _builtins.bool
     def __init__(
         self,
         *,
-        workspace_id: builtins.int = ...,
-        namespace: builtins.str = ...,
-        cluster_name: builtins.str = ...,
-        auto_create_namespace: builtins.bool = ...,
+        workspace_id: _builtins.int = ...,
+        namespace: _builtins.str = ...,
+        cluster_name: _builtins.str = ...,
+        auto_create_namespace: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["auto_create_namespace", b"auto_create_namespace", "cluster_name", b"cluster_name", "namespace", b"namespace", "workspace_id", b"workspace_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_create_namespace", b"auto_create_namespace", "cluster_name", b"cluster_name", "namespace", b"namespace", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WorkspaceNamespaceBinding: typing_extensions.TypeAlias = WorkspaceNamespaceBinding
+Global___WorkspaceNamespaceBinding: _TypeAlias = WorkspaceNamespaceBinding  # noqa: Y015
 
-@typing.final
-class WorkspaceNamespaceMeta(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+@_typing.final
+class WorkspaceNamespaceMeta(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAMESPACE_FIELD_NUMBER: builtins.int
-    AUTO_CREATE_NAMESPACE_FIELD_NUMBER: builtins.int
-    AUTO_CREATE_NAMESPACE_ALL_CLUSTERS_FIELD_NUMBER: builtins.int
-    CLUSTER_NAME_FIELD_NUMBER: builtins.int
-    RESOURCE_QUOTA_FIELD_NUMBER: builtins.int
-    namespace: builtins.str
-    auto_create_namespace: builtins.bool
-    auto_create_namespace_all_clusters: builtins.bool
-    cluster_name: builtins.str
-    resource_quota: builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    AUTO_CREATE_NAMESPACE_FIELD_NUMBER: _builtins.int
+    AUTO_CREATE_NAMESPACE_ALL_CLUSTERS_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    RESOURCE_QUOTA_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    auto_create_namespace: _builtins.bool
+    auto_create_namespace_all_clusters: _builtins.bool
+    cluster_name: _builtins.str
+    resource_quota: _builtins.int
     def __init__(
         self,
         *,
-        namespace: builtins.str | None = ...,
-        auto_create_namespace: builtins.bool = ...,
-        auto_create_namespace_all_clusters: builtins.bool = ...,
-        cluster_name: builtins.str = ...,
-        resource_quota: builtins.int | None = ...,
+        namespace: _builtins.str | None = ...,
+        auto_create_namespace: _builtins.bool = ...,
+        auto_create_namespace_all_clusters: _builtins.bool = ...,
+        cluster_name: _builtins.str = ...,
+        resource_quota: _builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_namespace", b"_namespace", "_resource_quota", b"_resource_quota", "namespace", b"namespace", "resource_quota", b"resource_quota"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_namespace", b"_namespace", "_resource_quota", b"_resource_quota", "auto_create_namespace", b"auto_create_namespace", "auto_create_namespace_all_clusters", b"auto_create_namespace_all_clusters", "cluster_name", b"cluster_name", "namespace", b"namespace", "resource_quota", b"resource_quota"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_namespace", b"_namespace"]) -> typing.Literal["namespace"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_resource_quota", b"_resource_quota"]) -> typing.Literal["resource_quota"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_namespace", b"_namespace", "_resource_quota", b"_resource_quota", "namespace", b"namespace", "resource_quota", b"resource_quota"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_namespace", b"_namespace", "_resource_quota", b"_resource_quota", "auto_create_namespace", b"auto_create_namespace", "auto_create_namespace_all_clusters", b"auto_create_namespace_all_clusters", "cluster_name", b"cluster_name", "namespace", b"namespace", "resource_quota", b"resource_quota"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__namespace: _TypeAlias = _typing.Literal["namespace"]  # noqa: Y015
+    _WhichOneofArgType__namespace: _TypeAlias = _typing.Literal["_namespace", b"_namespace"]  # noqa: Y015
+    _WhichOneofReturnType__resource_quota: _TypeAlias = _typing.Literal["resource_quota"]  # noqa: Y015
+    _WhichOneofArgType__resource_quota: _TypeAlias = _typing.Literal["_resource_quota", b"_resource_quota"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__namespace) -> _WhichOneofReturnType__namespace | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resource_quota) -> _WhichOneofReturnType__resource_quota | None: ...
 
-Global___WorkspaceNamespaceMeta: typing_extensions.TypeAlias = WorkspaceNamespaceMeta
+Global___WorkspaceNamespaceMeta: _TypeAlias = WorkspaceNamespaceMeta  # noqa: Y015
