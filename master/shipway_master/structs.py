@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
@@ -70,14 +70,20 @@ def set_value(value: Value, item: Any) -> None:
             value.number_value = item
         case str():
             value.string_value = item
-        case Mapping():
+        case _ if _is_mapping(item):
             value.struct_value.SetInParent()
-            fields: Mapping[str, Any] = item
-            to_struct(fields, value.struct_value)
-        case Sequence() if not isinstance(item, (bytes, bytearray)):
+            to_struct(item, value.struct_value)
+        case _ if _is_list(item):
             value.list_value.SetInParent()
-            elements: Sequence[Any] = item
-            for element in elements:
+            for element in item:
                 set_value(value.list_value.values.add(), element)
         case _:
             raise TypeError(f"{type(item).__name__} has no place in a free-form object")
+
+
+def _is_mapping(item: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(item, Mapping)
+
+
+def _is_list(item: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(item, Sequence) and not isinstance(item, (bytes, bytearray))
