@@ -1,0 +1,70 @@
+"""Get this machine ready for the tests: `python -m tests.setup`. A second run has nothing to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+from tests.lab import apptainer as apptainer_lab
+from tests.lab import det as det_lab
+from tests.setup import apptainer_tree, det_client, packages
+
+
+def main() -> None:
+    """Do each step that is not done yet; say what stays missing, which the tests then skip."""
+    started = time.monotonic()
+    set_up_packages()
+    set_up_apptainer()
+    set_up_client()
+    say(f"done in {time.monotonic() - started:.0f} s")
+
+
+def set_up_packages() -> None:
+    """Install the Debian packages, or name those that are missing."""
+    missing = packages.missing_packages()
+    if not missing:
+        return
+    if not shutil.which("apt-get"):
+        say(f"no apt-get here; Debian would need these packages: {' '.join(missing)}")
+    elif os.geteuid() != 0:
+        say(f"not root, so these Debian packages stay missing: {' '.join(missing)}")
+    else:
+        say(f"installing {' '.join(missing)}")
+        if unknown := packages.install(missing):
+            say(f"this system has no package {' '.join(unknown)}")
+
+
+def set_up_apptainer() -> None:
+    """Lay an apptainer into the cache folder where the machine has none."""
+    cache = apptainer_lab.cache_folder()
+    if not apptainer_tree.is_needed(cache):
+        return
+    if os.geteuid() != 0 or not shutil.which("debootstrap", path="/usr/sbin:/usr/bin"):
+        say("no apptainer on PATH; root with debootstrap could make one")
+        return
+    say(f"making an apptainer in {cache} (about a minute)")
+    try:
+        apptainer_tree.make(cache)
+    except subprocess.CalledProcessError as error:
+        say(f"that failed, so tests with apptainer cannot run: {error}")
+
+
+def set_up_client() -> None:
+    """Install the stock client."""
+    say(f"the stock client: determined {det_lab.VERSION}")
+    det_client.make(det_lab.program(), det_lab.VERSION)
+
+
+def say(text: str) -> None:
+    """Print one line of progress."""
+    print(f"test set-up: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"test set-up: {error}")
