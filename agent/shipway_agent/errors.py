@@ -1,15 +1,22 @@
 """What can go wrong in the agent, one class per reaction.
 
 AgentError
-└── ContainerRuntimeError          anything a container runtime answered or did not answer
-    ├── RuntimeUnavailable         nothing answered: no socket, no program, no right; retryable
-    ├── RuntimeRefused             it answered, and the answer is no
-    ├── UnreadableAnswer           it answered in a form we cannot read
-    ├── SpecUnsupported            this runtime cannot do what the container asks for, ever
-    ├── ImageNotFound              no such image, or no right to see it
-    ├── PullFailed                 the image exists, but did not arrive; retryable
-    ├── LaunchRefused              the runtime could not start the program; not the task's failure
-    └── ContainerNotFound          no container of that identity
+├── ContainerRuntimeError          anything a container runtime answered or did not answer
+│   ├── RuntimeUnavailable         nothing answered: no socket, no program, no right; retryable
+│   ├── RuntimeRefused             it answered, and the answer is no
+│   ├── UnreadableAnswer           it answered in a form we cannot read
+│   ├── SpecUnsupported            this runtime cannot do what the container asks for, ever
+│   ├── ImageNotFound              no such image, or no right to see it
+│   ├── PullFailed                 the image exists, but did not arrive; retryable
+│   ├── LaunchRefused              the runtime could not start the program; not the task's failure
+│   └── ContainerNotFound          no container of that identity
+├── MasterError                    anything between agent and master
+│   ├── MasterUnreachable          no connection, or it broke; retryable
+│   ├── MasterRefused              it answered the dial with an error; retryable
+│   ├── MustRestart                it does not know this agent any more, which must begin anew
+│   └── UnreadableMessage          it sent what we cannot read
+├── SlotsUnknown                   what devices this machine has cannot be told
+└── StartRefused                   an order to start a container cannot be carried out
 """
 
 from __future__ import annotations
@@ -73,3 +80,48 @@ class LaunchRefused(ContainerRuntimeError):
 
 class ContainerNotFound(ContainerRuntimeError):
     """The runtime knows no container of that identity (any more)."""
+
+
+class MasterError(AgentError):
+    """The master was not reached, or it and the agent do not understand each other."""
+
+
+class MasterUnreachable(MasterError):
+    """There is no connection to the master, or the one there was is dead."""
+
+    retryable = True
+
+
+class MasterRefused(MasterError):
+    """The master answered the dial, but not with a websocket."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status of the answer."""
+
+
+class MustRestart(MasterError):
+    """The master gave this agent up; it must detect its devices and register anew."""
+
+    def __init__(self, message: str, *, record_may_linger: bool) -> None:
+        super().__init__(message)
+        self.record_may_linger = record_may_linger
+        """Whether the master just ended a connection of ours.
+
+        Such a master may still hold a timer that later removes whoever has our id by then.
+        """
+
+
+class UnreadableMessage(MasterError):
+    """A message is no JSON, of no known kind, or has a member of the wrong type; names it."""
+
+
+class SlotsUnknown(AgentError):
+    """The devices of this machine cannot be told; says why and what to do."""
+
+
+class StartRefused(AgentError):
+    """A container cannot be started as ordered; the text goes to the master."""

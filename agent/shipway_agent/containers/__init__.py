@@ -1,0 +1,1 @@
+"""The containers that a master ordered: one life each, all of them, and finding them again."""
