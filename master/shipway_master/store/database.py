@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -20,12 +23,19 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from shipway_master.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
 _BUSY_LIMIT_S = 30
 _READERS = 4
 
 
 class Database:
     """Sessions on the master's database; made by `opened()`.
+
+    Inside them, what the database cannot do just now (disk full, server gone, too long busy)
+    becomes `Unavailable`; a broken constraint stays SQLAlchemy's `IntegrityError`.
 
     SQLite knows one writer at a time, so all writing goes through one connection that waits its
     turn here, in order, and readers have connections of their own that no writer blocks (WAL).
@@ -38,8 +48,9 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncSession]:
         """Open a session that sees one consistent state and cannot change it."""
-        async with self._read() as session, session.begin():
-            yield session
+        with _told_as_unavailable():
+            async with self._read() as session, session.begin():
+                yield session
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[AsyncSession]:
@@ -48,8 +59,19 @@ class Database:
         Keep it short and await nothing foreign inside: on SQLite all other writers wait for it.
         What others see of the change (events, caches) belongs after the block.
         """
-        async with self._write() as session, session.begin():
-            yield session
+        with _told_as_unavailable():
+            async with self._write() as session, session.begin():
+                yield session
+
+
+@contextmanager
+def _told_as_unavailable() -> Generator[None]:
+    try:
+        yield
+    except (OperationalError, PoolTimeout) as error:
+        reason = error.orig if isinstance(error, OperationalError) else error
+        log.warning("the database did not answer as it should: %s", reason)
+        raise Unavailable(f"the database is not available: {reason}") from error
 
 
 @asynccontextmanager

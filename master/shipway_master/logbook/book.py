@@ -1,0 +1,218 @@
+"""The book itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime
+from typing import Protocol, Self
+
+from sqlalchemy import func, insert, select
+
+from shipway_master.changes import Changes
+from shipway_master.errors import MasterError, Unavailable
+from shipway_master.logbook.lines import LogFields, LogLine, line_of, row_of
+from shipway_master.logbook.query import LogQuery, page_of
+from shipway_master.store.database import Database
+from shipway_master.store.logs import TaskLogRow
+
+_PAGE_LINES = 500
+
+
+class TaskEnds(Protocol):
+    """Who knows about tasks."""
+
+    async def end_of(self, task_id: str) -> datetime | None:
+        """Tell when *task_id* ended, None while it lives.
+
+        Raises:
+            NotFound: There never was such a task.
+        """
+        ...
+
+
+class LogBook:
+    """All task logs; entered, it owns the task that writes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._changes: Changes[str] = Changes()
+        self._pending: list[_Pending] = []
+        self._wake = asyncio.Event()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        writer = group.create_task(self._write(), name="log writer")
+        self._stack.callback(writer.cancel)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def append(self, lines: Sequence[LogLine]) -> None:
+        """Store *lines* and return when they are safe.
+
+        Lines of several callers that wait at the same time share one transaction. The caller waits
+        for the disk, and so is slowed down by it: there is no queue that could grow.
+
+        Raises:
+            Unavailable: The database refused (disk full, server gone); nothing was stored.
+        """
+        if not lines:
+            return
+        pending = _Pending(lines)
+        self._pending.append(pending)
+        self._wake.set()
+        await pending.stored
+
+    def announce_end(self, task_id: str) -> None:
+        """Tell those who follow *task_id* to ask for its end. Call it when `end_of` has one."""
+        self._changes.announce(task_id)
+
+    async def read(self, query: LogQuery, *, limit: int = 0) -> AsyncGenerator[LogLine]:
+        """Iterate over what is stored now, one page in memory at a time; *limit* 0 means all."""
+        left = limit
+        newest = await self._newest(query.task_id)
+        async for line in self._lines(query, after=0, until=newest):
+            yield line
+            left -= 1
+            if left == 0:
+                return
+
+    async def follow(
+        self, query: LogQuery, tasks: TaskEnds, *, settle_s: float
+    ) -> AsyncGenerator[LogLine]:
+        """Iterate over stored and coming lines, until the task has ended and all was given out.
+
+        Args:
+            query: In ascending order.
+            tasks: Is asked for the end of the task.
+            settle_s: How long after that end lines may still come, in seconds.
+        """
+        async with aclosing(self._growth(query.task_id, tasks, settle_s=settle_s)) as growth:
+            async for after, until in growth:
+                async for line in self._lines(query, after=after, until=until):
+                    yield line
+
+    async def fields(self, task_id: str) -> LogFields:
+        """Collect the distinct values of the lines stored now."""
+        found = LogFields()
+        await self._collect_fields(task_id, 0, await self._newest(task_id), found)
+        return found
+
+    async def follow_fields(
+        self, task_id: str, tasks: TaskEnds, *, settle_s: float
+    ) -> AsyncGenerator[LogFields]:
+        """Iterate over the distinct values so far, anew when there are more; ends as `follow`."""
+        found = LogFields()
+        async with aclosing(self._growth(task_id, tasks, settle_s=settle_s)) as growth:
+            async for after, until in growth:
+                count = found.count()
+                await self._collect_fields(task_id, after, until, found)
+                if found.count() > count:
+                    yield found
+
+    async def _growth(
+        self, task_id: str, tasks: TaskEnds, *, settle_s: float
+    ) -> AsyncGenerator[tuple[int, int]]:
+        """Iterate over ranges of ids (after, until) as lines of *task_id* come in."""
+        last = 0
+        with self._changes.watch(task_id) as watch:
+            while True:
+                ended_at = await tasks.end_of(task_id)  # asked first, so no line is missed below
+                newest = await self._newest(task_id)
+                if newest > last:
+                    yield last, newest
+                    last = newest
+                wait_s = None
+                if ended_at is not None:
+                    wait_s = settle_s - (datetime.now(UTC) - ended_at).total_seconds()
+                    if wait_s <= 0:
+                        return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await watch.changed()
+
+    async def _newest(self, task_id: str) -> int:
+        statement = select(func.max(TaskLogRow.id)).where(TaskLogRow.task_id == task_id)
+        async with self._database.reading() as session:
+            return await session.scalar(statement) or 0
+
+    async def _lines(self, query: LogQuery, *, after: int, until: int) -> AsyncGenerator[LogLine]:
+        while after < until:
+            statement = page_of(query, after=after, until=until, count=_PAGE_LINES)
+            async with self._database.reading() as session:
+                rows = (await session.execute(statement)).all()
+            for row in rows:
+                line = line_of(row)
+                if query.matches is None or query.matches(line.text):
+                    yield line
+            if len(rows) < _PAGE_LINES:
+                return
+            if query.newest_first:
+                until = rows[-1].id - 1
+            else:
+                after = rows[-1].id
+
+    async def _collect_fields(self, task_id: str, after: int, until: int, found: LogFields) -> None:
+        statement = (
+            select(
+                TaskLogRow.allocation_id,
+                TaskLogRow.agent_id,
+                TaskLogRow.container_id,
+                TaskLogRow.rank_id,
+                TaskLogRow.stdtype,
+                TaskLogRow.source,
+            )
+            .where(TaskLogRow.task_id == task_id, TaskLogRow.id > after, TaskLogRow.id <= until)
+            .distinct()
+        )
+        async with self._database.reading() as session:
+            for row in await session.execute(statement):
+                found.add(*row)
+
+    async def _write(self) -> None:
+        taken: list[_Pending] = []
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                taken, self._pending = self._pending, []
+                await self._store(taken)
+        finally:
+            for pending in [*taken, *self._pending]:
+                pending.fail(Unavailable("the master is stopping"))
+
+    async def _store(self, group: Sequence[_Pending]) -> None:
+        now = datetime.now(UTC)
+        rows = [row_of(line, now) for pending in group for line in pending.lines]
+        try:
+            async with self._database.writing() as session:
+                await session.execute(insert(TaskLogRow), rows)
+        except MasterError as error:
+            for pending in group:
+                pending.fail(error)
+            return
+        for pending in group:
+            pending.succeed()
+        for task_id in {row["task_id"] for row in rows}:
+            self._changes.announce(task_id)
+
+
+class _Pending:
+    """Lines of one caller, who waits for them to be stored."""
+
+    def __init__(self, lines: Sequence[LogLine]) -> None:
+        self.lines = lines
+        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def succeed(self) -> None:
+        if not self.stored.done():
+            self.stored.set_result(None)
+
+    def fail(self, error: MasterError) -> None:
+        if not self.stored.done():
+            self.stored.set_exception(error)
