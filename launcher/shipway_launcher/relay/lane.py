@@ -1,0 +1,311 @@
+"""A queue on disk: what was put in comes out in order, and once, whatever is restarted meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shipway_common.files import write_atomic
+from shipway_launcher.relay.errors import SpoolFailed
+from shipway_launcher.relay.journal import (
+    FIRST_OFFSET,
+    Journal,
+    Message,
+    append_messages,
+    create_journal,
+    load_journal,
+    read_messages,
+)
+
+log = logging.getLogger(__name__)
+
+_WAITING = 256  # requests that wait for the disk; more wait for their turn in `put`
+_BATCH_BYTES = 1 << 20
+_BATCH_COUNT = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLimits:
+    """How much a lane keeps, and in which pieces."""
+
+    total_bytes: int | None
+    """Beyond it the oldest piece is dropped; None keeps all."""
+    segment_bytes: int
+    """Size at which a new file is begun; what is dropped or freed at once."""
+    keeps_delivered: bool
+    """Keep delivered messages, so that their keys are still known after a restart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The next messages to deliver."""
+
+    messages: Sequence[Message]
+    gap_lines: int
+    """Log lines that were dropped before them, for want of space."""
+    number: int
+    end: int
+
+    @property
+    def lines(self) -> int:
+        """Log lines in the messages."""
+        return sum(message.lines for message in self.messages)
+
+
+Deliver = Callable[[Batch], Awaitable[None]]
+"""Returns when the batch is the master's, or was given up with a word about it."""
+
+
+class Lane:
+    """One queue. `put` may be called once `run_writer` and `run_delivery` are running."""
+
+    def __init__(self, folder: Path, name: str, limits: LaneLimits) -> None:
+        self._folder, self._name, self._limits = folder, name, limits
+        self._state_file = folder / f"{name}.state"
+        self._segments: dict[int, Journal] = {}
+        self._number, self._offset = 1, FIRST_OFFSET  # the next message to deliver
+        self._delivered_lines = 0  # of the segment that holds it
+        self._gap_lines = 0
+        self._waiting: asyncio.Queue[tuple[Message, asyncio.Future[None]]] = asyncio.Queue(_WAITING)
+        self._files = asyncio.Lock()  # held by whoever makes or removes segments
+        self._arrived = asyncio.Event()
+        self._is_finishing = False
+        self._is_writing = False
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What waits for delivery, to within one segment's delivered part."""
+        sizes = (s.size_bytes for number, s in self._segments.items() if number >= self._number)
+        return max(0, sum(sizes) - self._offset)
+
+    @property
+    def backlog_lines(self) -> int:
+        """Log lines that wait for delivery."""
+        lines = (s.lines for number, s in self._segments.items() if number >= self._number)
+        return sum(lines) - self._delivered_lines + self._gap_lines
+
+    def load(self) -> list[str]:
+        """Take up what an earlier run left; blocking, before anything else.
+
+        Returns:
+            The keys of all messages that are still on disk, delivered or not.
+
+        Raises:
+            OSError: The folder cannot be read or written.
+            ValueError: A file in it is not ours or of a newer version.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            state = json.loads(self._state_file.read_bytes())
+            if state["version"] != 1:
+                raise ValueError(f"{self._state_file} is of version {state['version']}, not 1")
+            self._number, self._offset = state["segment"], state["offset"]
+            self._delivered_lines, self._gap_lines = state["delivered_lines"], state["gap_lines"]
+        keys: list[str] = []
+        for path in sorted(self._folder.glob(f"{self._name}-*.journal")):
+            number = int(path.stem.rpartition("-")[2])
+            if number < self._number and not self._limits.keeps_delivered:
+                path.unlink()  # delivered; the run that delivered it ended before it could do this
+                continue
+            self._segments[number], found = load_journal(path)
+            keys += found
+        if not self._segments:
+            self._segments[self._number] = create_journal(self._path(self._number))
+        if self._number not in self._segments:
+            self._go_to_segment(min((n for n in self._segments if n > self._number), default=0))
+        self._offset = min(self._offset, self._segments[self._number].size_bytes)
+        self._arrived.set()
+        return keys
+
+    async def put(self, message: Message) -> None:
+        """Add a message; when this returns, it is on disk and will be delivered.
+
+        Raises:
+            SpoolFailed: It is not, and nothing of it is kept.
+        """
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._waiting.put((message, written))
+        if not self._is_writing:
+            raise SpoolFailed("the relay is stopping")
+        await written
+
+    async def run_writer(self) -> None:
+        """Write what `put` hands over, as many messages at once as wait; until cancelled."""
+        group: list[tuple[Message, asyncio.Future[None]]] = []
+        self._is_writing = True
+        try:
+            while True:
+                group = [await self._waiting.get()]
+                while len(group) < _WAITING and not self._waiting.empty():
+                    group.append(self._waiting.get_nowait())
+                _answer(group, await self._write_group([message for message, _ in group]))
+                self._arrived.set()
+        finally:
+            self._is_writing = False
+            while not self._waiting.empty():
+                group.append(self._waiting.get_nowait())
+            _answer(group, SpoolFailed("the relay is stopping"))
+
+    async def run_delivery(self, deliver: Deliver) -> None:
+        """Deliver batch after batch and note each on disk; until `finish` is called."""
+        while not self._is_finishing:
+            batch = await self._next()
+            if batch is None:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            await deliver(batch)
+            await self._done(batch)
+
+    def finish(self) -> None:
+        """Let the delivery end after the batch that is under way, so that it is noted too."""
+        self._is_finishing = True
+        self._arrived.set()
+
+    async def drop_oldest(self) -> int:
+        """Make room: drop the oldest segment that is not being written; returns its bytes."""
+        async with self._files:
+            return await self._drop_first()
+
+    async def clear(self) -> None:
+        """Forget all that is not delivered, because it never can be."""
+        async with self._files:
+            last = max(self._segments)
+            self._number, self._offset = last, self._segments[last].size_bytes
+            self._delivered_lines, self._gap_lines = self._segments[last].lines, 0
+            await asyncio.to_thread(self._save)
+
+    async def _write_group(self, messages: Sequence[Message]) -> SpoolFailed | None:
+        async with self._files:
+            try:
+                await asyncio.to_thread(self._write, messages)
+            except OSError as error:
+                return SpoolFailed(f"cannot write below {self._folder}: {error}")
+            limit = self._limits.total_bytes
+            while limit is not None and self.backlog_bytes > limit and await self._drop_first():
+                pass
+        return None
+
+    def _write(self, messages: Sequence[Message]) -> None:
+        last = max(self._segments)
+        if self._segments[last].size_bytes >= self._limits.segment_bytes:
+            last += 1
+            self._segments[last] = create_journal(self._path(last))
+        append_messages(self._segments[last], messages)
+
+    async def _next(self) -> Batch | None:
+        async with self._files:
+            while self._offset >= (segment := self._segments[self._number]).size_bytes:
+                if self._number == max(self._segments):
+                    return None
+                await self._advance()
+            messages, end = await asyncio.to_thread(
+                read_messages,
+                segment,
+                self._offset,
+                limit_bytes=_BATCH_BYTES,
+                limit_count=_BATCH_COUNT,
+            )
+            if not messages:
+                log.error(
+                    "a spool file was damaged while in use; the rest of it is skipped",
+                    extra={"file": str(segment.path), "offset": self._offset},
+                )
+                end = segment.size_bytes
+            return Batch(messages=messages, gap_lines=self._gap_lines, number=self._number, end=end)
+
+    async def _done(self, batch: Batch) -> None:
+        async with self._files:
+            self._gap_lines -= batch.gap_lines
+            if batch.number == self._number:
+                self._offset = batch.end
+                self._delivered_lines += batch.lines
+            else:  # dropped and counted as lost while it was being delivered after all
+                self._gap_lines = max(0, self._gap_lines - batch.lines)
+            await asyncio.to_thread(self._save)
+            await self._free_delivered()
+
+    async def _free_delivered(self) -> None:
+        """Begin anew once all is delivered and the file is worth giving back."""
+        if self._limits.keeps_delivered or self._number != max(self._segments):
+            return
+        segment = self._segments[self._number]
+        if (
+            self._offset < segment.size_bytes
+            or segment.size_bytes < self._limits.segment_bytes // 8
+        ):
+            return
+        try:
+            self._segments[self._number + 1] = await asyncio.to_thread(
+                create_journal, self._path(self._number + 1)
+            )
+        except OSError as error:
+            log.warning("cannot begin a new spool file", extra={"reason": str(error)})
+            return
+        await self._advance()
+
+    async def _advance(self) -> None:
+        """Leave a delivered segment for the one after it."""
+        left = self._number
+        self._go_to_segment(min(number for number in self._segments if number > left))
+        await asyncio.to_thread(self._save)
+        if not self._limits.keeps_delivered:
+            await asyncio.to_thread(self._segments.pop(left).path.unlink)
+
+    async def _drop_first(self) -> int:
+        first = self._number
+        if first == max(self._segments):
+            return 0
+        segment = self._segments[first]
+        lost = segment.lines - self._delivered_lines
+        self._gap_lines += lost
+        log.warning(
+            "log lines dropped: the spool is full",
+            extra={"lines": lost, "file": str(segment.path)},
+        )
+        await self._advance()
+        return segment.size_bytes
+
+    def _go_to_segment(self, number: int) -> None:
+        if number == 0:  # all files are older than the record of what was delivered
+            number = max(self._segments)
+            self._number, self._offset = number, self._segments[number].size_bytes
+            self._delivered_lines = self._segments[number].lines
+        else:
+            self._number, self._offset, self._delivered_lines = number, FIRST_OFFSET, 0
+
+    def _save(self) -> None:
+        """Note what is delivered; a full disk must not stop the delivery that frees it."""
+        state = {
+            "version": 1,
+            "segment": self._number,
+            "offset": self._offset,
+            "delivered_lines": self._delivered_lines,
+            "gap_lines": self._gap_lines,
+        }
+        try:
+            write_atomic(self._state_file, json.dumps(state).encode())
+        except OSError as error:
+            log.warning(
+                "cannot note what was delivered; a restart now would deliver it again",
+                extra={"file": str(self._state_file), "reason": str(error)},
+            )
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{self._name}-{number:08d}.journal"
+
+
+def _answer(
+    group: Sequence[tuple[Message, asyncio.Future[None]]], failure: SpoolFailed | None
+) -> None:
+    for _, written in group:
+        if written.done():  # answered, or its caller has gone
+            continue
+        if failure is None:
+            written.set_result(None)
+        else:
+            written.set_exception(failure)

@@ -1,0 +1,124 @@
+"""Calls to the master over gRPC, as bytes: the relay makes the messages when they come in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self, cast
+
+import grpc
+import grpc.aio
+
+from shipway_launcher.relay.address import MasterAddress, MasterUrl
+from shipway_launcher.relay.errors import MasterRefused, MasterUnreachable
+from shipway_launcher.relay.settings import MasterTlsSettings
+
+Metadata = tuple[tuple[str, str], ...]
+"""Who a call is made for: the job's own token, under the name that the master reads."""
+
+_later = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,  # by the master: we await no call that we cancelled
+        grpc.StatusCode.ABORTED,
+    }
+)
+
+_options: Sequence[tuple[str, int | str]] = (
+    ("grpc.max_receive_message_length", 96 << 20),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # An all-gather may wait for hours without a byte. Servers drop clients that ping more often
+    # than every five minutes.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+class MasterRpc:
+    """The gRPC face of the master, wherever it is now; to be entered."""
+
+    def __init__(self, address: MasterAddress, tls: MasterTlsSettings) -> None:
+        self._address, self._tls = address, tls
+        self._channel: grpc.aio.Channel | None = None
+        self._channel_url: MasterUrl | None = None
+        self._connecting = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a call may be under way."""
+        return (
+            self._channel is not None
+            and self._channel.get_state() is grpc.ChannelConnectivity.READY
+        )
+
+    async def call(
+        self, rpc: str, request: bytes, metadata: Metadata, *, limit_s: float | None
+    ) -> bytes:
+        """Call *rpc* of the API and return the answer, waiting for the master if it is away.
+
+        Args:
+            rpc: Name in the service, such as PostTaskLogs.
+            request: The request message, serialised.
+            metadata: The caller's token.
+            limit_s: How long to wait in all; None for calls that block until others came.
+
+        Raises:
+            MasterUnreachable: No answer in time, or one that asks to come later.
+            MasterRefused: The answer is no.
+        """
+        channel = await self._current_channel()
+        invoke = cast(
+            "Callable[..., Awaitable[bytes]]",
+            channel.unary_unary(  # pyright: ignore[reportUnknownMemberType]
+                f"/determined.api.v1.Determined/{rpc}",
+                request_serializer=None,
+                response_deserializer=None,
+            ),
+        )
+        try:
+            return await invoke(request, timeout=limit_s, metadata=metadata, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            text = error.details() or "no reason given"
+            if error.code() in _later:
+                raise MasterUnreachable(f"{error.code().name}: {text}") from error
+            raise MasterRefused(error.code(), text) from error
+
+    async def _current_channel(self) -> grpc.aio.Channel:
+        url = await self._address.wait()
+        async with self._connecting:
+            if self._channel is None or self._channel_url != url:
+                if self._channel is not None:
+                    await self._channel.close(grace=5)
+                self._channel = await self._open(url)
+                self._channel_url = url
+            return self._channel
+
+    async def _open(self, url: MasterUrl) -> grpc.aio.Channel:
+        if not url.is_tls:
+            return grpc.aio.insecure_channel(url.authority, options=_options)
+        file, name = self._tls.certificate_file, self._tls.certificate_name
+        try:
+            roots = None if file is None else await asyncio.to_thread(file.read_bytes)
+        except OSError as error:
+            raise MasterUnreachable(f"cannot read the master's certificate: {error}") from error
+        override = () if name is None else (("grpc.ssl_target_name_override", name),)
+        credentials = grpc.ssl_channel_credentials(root_certificates=roots)
+        return grpc.aio.secure_channel(url.authority, credentials, options=(*_options, *override))

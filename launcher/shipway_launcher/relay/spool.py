@@ -1,0 +1,163 @@
+"""All streams: found again after a restart, made when a new token comes, forgotten in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import shutil
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from shipway_launcher.relay.errors import BadRequest, SpoolFailed
+from shipway_launcher.relay.master import MasterRpc
+from shipway_launcher.relay.settings import SpoolSettings
+from shipway_launcher.relay.stream import Owner, Stream
+
+log = logging.getLogger(__name__)
+
+_STREAMS = 20_000
+"""More owners than this at once are no cluster but a flood."""
+_REFUSED_KEEP_S = 3600.0
+_RESTART_S = 5.0
+_FINISH_S = 5.0
+_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+class Spool:
+    """The relay's memory on disk; to be entered, after the connection to the master."""
+
+    def __init__(
+        self, folder: Path, settings: SpoolSettings, master: MasterRpc, *, tidy_every_s: float = 5.0
+    ) -> None:
+        self._folder, self._settings, self._master = folder, settings, master
+        self._tidy_every_s = tidy_every_s
+        self._streams: dict[str, Stream] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._opening = asyncio.Lock()
+        self._group = asyncio.TaskGroup()
+        self._stack = AsyncExitStack()
+        self._is_finishing = False
+
+    async def __aenter__(self) -> Self:
+        for name, stream in (await asyncio.to_thread(self._load)).items():
+            self._streams[name] = stream
+        await self._stack.enter_async_context(self._group)
+        for name in self._streams:
+            self._start(name)
+        self._tasks[""] = self._group.create_task(self._tidy_loop())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish what is being delivered at this moment; all else stays on disk."""
+        self._is_finishing = True
+        self._tasks.pop("").cancel()
+        for stream in self._streams.values():
+            stream.finish()
+        if self._tasks and self._master.is_connected:
+            await asyncio.wait(self._tasks.values(), timeout=_FINISH_S)
+        for task in self._tasks.values():
+            task.cancel()
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def stream(self, owner: Owner) -> Stream:
+        """Return the stream of *owner*, a new one if it never sent anything.
+
+        Raises:
+            BadRequest: The allocation's id holds what no such id holds.
+            SpoolFailed: There is no room for another one.
+        """
+        name = _folder_name(owner)
+        async with self._opening:
+            stream = self._streams.get(name)
+            if stream is not None:
+                return stream
+            if len(self._streams) >= _STREAMS:
+                raise SpoolFailed(f"{_STREAMS} allocations are kept already")
+            stream = Stream(owner, self._folder / name, self._settings.allocation_mib << 20)
+            try:
+                await asyncio.to_thread(stream.create)
+            except OSError as error:
+                raise SpoolFailed(f"cannot make {self._folder / name}: {error}") from error
+            self._streams[name] = stream
+            self._start(name)
+            return stream
+
+    def _load(self) -> dict[str, Stream]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+        found: dict[str, Stream] = {}
+        for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
+            try:
+                found[folder.name] = Stream.load(folder, self._settings.allocation_mib << 20)
+            except (OSError, ValueError) as error:
+                log.error(
+                    "cannot take up what was kept for an allocation; look at the folder",
+                    extra={"folder": str(folder), "reason": str(error)},
+                )
+        return found
+
+    def _start(self, name: str) -> None:
+        self._tasks[name] = self._group.create_task(self._run(self._streams[name]), name=name)
+
+    async def _run(self, stream: Stream) -> None:
+        while not self._is_finishing:
+            try:
+                await stream.run(self._master)
+            except Exception:
+                log.exception("a stream failed; it is tried again")
+                await asyncio.sleep(_RESTART_S)
+            else:
+                return
+
+    async def _tidy_loop(self) -> None:
+        while True:
+            await asyncio.sleep(self._tidy_every_s)
+            try:
+                await self._keep_total()
+                await self._forget_old()
+            except Exception:
+                log.exception("tidying the spool failed; it is tried again")
+
+    async def _keep_total(self) -> None:
+        limit = self._settings.total_mib << 20
+        while sum(stream.logs.backlog_bytes for stream in self._streams.values()) > limit:
+            largest = max(self._streams.values(), key=lambda stream: stream.logs.backlog_bytes)
+            if not await largest.logs.drop_oldest():
+                return
+
+    async def _forget_old(self) -> None:
+        now_s = time.time()
+        for name, stream in list(self._streams.items()):
+            keep_s = _REFUSED_KEEP_S if stream.refused else self._settings.keep_h * 3600
+            if now_s - stream.used_s <= keep_s:
+                continue
+            async with self._opening:
+                del self._streams[name]
+                self._tasks.pop(name).cancel()
+                if stream.logs.backlog_lines:
+                    log.error(
+                        "log lines dropped: they could not be delivered in time",
+                        extra={
+                            "allocation_id": stream.owner.allocation_id,
+                            "lines": stream.logs.backlog_lines,
+                        },
+                    )
+                await asyncio.to_thread(shutil.rmtree, stream.folder, ignore_errors=True)
+
+
+def _folder_name(owner: Owner) -> str:
+    if not _name.fullmatch(owner.allocation_id):
+        raise BadRequest(f"{owner.allocation_id[:200]!r} is no id of an allocation")
+    # A forged token must not be able to block or to speak for the real one.
+    digest = hashlib.sha256(repr(owner.metadata).encode()).hexdigest()
+    return f"{owner.allocation_id}.{digest[:16]}"
