@@ -1,0 +1,390 @@
+"""The agent's settings: keys as in Determined's agent.yaml, flags over DET_* variables over file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+import yaml
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions, SandboxMode
+from shipway_common.settings import Settings, SettingsError, parse_settings
+
+DEFAULT_FILE = Path("/etc/determined/agent.yaml")
+
+SlotType = Literal["auto", "cuda", "gpu", "rocm", "cpu", "none"]
+LogLevel = Literal["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"]
+
+_retired: dict[str, str] = {
+    "label": "labels of agents are gone; use resource_pool",
+    "fluent": "logs do not pass through Fluent Bit any more",
+    "api_enabled": "the agent has no local API server",
+    "bind_ip": "the agent has no local API server",
+    "bind_port": "the agent has no local API server",
+    "tls": "the agent has no local API server; TLS to the master is security.tls",
+    "tls_cert": "the agent has no local API server; TLS to the master is security.tls",
+    "tls_key": "the agent has no local API server; TLS to the master is security.tls",
+    "log.color": "log lines have no colour",
+    "config_file": "name the file with --config or DET_CONFIG_FILE",
+}
+
+
+def _words(value: Any) -> Any:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def _paths(value: Any) -> Any:
+    return [part for part in value.split(":") if part] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_paths)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class LogSettings(Settings):
+    """What the agent logs about itself."""
+
+    level: LogLevel = Field(default="info", description="Least severe level that is logged.")
+    format: Literal["text", "json"] = Field(default="text", description="Form of the log lines.")
+
+
+class TlsSettings(Settings):
+    """The connection to the master."""
+
+    enabled: bool = Field(default=False, description="Speak TLS with the master.")
+    skip_verify: bool = Field(default=False, description="Do not verify the master's certificate.")
+    master_cert: Path | None = Field(
+        default=None,
+        description="PEM file with the only certificates to trust; unset: the system's.",
+    )
+    master_cert_name: str = Field(
+        default="", description="Name that the master's certificate must carry; empty: master_host."
+    )
+    client_cert: Path | None = Field(
+        default=None, description="PEM certificate shown to the master."
+    )
+    client_key: Path | None = Field(default=None, description="PEM key of client_cert.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TlsSettings:
+        if self.master_cert is not None and self.skip_verify:
+            raise ValueError("master_cert and skip_verify exclude each other")
+        if (self.client_cert is None) != (self.client_key is None):
+            raise ValueError("client_cert and client_key need each other")
+        return self
+
+
+class SecuritySettings(Settings):
+    """How far the agent trusts, and is trusted."""
+
+    tls: TlsSettings = TlsSettings()
+
+
+class HookSettings(Settings):
+    """Programs the agent runs when something happens to it."""
+
+    on_connection_lost: Words = Field(
+        default=(),
+        description="Program and arguments to run once per outage of the master; no shell.",
+    )
+    after_s: float = Field(
+        default=150,
+        ge=0,
+        description="How long an outage lasts before the program runs, in seconds.",
+    )
+    timeout_s: float = Field(default=30, gt=0, description="When the program is ended, in seconds.")
+
+
+class DockerSettings(Settings):
+    """The Docker engine."""
+
+    host: str | None = Field(
+        default=None, description="URL of the engine; unset: DOCKER_HOST, else local."
+    )
+
+
+class PodmanSettings(Settings):
+    """Podman."""
+
+    socket: str | None = Field(default=None, description="URL of its API; unset: the usual places.")
+
+
+class SandboxSettings(Settings):
+    """The runtime without images."""
+
+    mode: SandboxMode = Field(
+        default="auto", description="bubblewrap, a plain process, or what works."
+    )
+    expose: Paths = Field(
+        default=(), description="Host paths shown read-only inside; colon-separated."
+    )
+    hide: Paths = Field(default=(), description="Host folders shown empty inside; colon-separated.")
+
+
+class AgentSettings(Settings):
+    """Settings of `shipway-agent run`."""
+
+    master_host: str = Field(default="", description="Host of the master; required.")
+    master_port: Port = Field(
+        default=0, description="Port of the master; 0: 443 with TLS, else 80."
+    )
+    agent_id: str = Field(default="", description="Name of this agent; empty: the host's name.")
+    resource_pool: str = Field(
+        default="default", description="Resource pool this agent belongs to."
+    )
+    container_master_host: str = Field(
+        default="", description="Host of the master as containers reach it; empty: master_host."
+    )
+    container_master_port: Port = Field(
+        default=0, description="Port of the master as containers reach it; 0: master_port."
+    )
+    slot_type: SlotType = Field(default="auto", description="Kind of devices to offer as slots.")
+    visible_gpus: str | None = Field(
+        default=None,
+        description="GPUs to offer: indices, UUIDs or PCI addresses, comma-separated; unset:"
+        " ROCR_VISIBLE_DEVICES, else CUDA_VISIBLE_DEVICES, else all.",
+    )
+    artificial_slots: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Offer this many slots that are no devices, for tests.",
+    )
+    slot_check_interval_s: float = Field(
+        default=30,
+        ge=1,
+        description="How often the health of the devices is looked at, in seconds.",
+    )
+    slot_check_timeout_s: float = Field(
+        default=10, gt=0, description="How long one device may take to answer, in seconds."
+    )
+    security: SecuritySettings = SecuritySettings()
+    http_proxy: str = Field(default="", repr=False, description="HTTP_PROXY of containers.")
+    https_proxy: str = Field(default="", repr=False, description="HTTPS_PROXY of containers.")
+    ftp_proxy: str = Field(default="", repr=False, description="FTP_PROXY of containers.")
+    no_proxy: str = Field(default="", repr=False, description="NO_PROXY of containers.")
+    agent_reconnect_attempts: int = Field(
+        default=0, description="Tries to reach the master before giving up; 0 or less: no last one."
+    )
+    agent_reconnect_backoff: float = Field(
+        default=5, gt=0, description="Longest wait between two tries, in seconds."
+    )
+    container_runtime: RuntimeName = Field(default="auto", description="What runs the containers.")
+    container_auto_remove_disabled: bool = Field(
+        default=False, description="Keep ended containers, for looking into them."
+    )
+    state_dir: Path | None = Field(
+        default=None,
+        description="Folder on a local disk for what must survive the agent; unset:"
+        " /var/lib/shipway-agent for root, else ~/.local/state/shipway-agent.",
+    )
+    image_root: Path | None = Field(
+        default=None, description="Folder with Apptainer's image files."
+    )
+    docker: DockerSettings = DockerSettings()
+    podman: PodmanSettings = PodmanSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    hooks: HookSettings = HookSettings()
+    log: LogSettings = LogSettings()
+    debug: bool = Field(default=False, description="Log at level debug.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, values: object) -> object:
+        return _without_retired(_lower_keys(values))
+
+    @field_validator("agent_id", "resource_pool")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+            raise ValueError("must not contain control characters")
+        if len(value) > 253:
+            raise ValueError("must not be longer than 253 characters")
+        return value
+
+    @field_validator("resource_pool")
+    @classmethod
+    def _is_not_empty(cls, value: str) -> str:
+        return value or "default"  # the master takes an empty one as that, but only once
+
+    @property
+    def port(self) -> int:
+        """Port of the master."""
+        return self.master_port or (443 if self.security.tls.enabled else 80)
+
+    @property
+    def log_level(self) -> str:
+        """Level in the words of our logging."""
+        if self.debug or self.log.level in {"trace", "debug"}:
+            return "debug"
+        return {"warn": "warning", "fatal": "error", "panic": "error"}.get(
+            self.log.level, self.log.level
+        )
+
+    def runtime_options(self, environ: Mapping[str, str]) -> RuntimeOptions:
+        """Return what the container runtimes need to know of the settings."""
+        assert self.state_dir is not None
+        return RuntimeOptions(
+            state_dir=self.state_dir,
+            environ=environ,
+            docker_host=self.docker.host,
+            podman_socket=self.podman.socket,
+            image_root=self.image_root,
+            sandbox_mode=self.sandbox.mode,
+            sandbox_expose=self.sandbox.expose,
+            sandbox_hide=self.sandbox.hide,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One setting as flag and environment variable."""
+
+    key: str
+    """Dotted path in the settings file."""
+    is_flag: bool
+    description: str
+
+    @property
+    def flag(self) -> str:
+        """Name on the command line."""
+        return "--" + self.key.replace(".", "-").replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Name in the environment."""
+        return "DET_" + self.key.replace(".", "_").upper()
+
+
+def list_options() -> list[Option]:
+    """List every setting that a flag or a variable may give, which is all of them."""
+    return list(_options(AgentSettings, ""))
+
+
+def _options(model: type[Settings], prefix: str) -> Iterator[Option]:
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, Settings):
+            yield from _options(nested, f"{prefix}{name}.")
+        else:
+            yield Option(key=prefix + name, is_flag=nested is bool, description=_description(field))
+
+
+def _description(field: FieldInfo) -> str:
+    choices = get_args(field.annotation)
+    text = field.description or ""
+    if choices and all(isinstance(choice, str) for choice in choices):
+        text += f" One of {', '.join(choices)}."
+    return text
+
+
+def load_settings(
+    *,
+    flags: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    file_text: str | None,
+    file_name: str,
+    host_name: str,
+    is_root: bool,
+    needs_master: bool = True,
+) -> tuple[AgentSettings, list[str]]:
+    """Merge the sources; returns the settings and warnings about keys that have no effect.
+
+    Args:
+        flags: By dotted key; None means "not given".
+        host_name: The agent's id if none is set.
+        is_root: Whether the default state folder is the system's.
+        needs_master: Refuse settings that do not say where the master is.
+
+    Raises:
+        SettingsError: With every mistake, its source and key.
+    """
+    variables = {option.key: environ.get(option.variable) or None for option in list_options()}
+    settings = parse_settings(
+        AgentSettings,
+        file_text=file_text,
+        file_name=file_name,
+        environment=_nest(variables),
+        flags=_nest(flags),
+    )
+    if needs_master and not settings.master_host:
+        raise SettingsError(
+            f"{file_name}: master_host: is not set; give --master-host or DET_MASTER_HOST, or"
+            " set it in the file"
+        )
+    visible = settings.visible_gpus
+    if visible is None:
+        visible = environ.get("ROCR_VISIBLE_DEVICES", environ.get("CUDA_VISIBLE_DEVICES"))
+    return settings.model_copy(
+        update={
+            "agent_id": settings.agent_id or host_name,
+            "visible_gpus": visible or "",
+            "state_dir": settings.state_dir or default_state_dir(environ, is_root=is_root),
+        }
+    ), _retired_warnings(file_text, file_name)
+
+
+def default_state_dir(environ: Mapping[str, str], *, is_root: bool) -> Path:
+    """Return where the agent keeps its state if nothing is said."""
+    if is_root:
+        return Path("/var/lib/shipway-agent")
+    state_home = environ.get("XDG_STATE_HOME") or os.path.join(
+        environ.get("HOME", "/"), ".local/state"
+    )
+    return Path(state_home) / "shipway-agent"
+
+
+def _nest(values: Mapping[str, str | None]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        if value is None:
+            continue
+        *path, last = key.split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return nested
+
+
+def _lower_keys(values: object) -> dict[str, object]:
+    """Spell all keys in lower case, as the original reads them; of two spellings the last wins."""
+    result: dict[str, object] = {}
+    for key, value in cast("Mapping[object, object]", values).items():
+        name = str(key).lower()
+        if isinstance(value, Mapping):
+            lowered = _lower_keys(cast("object", value))
+            result[name] = {**_section(result, name), **lowered}
+        else:
+            result[name] = value
+    return result
+
+
+def _section(values: Mapping[str, object], name: str) -> dict[str, object]:
+    value = values.get(name)
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _without_retired(values: dict[str, object]) -> dict[str, object]:
+    result = {key: value for key, value in values.items() if key not in _retired}
+    if section := _section(values, "log"):
+        result["log"] = {key: value for key, value in section.items() if key != "color"}
+    return result
+
+
+def _retired_warnings(file_text: str | None, file_name: str) -> list[str]:
+    loaded: object = yaml.safe_load(file_text) if file_text else None
+    values = _lower_keys(loaded or {})
+    values["log.color"] = _section(values, "log").get("color")
+    return [
+        f"{file_name}: {key}: has no effect: {reason}"
+        for key, reason in _retired.items()
+        if values.get(key) is not None
+    ]
