@@ -7,4 +7,3 @@ from shipway_master.logbook.book import TaskEnds as TaskEnds
 from shipway_master.logbook.lines import LogFields as LogFields
 from shipway_master.logbook.lines import LogLine as LogLine
 from shipway_master.logbook.query import LogQuery as LogQuery
-from shipway_master.logbook.query import text_filter as text_filter

@@ -148,7 +148,7 @@ class LogBook:
                 rows = (await session.execute(statement)).all()
             for row in rows:
                 line = line_of(row)
-                if query.matches is None or query.matches(line.text):
+                if query.search in line.text:
                     yield line
             if len(rows) < _PAGE_LINES:
                 return

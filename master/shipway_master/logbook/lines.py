@@ -18,8 +18,8 @@ class LogLine:
     """As it was printed, its line end included."""
     timestamp: datetime | None = None
     """None: the time of its arrival."""
-    level: int | None = None
-    """Number of a `LogLevel`."""
+    level: int = 0
+    """Number of a `LogLevel`; 0 when it has none."""
     allocation_id: str | None = None
     agent_id: str | None = None
     container_id: str | None = None
@@ -88,7 +88,7 @@ def line_of(row: Any) -> LogLine:
         container_id=row.container_id,
         rank_id=row.rank_id,
         timestamp=moment(row.timestamp_us),
-        level=row.level,
+        level=row.level or 0,
         stdtype=row.stdtype,
         source=row.source,
         text=row.log.decode("utf-8", "replace"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,23 +27,9 @@ class LogQuery:
     sources: Sequence[str] = ()
     before: datetime | None = None
     after: datetime | None = None
-    matches: Callable[[str], bool] | None = None
-    """Looks at the text of a line."""
+    search: str = ""
+    """Text that the lines contain."""
     newest_first: bool = False
-
-
-def text_filter(search: str, *, is_regex: bool) -> Callable[[str], bool] | None:
-    """Build the filter for lines that contain *search*; None when it is empty.
-
-    Raises:
-        re.error: It is no regular expression.
-    """
-    if not search:
-        return None
-    if is_regex:
-        pattern = re.compile(search)
-        return lambda text: pattern.search(text) is not None
-    return lambda text: search in text
 
 
 def page_of(query: LogQuery, *, after: int, until: int, count: int) -> Select[Any]:

@@ -1,0 +1,186 @@
+"""Task logs: written by agents, log shippers and relays, read by people."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from shipway_master.errors import InvalidArgument, Unimplemented
+from shipway_master.logbook import LogBook, LogFields, LogLine, LogQuery, TaskEnds
+from shipway_master.rpc import Call
+from shipway_proto.determined.api.v1.pagination_pb2 import ORDER_BY_DESC
+from shipway_proto.determined.api.v1.task_pb2 import (
+    PostTaskLogsRequest,
+    PostTaskLogsResponse,
+    TaskLogsFieldsRequest,
+    TaskLogsFieldsResponse,
+    TaskLogsRequest,
+    TaskLogsResponse,
+)
+from shipway_proto.determined.log.v1.log_pb2 import LOG_LEVEL_UNSPECIFIED, LogLevel
+from shipway_proto.determined.task.v1.task_pb2 import TaskLog
+
+_CONTAINER_ID_SHOWN = 8
+
+
+class LogService:
+    """The RPCs of task logs."""
+
+    def __init__(self, book: LogBook, tasks: TaskEnds, *, settle_s: float = 1.0) -> None:
+        """Serve *book*.
+
+        Args:
+            settle_s: How long after the end of a task its followers wait for late lines, in
+                seconds: those of a Slurm job come on another way than the news of its end.
+        """
+        self._book, self._tasks, self._settle_s = book, tasks, settle_s
+
+    async def PostTaskLogs(self, request: PostTaskLogsRequest, call: Call) -> PostTaskLogsResponse:
+        """Store lines of one task."""
+        if not request.logs:
+            raise InvalidArgument("no logs to store")
+        task_ids = {entry.task_id for entry in request.logs}
+        if len(task_ids) > 1:
+            raise InvalidArgument("logs of one request must belong to one task")
+        if any(entry.HasField("id") for entry in request.logs):
+            raise InvalidArgument("the id of a log is given by the master; leave it out")
+        await self._tasks.end_of(task_ids.pop())
+        await self._book.append([_line(entry) for entry in request.logs])
+        return PostTaskLogsResponse()
+
+    async def TaskLogs(
+        self, request: TaskLogsRequest, call: Call
+    ) -> AsyncIterator[TaskLogsResponse]:
+        """Read the lines of a task, and the coming ones with `follow`."""
+        if request.limit < 0:
+            raise InvalidArgument("Limit must be >= 0")
+        if request.limit > 0 and request.follow:
+            raise InvalidArgument("Limit cannot be specified when following")
+        query = _query(request)
+        if request.follow and query.newest_first:
+            raise InvalidArgument("logs cannot be followed in descending order")
+        await self._tasks.end_of(request.task_id)
+        if request.follow:
+            return _answers(self._book.follow(query, self._tasks, settle_s=self._settle_s))
+        return _answers(self._book.read(query, limit=request.limit))
+
+    async def TaskLogsFields(
+        self, request: TaskLogsFieldsRequest, call: Call
+    ) -> AsyncIterator[TaskLogsFieldsResponse]:
+        """Read which agents, containers, ranks, … the lines of a task come from."""
+        await self._tasks.end_of(request.task_id)
+        return self._fields(request)
+
+    async def _fields(
+        self, request: TaskLogsFieldsRequest
+    ) -> AsyncGenerator[TaskLogsFieldsResponse]:
+        if not request.follow:
+            yield _fields_answer(await self._book.fields(request.task_id))
+            return
+        found = self._book.follow_fields(request.task_id, self._tasks, settle_s=self._settle_s)
+        async with aclosing(found):
+            async for fields in found:
+                yield _fields_answer(fields)
+
+
+async def _answers(lines: AsyncGenerator[LogLine]) -> AsyncGenerator[TaskLogsResponse]:
+    async with aclosing(lines):
+        async for line in lines:
+            yield _answer(line)
+
+
+def _line(entry: TaskLog) -> LogLine:
+    return LogLine(
+        task_id=entry.task_id,
+        text=entry.log,
+        timestamp=_time(entry.timestamp) if entry.HasField("timestamp") else None,
+        level=entry.level,
+        allocation_id=entry.allocation_id if entry.HasField("allocation_id") else None,
+        agent_id=entry.agent_id if entry.HasField("agent_id") else None,
+        container_id=entry.container_id if entry.HasField("container_id") else None,
+        rank_id=entry.rank_id if entry.HasField("rank_id") else None,
+        stdtype=entry.stdtype if entry.HasField("stdtype") else None,
+        source=entry.source if entry.HasField("source") else None,
+    )
+
+
+def _time(stamp: Timestamp) -> datetime:
+    try:
+        return stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgument(f"timestamp out of range: {stamp.seconds} s") from error
+
+
+def _query(request: TaskLogsRequest) -> LogQuery:
+    if request.search_text and request.enable_regex:
+        # A pattern can be made to take for ever, and would stop the whole master meanwhile.
+        raise Unimplemented("logs can be searched for a text, not for a regular expression")
+    return LogQuery(
+        task_id=request.task_id,
+        allocation_ids=request.allocation_ids,
+        agent_ids=request.agent_ids,
+        container_ids=request.container_ids,
+        rank_ids=request.rank_ids,
+        levels=request.levels,
+        stdtypes=request.stdtypes,
+        sources=request.sources,
+        before=_time(request.timestamp_before) if request.HasField("timestamp_before") else None,
+        after=_time(request.timestamp_after) if request.HasField("timestamp_after") else None,
+        search=request.search_text,
+        newest_first=request.order_by == ORDER_BY_DESC,
+    )
+
+
+def _answer(line: LogLine) -> TaskLogsResponse:
+    answer = TaskLogsResponse(
+        id=str(line.id),
+        task_id=line.task_id,
+        log=line.text,
+        message=format_message(line),
+        level=_level(line.level),
+        allocation_id=line.allocation_id,
+        agent_id=line.agent_id,
+        container_id=line.container_id,
+        rank_id=line.rank_id,
+        source=line.source,
+        stdtype=line.stdtype,
+    )
+    if line.timestamp is not None:
+        answer.timestamp.FromDatetime(line.timestamp)
+    return answer
+
+
+def _level(number: int) -> LogLevel.ValueType:
+    return LogLevel.ValueType(number) if number in LogLevel.values() else LOG_LEVEL_UNSPECIFIED
+
+
+def format_message(line: LogLine) -> str:
+    """Write *line* as people read it: time, container, rank, level, text, and a line end."""
+    parts: list[str] = []
+    if line.timestamp is not None:
+        parts.append(f"[{line.timestamp:%Y-%m-%dT%H:%M:%S.%f}Z]")
+    if line.container_id:
+        parts.append(line.container_id[:_CONTAINER_ID_SHOWN])
+    if line.rank_id is not None:
+        parts.append(f"[rank={line.rank_id}]")
+    parts.append("||")
+    level = _level(line.level)
+    if level != LOG_LEVEL_UNSPECIFIED:
+        parts.append(LogLevel.Name(level).removeprefix("LOG_LEVEL_") + ":")
+    parts.append(line.text)
+    message = " ".join(parts)
+    return message if message.endswith("\n") else message + "\n"
+
+
+def _fields_answer(fields: LogFields) -> TaskLogsFieldsResponse:
+    return TaskLogsFieldsResponse(
+        allocation_ids=sorted(fields.allocation_ids),
+        agent_ids=sorted(fields.agent_ids),
+        container_ids=sorted(fields.container_ids),
+        rank_ids=sorted(fields.rank_ids),
+        stdtypes=sorted(fields.stdtypes),
+        sources=sorted(fields.sources),
+    )
