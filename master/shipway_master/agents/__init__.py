@@ -1,0 +1,1 @@
+"""Node agents: their websocket, their slots, and the placing of tasks on them."""

@@ -1,0 +1,43 @@
+"""Settings of the resource manager that places tasks on node agents."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from shipway_common.settings import Settings
+from shipway_master.agents.fitting import FittingPolicy
+from shipway_master.cluster.durations import DurationS
+
+
+class Scheduler(Settings):
+    """How waiting tasks get their slots."""
+
+    type: Literal["priority"] = "priority"
+    """Smaller priority numbers first, then first come first served."""
+    fitting_policy: FittingPolicy = FittingPolicy.BEST
+    """`best` fills agents up, `worst` spreads over them."""
+    default_priority: int = Field(default=42, ge=1, le=99)
+    """Priority of tasks that name none."""
+    preemption: bool = False
+    """Whether a waiting task may make pre-emptible ones of a lower priority leave."""
+
+
+class AgentManagerConfig(Settings):
+    """`resource_manager` of type `agent`."""
+
+    type: Literal["agent"] = "agent"
+    cluster_name: str = ""
+    """Name shown with the pools."""
+    metadata: dict[str, str] = Field(default_factory=dict[str, str])
+    """Free data shown with the pools."""
+    scheduler: Scheduler = Scheduler()
+    default_aux_resource_pool: str = "default"
+    """Pool of tasks that need no slot and name no pool."""
+    default_compute_resource_pool: str = "default"
+    """Pool of tasks that need slots and name no pool."""
+    agent_reconnect_wait: DurationS = Field(default=25.0, ge=0)
+    """How long an agent that lost its connection may stay away before its tasks are given up."""
+    agent_start_wait: DurationS = Field(default=30.0, gt=0)
+    """How long an agent may take to say that it began with a container."""

@@ -1,0 +1,1 @@
+"""The life of an allocation: one run of a task on resources of either kind."""

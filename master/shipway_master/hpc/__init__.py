@@ -1,0 +1,1 @@
+"""Slurm through a launcher: its client, the manifests, and the watch over running jobs."""

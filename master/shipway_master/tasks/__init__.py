@@ -1,0 +1,1 @@
+"""What users start: commands and generic tasks, their configuration and their life."""

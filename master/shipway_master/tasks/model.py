@@ -1,0 +1,223 @@
+"""The configuration of a task as users write it, checked part by part.
+
+Keys are those of Determined's command and generic task configurations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from shipway_common.settings import Settings
+
+DEFAULT_WORK_DIR = "/run/determined/workdir"
+DEVICE_TYPES = ("cpu", "cuda", "rocm")
+
+
+def _by_device_type(value: object) -> object:
+    """One value for all device types, or a mapping; `gpu` is the older name of `cuda`."""
+    if value is None or isinstance(value, Settings):
+        return value
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(DEVICE_TYPES, value)
+    values = dict(cast("Mapping[str, Any]", value))
+    if "gpu" in values:
+        values.setdefault("cuda", values.pop("gpu"))
+    return {name: item for name, item in values.items() if item is not None}
+
+
+class Images(Settings):
+    """The image for each slot type; empty where nobody chose one."""
+
+    cpu: str = ""
+    cuda: str = ""
+    rocm: str = ""
+
+    _one_for_all = model_validator(mode="before")(_by_device_type)
+
+
+class EnvironmentVariables(Settings):
+    """`NAME=value` texts for each slot type; a name alone stands for an empty value."""
+
+    cpu: Sequence[str] = ()
+    cuda: Sequence[str] = ()
+    rocm: Sequence[str] = ()
+
+    _one_for_all = model_validator(mode="before")(_by_device_type)
+
+    @field_validator("cpu", "cuda", "rocm")
+    @classmethod
+    def _check_names(cls, values: Sequence[str]) -> Sequence[str]:
+        for text in values:
+            name = text.partition("=")[0]
+            if not name or "\0" in text:
+                raise ValueError(f"{text[:80]!r} is no variable: write NAME=value")
+        return values
+
+    def get(self, device_type: str) -> Sequence[str]:
+        """The variables for one slot type."""
+        return cast("Sequence[str]", getattr(self, device_type, self.cuda))
+
+    def extended(self, other: EnvironmentVariables) -> EnvironmentVariables:
+        """These, then those of *other*."""
+        return EnvironmentVariables(
+            cpu=[*self.cpu, *other.cpu],
+            cuda=[*self.cuda, *other.cuda],
+            rocm=[*self.rocm, *other.rocm],
+        )
+
+
+class RegistryAuth(Settings):
+    """Who pulls the image."""
+
+    username: str = ""
+    password: str = Field(default="", repr=False)
+    auth: str = Field(default="", repr=False)
+    email: str = ""
+    serveraddress: str = ""
+    identitytoken: str = Field(default="", repr=False)
+    registrytoken: str = Field(default="", repr=False)
+
+
+class ProxyPort(Settings):
+    """A port that the task serves."""
+
+    proxy_port: int = Field(ge=1, le=65535)
+    default_service_id: bool = False
+    proxy_tcp: bool = False
+    unauthenticated: bool = False
+
+
+class Environment(Settings):
+    """`environment`."""
+
+    image: Images = Images()
+    environment_variables: EnvironmentVariables = EnvironmentVariables()
+    ports: Mapping[str, int] = {}
+    proxy_ports: Sequence[ProxyPort] = ()
+    registry_auth: RegistryAuth | None = None
+    force_pull_image: bool = False
+    add_capabilities: Sequence[str] = ()
+    drop_capabilities: Sequence[str] = ()
+    pod_spec: Any = None
+    """Read for compatibility; there is no Kubernetes here."""
+
+
+class BindMount(Settings):
+    """A folder of the host that the container sees."""
+
+    host_path: str = Field(min_length=1)
+    container_path: str = Field(min_length=1)
+    """A relative path is below the working folder."""
+    read_only: bool = False
+    propagation: Literal["rprivate", "private", "rshared", "shared", "rslave", "slave"] = "rprivate"
+
+    @field_validator("host_path")
+    @classmethod
+    def _must_be_absolute(cls, value: str) -> str:
+        if not value.startswith("/"):
+            raise ValueError(f"{value!r} is not absolute")
+        return value
+
+    @field_validator("container_path")
+    @classmethod
+    def _must_be_a_path(cls, value: str) -> str:
+        if value == ".":
+            raise ValueError("the working folder itself cannot be mounted over")
+        return value
+
+
+class DeviceMapping(Settings):
+    """A device file that the container gets."""
+
+    host_path: str = Field(min_length=1)
+    container_path: str = Field(min_length=1)
+    mode: str = "mrw"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_form(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = value.split(":")
+        if not 2 <= len(parts) <= 3:
+            raise ValueError(f"{value!r} is not HOST:CONTAINER[:MODE]")
+        keys = ("host_path", "container_path", "mode")
+        return dict(zip(keys, parts, strict=False))
+
+
+_SIZE_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def _parse_size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower().removesuffix("ib").removesuffix("b")
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in "kmgt" else (text, "")
+    try:
+        return int(float(number) * _SIZE_UNITS[unit])
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no size such as 4g or 512m") from error
+
+
+class Resources(Settings):
+    """`resources`."""
+
+    slots: int = Field(default=1, ge=0)
+    resource_pool: str = ""
+    priority: int | None = Field(default=None, ge=1, le=99)
+    weight: float = Field(default=1.0, gt=0)
+    max_slots: int | None = Field(default=None, ge=0)
+    shm_size: Annotated[int | None, BeforeValidator(_parse_size)] = Field(default=None, ge=0)
+    devices: Sequence[DeviceMapping] = ()
+    is_single_node: bool = False
+    resource_manager: str = ""
+    """Which resource manager's pool is meant, by its cluster_name."""
+
+
+class SlurmOptions(Settings):
+    """`slurm`."""
+
+    slots_per_node: int | None = Field(default=None, ge=1)
+    gpu_type: str | None = None
+    sbatch_args: Sequence[str] = ()
+
+    def overridden(self, other: SlurmOptions) -> SlurmOptions:
+        """These with *other* over them; arguments are put together."""
+        return SlurmOptions(
+            slots_per_node=other.slots_per_node or self.slots_per_node,
+            gpu_type=self.gpu_type if other.gpu_type is None else other.gpu_type,
+            sbatch_args=[*self.sbatch_args, *other.sbatch_args],
+        )
+
+
+def _as_words(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class TaskConfig(Settings):
+    """The whole configuration of a command or a generic task."""
+
+    description: str = ""
+    name: str = ""
+    """Taken as the description where there is none."""
+    entrypoint: Annotated[Sequence[str], BeforeValidator(_as_words)] = ()
+    """The program and its arguments; one word alone is given to `/bin/sh -c`."""
+    environment: Environment = Environment()
+    resources: Resources = Resources()
+    bind_mounts: Sequence[BindMount] = ()
+    work_dir: str | None = None
+    debug: bool = False
+    slurm: SlurmOptions = SlurmOptions()
+    preemption_timeout: int | None = Field(default=None, ge=1)
+    """Seconds that the task has to leave after it was asked to."""
+    pbs: Any = None
+    """Read for compatibility; there is no PBS here."""
+    idle_timeout: Any = None
+    """Read for compatibility; only services idle."""
+    notebook_idle_type: Any = None
+    tensorboard_args: Any = None
+    project: Any = None
+    workspace: Any = None
