@@ -1,0 +1,153 @@
+"""The sites of the end-to-end tests: a master with agents, and one with Slurm beside them."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.det import Det
+from tests.lab.docker import Docker
+from tests.lab.folders import new_folder, remove_folder
+from tests.lab.shipway import PASSWORD, Agent, Api, Launcher, Master
+from tests.lab.slurm import Slurm
+
+SLOTS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A master, the agent `agent-a` with four artificial slots, and people who use them."""
+
+    folder: Path
+    master: Master
+    agent: Agent
+    api: Api
+    det: Det
+    """The stock client of the user `determined`."""
+    admin: Det
+    """The stock client of the user `admin`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSite(Site):
+    """A site whose master also has the partitions of a Slurm, through a launcher."""
+
+    slurm: Slurm
+    launcher: Launcher
+
+
+@pytest.fixture(scope="session")
+def site(det: Callable[..., Det]) -> Iterator[Site]:
+    """A master with the pools `default` and `docker`; the second is empty without docker_agent."""
+    pools = [{"pool_name": "default"}, {"pool_name": "docker"}]
+    with ExitStack() as stack:
+        folder = _folder(stack)
+        master = Master(folder, {"resource_manager": {"type": "agent"}, "resource_pools": pools})
+        _start(stack, master)
+        agent = Agent(folder, master, agent_id="agent-a", slots=SLOTS)
+        _start(stack, agent)
+        yield Site(
+            folder=folder,
+            master=master,
+            agent=agent,
+            api=master.login(),
+            det=det(master=master.url, user="determined", password=PASSWORD),
+            admin=det(master=master.url, user="admin", password=PASSWORD),
+        )
+
+
+@pytest.fixture(scope="session")
+def docker_agent(site: Site, docker: Docker) -> Iterator[Agent]:
+    """The agent `agent-d` of the pool `docker`, which runs tasks in Docker."""
+    agent = Agent(
+        site.folder,
+        site.master,
+        agent_id="agent-d",
+        runtime="docker",
+        pool="docker",
+        environment=docker.environment,
+    )
+    with ExitStack() as stack:
+        _start(stack, agent)
+        yield agent
+
+
+@pytest.fixture(scope="session")
+def slurm_site(det: Callable[..., Det], slurm: Slurm) -> Iterator[SlurmSite]:
+    """A master with an agent and, beside it, the partitions of the lab's Slurm."""
+    with ExitStack() as stack:
+        folder = _folder(stack)
+        master = Master(folder)
+        launcher = Launcher(
+            folder,
+            master_url=master.url,
+            user=getpass.getuser(),
+            environment=slurm.environment,
+        )
+        _start(stack, launcher)
+        master.rewrite_config(
+            {
+                "resource_manager": {"type": "agent"},
+                "security": {"default_task": {"user": getpass.getuser()}},
+                "additional_resource_managers": [
+                    {
+                        "resource_manager": {
+                            "type": "slurm",
+                            "cluster_name": "slurm",
+                            "host": "127.0.0.1",
+                            "port": launcher.port,
+                            "auth_file": str(launcher.token_file),
+                            "master_host": "127.0.0.1",
+                            "master_port": master.port,
+                            "container_run_type": "sandbox",
+                            "user_name": getpass.getuser(),
+                        }
+                    }
+                ],
+            }
+        )
+        _start(stack, master)
+        agent = Agent(folder, master, agent_id="agent-a", slots=SLOTS)
+        _start(stack, agent)
+        yield SlurmSite(
+            folder=folder,
+            master=master,
+            agent=agent,
+            api=master.login(),
+            det=det(master=master.url, user="determined", password=PASSWORD),
+            admin=det(master=master.url, user="admin", password=PASSWORD),
+            slurm=slurm,
+            launcher=launcher,
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the ends of the daemons' logs to the report of a test that failed."""
+    report = yield
+    if report.failed:
+        for name in ("site", "slurm_site"):
+            found = getattr(item, "funcargs", {}).get(name)
+            if isinstance(found, Site):
+                for log in sorted(found.folder.glob("*.log")):
+                    text = log.read_text(errors="replace").splitlines()[-60:]
+                    report.sections.append((f"end of {log.name}", "\n".join(text)))
+    return report
+
+
+def _folder(stack: ExitStack) -> Path:
+    folder = new_folder("e2e")
+    stack.callback(remove_folder, folder)
+    return folder
+
+
+def _start(stack: ExitStack, daemon: Master | Agent | Launcher) -> None:
+    stack.callback(daemon.stop)
+    daemon.start()
