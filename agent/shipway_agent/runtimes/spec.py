@@ -107,7 +107,7 @@ class ContainerSpec:
     name: str = ""
     """A human's hint, such as cmd-<task>; identity is in `id`."""
     image: str | None
-    """None only for the sandbox, which runs on the host's own files."""
+    """The sandbox runs on the host's own files whatever it says; all others need one."""
     argv: tuple[str, ...]
     entrypoint: tuple[str, ...] | None = None
     """None keeps the image's own, which then gets *argv* as its arguments."""
@@ -156,7 +156,7 @@ class Address:
     container_ip: str
     container_port: int
     host_ip: str
-    """May be a wildcard such as 0.0.0.0; empty if the port is not published."""
+    """May be a wildcard such as 0.0.0.0; empty, like *container_ip*, on the host's own network."""
     host_port: int
 
 
@@ -258,7 +258,7 @@ class Runtime(Protocol):
         Raises:
             ImageNotFound: The image does not exist or is hidden from us.
             PullFailed: It did not arrive.
-            SpecUnsupported: The runtime cannot run images, or *spec* has none.
+            SpecUnsupported: *spec* names no image.
         """
         ...
 

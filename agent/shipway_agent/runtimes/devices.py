@@ -1,0 +1,108 @@
+"""The device files and the variables by which a program finds its GPUs, and no others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from shipway_agent.errors import SpecUnsupported
+from shipway_agent.runtimes.spec import ContainerSpec, Gpu, GpuVendor
+
+_nvidia_common = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+
+
+def gpu_nodes(
+    spec: ContainerSpec, *, dev: Path = Path("/dev"), proc: Path = Path("/proc")
+) -> list[str]:
+    """Return the device files that the GPUs of *spec* need, each as its path on this host.
+
+    Raises:
+        SpecUnsupported: This host has no such GPU.
+    """
+    nodes: list[str] = []
+    nvidia = [gpu for gpu in spec.gpus if gpu.vendor == "nvidia"]
+    rocm = [gpu for gpu in spec.gpus if gpu.vendor == "rocm"]
+    if nvidia:
+        nodes += _nvidia_nodes(nvidia, dev, proc)
+    if rocm:
+        nodes += rocm_nodes(rocm, dev)
+    if spec.all_gpus:
+        nodes += _all_nodes(spec.all_gpus, dev)
+    return list(dict.fromkeys(nodes))
+
+
+def rocm_nodes(gpus: Sequence[Gpu], dev: Path = Path("/dev")) -> list[str]:
+    """Return the compute and render nodes of AMD GPUs, found by their PCI addresses."""
+    nodes = [str(dev / "kfd")]
+    for gpu in gpus:
+        if not gpu.pci_bus:
+            raise SpecUnsupported(f"GPU {gpu.uuid}: its PCI address is not known")
+        for kind in ("card", "render"):
+            link = dev / "dri" / "by-path" / f"pci-{gpu.pci_bus.lower()}-{kind}"
+            if not link.exists():
+                raise SpecUnsupported(f"GPU {gpu.uuid}: {link} does not exist on this host")
+            nodes.append(os.path.realpath(link))
+    return nodes
+
+
+def gpu_variables(gpus: Sequence[Gpu]) -> dict[str, str]:
+    """Return the variables that limit CUDA and ROCm programs to *gpus*; to none if it is empty."""
+    nvidia = [gpu.uuid for gpu in gpus if gpu.vendor == "nvidia"]
+    rocm = [_rocr_name(gpu.uuid) for gpu in gpus if gpu.vendor == "rocm"]
+    variables: dict[str, str] = {}
+    if nvidia or not rocm:
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(nvidia)
+    if rocm or not nvidia:
+        variables["ROCR_VISIBLE_DEVICES"] = ",".join(rocm)
+    return variables
+
+
+def has_gpus(dev: Path = Path("/dev")) -> bool:
+    """Say whether this host has device files of any GPU driver."""
+    return (dev / "nvidiactl").exists() or (dev / "kfd").exists()
+
+
+def _nvidia_nodes(gpus: Sequence[Gpu], dev: Path, proc: Path) -> list[str]:
+    nodes = [str(dev / name) for name in _nvidia_common if (dev / name).exists()]
+    minors = _nvidia_minors(proc)
+    for gpu in gpus:
+        if gpu.uuid.startswith("MIG-"):
+            # Which card an instance is on only NVML knows; what it may use its own nodes decide.
+            nodes += [str(dev / f"nvidia{minor}") for minor in minors.values()]
+            nodes += [str(path) for path in sorted((dev / "nvidia-caps").glob("*"))]
+        elif gpu.uuid in minors:
+            nodes.append(str(dev / f"nvidia{minors[gpu.uuid]}"))
+        else:
+            raise SpecUnsupported(f"GPU {gpu.uuid}: the driver of this host knows no such card")
+    return nodes
+
+
+def _nvidia_minors(proc: Path) -> dict[str, int]:
+    """Return the device minor of each card by its UUID, as the driver tells it."""
+    minors: dict[str, int] = {}
+    for path in sorted((proc / "driver" / "nvidia" / "gpus").glob("*/information")):
+        fields: dict[str, str] = {}
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            fields[name.strip()] = value.strip()
+        uuid, minor = fields.get("GPU UUID", ""), fields.get("Device Minor", "")
+        if uuid and minor.isdigit():
+            minors[uuid] = int(minor)
+    return minors
+
+
+def _all_nodes(vendor: GpuVendor, dev: Path) -> list[str]:
+    """Return what is there of a vendor; the scheduler's cgroup says which of it can be opened."""
+    if vendor == "nvidia":
+        paths = [*dev.glob("nvidia*"), *dev.glob("nvidia-caps/*")]
+    else:
+        paths = [*dev.glob("kfd"), *dev.glob("dri/card*"), *dev.glob("dri/renderD*")]
+    return [str(path) for path in sorted(paths) if not path.is_dir()]
+
+
+def _rocr_name(uuid: str) -> str:
+    """Return a GPU's unique id as ROCr wants it: GPU- and sixteen hexadecimal digits."""
+    if uuid.startswith("GPU-"):
+        return uuid
+    return f"GPU-{uuid.removeprefix('0x').lower().zfill(16)}"

@@ -1,0 +1,294 @@
+"""Start, watch, signal and end what a shim holds, by nothing but the files in its folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import IO
+
+from shipway_agent.errors import ContainerNotFound, RuntimeRefused, RuntimeUnavailable
+from shipway_agent.runtimes.environment import DEFAULT_PATH
+from shipway_agent.runtimes.processes import (
+    ProcessIdentity,
+    ProcessStat,
+    all_processes,
+    descendants,
+    kill_all,
+)
+from shipway_agent.runtimes.shimfiles import (
+    FRAME_HEADER,
+    LOG,
+    OUTPUT,
+    STDOUT,
+    ExitRecord,
+    StartedRecord,
+    split_frames,
+)
+from shipway_agent.runtimes.shimstore import is_being_started, state_of
+from shipway_agent.runtimes.spec import Chunk, ContainerState, Exit
+
+_READ_BYTES = 1 << 20
+_POLL_INTERVAL_S = 0.05
+_LAUNCH_POLL_INTERVAL_S, _LAUNCH_POLL_LIMIT_S = 0.01, 0.25
+_LAUNCH_LIMIT_S = 60.0
+_SETTLE_LIMIT_S = 10.0
+_KILL_LIMIT_S = 15.0
+
+LOST = "the process that held the container was killed, so nobody knows its exit status"
+
+
+class Tether:
+    """A pipe whose far end shims watch: it ends when this process does, however that happens."""
+
+    def __init__(self) -> None:
+        self.stdin, self._own_end = os.pipe()
+
+    def close(self) -> None:
+        """Cut it; what hangs on it is killed."""
+        os.close(self.stdin)
+        os.close(self._own_end)
+
+
+class ShimControl:
+    """Launches shims; remembers those whose launch is under way."""
+
+    def __init__(self, tether: Tether | None) -> None:
+        self._tether = tether
+        self._launches: dict[Path, asyncio.Task[None]] = {}
+
+    async def launch(self, folder: Path) -> None:
+        """Have the shim of *folder* start its program; one that was started before is no error.
+
+        A cancelled call leaves the launch running; `settle` waits for it.
+
+        Raises:
+            RuntimeUnavailable: The shim itself could not do its work.
+        """
+        task = self._launches.get(folder)
+        if task is None:
+            if (await asyncio.to_thread(state_of, folder))[0] is not ContainerState.CREATED:
+                return
+            task = asyncio.create_task(asyncio.to_thread(_run_shim, folder, self._tether))
+            self._launches[folder] = task
+            task.add_done_callback(lambda _: self._launches.pop(folder, None))
+        await asyncio.shield(task)
+
+    async def settle(self, folder: Path) -> None:
+        """Wait until no launch of *folder* is under way, ours or a former agent's."""
+        task = self._launches.get(folder)
+        if task is not None:
+            await asyncio.wait([task])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_LIMIT_S):
+                while await asyncio.to_thread(is_being_started, folder):  # noqa: ASYNC110
+                    await asyncio.sleep(_LAUNCH_POLL_INTERVAL_S)
+
+    async def aclose(self) -> None:
+        """Wait for launches that are under way, and let go."""
+        if self._launches:
+            await asyncio.wait(list(self._launches.values()))
+        if self._tether is not None:
+            self._tether.close()
+            self._tether = None
+
+
+async def wait_running(folder: Path) -> ExitRecord | None:
+    """Wait until the task's program runs, or has ended; its exit record in the latter case."""
+    interval_s = _LAUNCH_POLL_INTERVAL_S
+    while True:
+        state, started, ended = await asyncio.to_thread(state_of, folder)
+        if state is ContainerState.EXITED:
+            return ended or ExitRecord(code=None, signal=None, launched=False, message=LOST)
+        if started is not None and started.payload is not None:
+            return None
+        await asyncio.sleep(interval_s)
+        interval_s = min(interval_s * 1.5, _LAUNCH_POLL_LIMIT_S)  # images can take an hour
+
+
+async def wait_exit(folder: Path) -> Exit:
+    """Wait for the end of a started container."""
+    state, started, _ = await asyncio.to_thread(state_of, folder)
+    if state is ContainerState.CREATED:
+        raise ContainerNotFound(f"there is no started container in {folder}")
+    if started is not None:
+        await process_gone(started.shim)
+    _, _, ended = await asyncio.to_thread(state_of, folder)
+    return exit_of(ended)
+
+
+def exit_of(record: ExitRecord | None) -> Exit:
+    """Return what a shim wrote, or did not write, as the end of a container."""
+    if record is None:
+        return Exit(code=None, reason=LOST)
+    return Exit(
+        code=record.code,
+        signal=record.signal,
+        out_of_memory=record.out_of_memory,
+        reason="" if record.launched else record.message or "its program could not be started",
+    )
+
+
+async def read_output(
+    folder: Path, *, poll_interval_s: float = _POLL_INTERVAL_S
+) -> AsyncIterator[Chunk]:
+    """Yield the output from its first byte until the container has ended.
+
+    Args:
+        folder: The shim's.
+        poll_interval_s: How often to look for more.
+    """
+    stream: IO[bytes] | None = None
+    rest = b""
+    try:
+        while True:
+            # In this order: what is written before the end is there after the end was seen.
+            is_over = await asyncio.to_thread(_is_over, folder)
+            stream = stream or await asyncio.to_thread(_open_output, folder)
+            data = await asyncio.to_thread(stream.read, _READ_BYTES) if stream else b""
+            if data:
+                frames, rest = split_frames(rest + data)
+                for chunk in _merge(frames):
+                    yield chunk
+            elif is_over:
+                break
+            else:
+                await asyncio.sleep(poll_interval_s)
+        if len(rest) > FRAME_HEADER.size:  # the shim was killed while it wrote
+            yield _chunk(rest[0], rest[FRAME_HEADER.size :])
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+async def send_signal(folder: Path, number: int) -> None:
+    """Send a signal to the task's first process, or to what will become it."""
+    state, started, _ = await asyncio.to_thread(state_of, folder)
+    if state is ContainerState.RUNNING and started is not None:
+        (started.payload or started.main).send(number)
+
+
+async def kill(folder: Path) -> None:
+    """End a container with all its processes; they are gone when this returns.
+
+    Raises:
+        RuntimeRefused: Some process does not go.
+    """
+    _, started, _ = await asyncio.to_thread(state_of, folder)
+    if started is None:
+        return
+    started.shim.send(signal.SIGTERM)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_KILL_LIMIT_S):
+            await process_gone(started.shim)
+    await _sweep(started)
+
+
+async def process_gone(identity: ProcessIdentity, *, interval_s: float = 0.1) -> None:
+    """Wait until a process has ended.
+
+    Args:
+        identity: Of any process, not only a child.
+        interval_s: How often to look where the kernel cannot tell us (before 5.3), or where the
+            process is a zombie that its parent does not reap.
+    """
+    with contextlib.suppress(OSError):  # it is gone, or there are no pidfds: the loop decides
+        descriptor = os.pidfd_open(identity.pid)
+        try:
+            if identity.is_alive:
+                await _readable(descriptor)
+        finally:
+            os.close(descriptor)
+    while identity.is_alive:  # noqa: ASYNC110 (another process's end gives us no event)
+        await asyncio.sleep(interval_s)
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _sweep(started: StartedRecord) -> None:
+    """End what a shim that works leaves to nobody: all below it, or all that its death orphaned."""
+    for _ in range(100):
+        left = await asyncio.to_thread(_leftovers, started)
+        if not left:
+            return
+        await asyncio.to_thread(kill_all, left)
+        await asyncio.sleep(_POLL_INTERVAL_S)
+    names = ", ".join(
+        f"{stat.pid} ({stat.state})" for stat in await asyncio.to_thread(_leftovers, started)
+    )
+    raise RuntimeRefused(f"these processes of the container do not end, even by SIGKILL: {names}")
+
+
+def _leftovers(started: StartedRecord) -> list[ProcessStat]:
+    if started.shim.is_alive:
+        return [stat for stat in descendants(started.shim.pid) if stat.state != "Z"]
+    main = started.main
+    return [
+        stat
+        for stat in all_processes()
+        if stat.session == main.pid
+        and stat.start_ticks >= main.start_ticks
+        and stat.state not in "ZX"
+        and main.boot_id == started.shim.boot_id
+    ]
+
+
+def _run_shim(folder: Path, tether: Tether | None) -> None:
+    """Start the shim with nothing of our own environment; returns when it has started, or not."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-I", "-m", "shipway_agent.shim", str(folder)],
+            env={"PATH": DEFAULT_PATH},
+            cwd="/",
+            stdin=tether.stdin if tether else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            timeout=_LAUNCH_LIMIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RuntimeUnavailable(f"cannot start the shim of {folder}: {error}") from error
+    if done.returncode != 0:
+        text = done.stderr.decode(errors="replace").strip()
+        raise RuntimeUnavailable(
+            f"the shim of {folder} ended with status {done.returncode} (see {LOG} there): {text}"
+        )
+
+
+def _is_over(folder: Path) -> bool:
+    return not folder.exists() or state_of(folder)[0] is ContainerState.EXITED
+
+
+def _open_output(folder: Path) -> IO[bytes] | None:
+    try:
+        return (folder / OUTPUT).open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _merge(frames: Sequence[tuple[int, bytes]]) -> list[Chunk]:
+    """Join neighbours of the same stream; a program may have written byte by byte."""
+    key: Callable[[tuple[int, bytes]], int] = lambda frame: frame[0]  # noqa: E731
+    return [
+        _chunk(stream, b"".join(data for _, data in pieces))
+        for stream, pieces in groupby(frames, key)
+    ]
+
+
+def _chunk(stream: int, data: bytes) -> Chunk:
+    return Chunk(stream="stdout" if stream == STDOUT else "stderr", data=data)

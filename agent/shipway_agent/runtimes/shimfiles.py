@@ -1,0 +1,175 @@
+"""The files by which a shim and the agent talk: names, records, and the form of the output.
+
+A shim's folder outlives both of them. It holds, as they come: `launch.json` (what to run; gone once
+it runs, for it has secrets), `output`, `started.json` and `exit.json`; and `shim.log` if the shim
+itself broke.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from shipway_agent.runtimes.processes import ProcessIdentity
+from shipway_common.files import write_atomic
+
+LAUNCH = "launch.json"
+STARTED = "started.json"
+EXIT = "exit.json"
+OUTPUT = "output"
+LOG = "shim.log"
+
+VERSION = 1
+STDOUT, STDERR = 1, 2
+FRAME_HEADER = struct.Struct(">BI")
+"""Before each piece of output: which stream, and how many bytes."""
+
+
+class PayloadKind(StrEnum):
+    """How to find the task's first process behind the program that a shim starts."""
+
+    PROCESS = "process"
+    """It is that program."""
+    BUBBLEWRAP = "bubblewrap"
+    """It is the child of the init process that bwrap reports."""
+    APPTAINER = "apptainer"
+    """It is the first one below that program that is none of Apptainer's own."""
+    PODMAN = "podman"
+    """It is none of our children; that program is a client, and podman knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a shim is to run."""
+
+    kind: PayloadKind
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    folder: str
+    """Working folder."""
+    user: tuple[int, int] | None = None
+    """uid and gid to become, for a shim that runs as root."""
+    kill_argv: tuple[str, ...] | None = None
+    """Ends the work where killing our own children does not."""
+    tethered: bool = False
+    """End everything when standard input ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedRecord:
+    """Who is who in a running shim's tree."""
+
+    shim: ProcessIdentity
+    main: ProcessIdentity
+    payload: ProcessIdentity | None
+    """The task's first process; None while it is not there yet, or is podman's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitRecord:
+    """How the program of a shim ended."""
+
+    code: int | None
+    """As a shell gives it."""
+    signal: int | None
+    launched: bool
+    """False if the task's own program never ran."""
+    killed: bool = False
+    """Whether the shim was told to end it."""
+    out_of_memory: bool = False
+    message: str = ""
+    """Why it was not launched, in the words of whoever refused."""
+
+
+def save_record(path: Path, record: Launch | StartedRecord | ExitRecord) -> None:
+    """Write a record, whole or not at all."""
+    write_atomic(path, encode_record(record))
+
+
+def encode_record(record: Launch | StartedRecord | ExitRecord) -> bytes:
+    """Return the record as JSON; undecodable bytes in its text survive."""
+    return json.dumps({"version": VERSION, **asdict(record)}).encode("ascii")
+
+
+def load_launch(path: Path) -> Launch:
+    """Read a launch.
+
+    Raises:
+        FileNotFoundError: There is none (any more).
+    """
+    data = _load(path)
+    user: list[int] | None = data["user"]
+    return Launch(
+        kind=PayloadKind(data["kind"]),
+        argv=tuple(data["argv"]),
+        environment=data["environment"],
+        folder=data["folder"],
+        user=(user[0], user[1]) if user else None,
+        kill_argv=tuple(data["kill_argv"]) if data["kill_argv"] else None,
+        tethered=data["tethered"],
+    )
+
+
+def find_started(path: Path) -> StartedRecord | None:
+    """Read who runs; None if nothing was started."""
+    try:
+        data = _load(path)
+    except FileNotFoundError:
+        return None
+    return StartedRecord(
+        shim=ProcessIdentity(**data["shim"]),
+        main=ProcessIdentity(**data["main"]),
+        payload=ProcessIdentity(**data["payload"]) if data["payload"] else None,
+    )
+
+
+def find_exit(path: Path) -> ExitRecord | None:
+    """Read how it ended; None if it has not."""
+    try:
+        data = _load(path)
+    except FileNotFoundError:
+        return None
+    del data["version"]
+    return ExitRecord(**data)
+
+
+def encode_frame(stream: int, data: bytes) -> bytes:
+    """Return a piece of output as it lies in the file."""
+    return FRAME_HEADER.pack(stream, len(data)) + data
+
+
+def split_frames(buffer: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Cut whole pieces off the front of *buffer*.
+
+    Returns:
+        The pieces, each as stream and bytes, and what is left.
+    """
+    frames: list[tuple[int, bytes]] = []
+    offset = 0
+    for start, stream, length in _headers(buffer):
+        offset = start + length
+        frames.append((stream, buffer[start:offset]))
+    return frames, buffer[offset:]
+
+
+def _headers(buffer: bytes) -> Iterator[tuple[int, int, int]]:
+    offset = 0
+    while offset + FRAME_HEADER.size <= len(buffer):
+        stream, length = FRAME_HEADER.unpack_from(buffer, offset)
+        offset += FRAME_HEADER.size
+        if offset + length > len(buffer):
+            return
+        yield offset, stream, length
+        offset += length
+
+
+def _load(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_bytes())
+    if data["version"] != VERSION:
+        raise ValueError(f"{path} has version {data['version']}; this program reads {VERSION}")
+    return data

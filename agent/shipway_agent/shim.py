@@ -1,0 +1,316 @@
+"""The small process that holds a task for runtimes without a service of their own.
+
+`python -m shipway_agent.shim FOLDER` starts what FOLDER/launch.json says, in a session of its own,
+keeps its output and its exit status in FOLDER, and is there until the last process of the task is
+gone. The agent may end and come back meanwhile; it finds everything in FOLDER (`shimfiles`).
+
+SIGTERM ends the task with all its processes at once. The command returns when the program was
+started or refused; a text on stderr and exit status 1 mean that the shim itself did not work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from shipway_agent.runtimes.oom import OomCounter
+from shipway_agent.runtimes.payload import find_apptainer_payload, find_bubblewrap_payload
+from shipway_agent.runtimes.processes import ProcessIdentity, descendants, identify, kill_all
+from shipway_agent.runtimes.shimfiles import (
+    EXIT,
+    LAUNCH,
+    LOG,
+    OUTPUT,
+    STARTED,
+    STDERR,
+    STDOUT,
+    ExitRecord,
+    PayloadKind,
+    StartedRecord,
+    load_launch,
+    save_record,
+)
+from shipway_agent.runtimes.shimoutput import OutputFile, ReservedRecord
+from shipway_agent.runtimes.shimspawn import become_subreaper, reset_signals, run_aside, spawn
+
+_READ_BYTES = 65536
+_POLL_INTERVAL_S = 0.02
+_DRAIN_LIMIT_S = 3.0
+"""How long output is read on that a process outside the task still holds open after its end."""
+_CLIENT_LIMIT_S = 20.0
+"""How long a client may take to end once its container was killed."""
+
+
+def main() -> None:
+    """Run as a command; the first argument is the folder."""
+    folder = Path(sys.argv[1])
+    report_read, report_write = os.pipe()
+    if os.fork():
+        os.close(report_write)
+        with os.fdopen(report_read, "rb") as stream:
+            problem = stream.read()
+        sys.stderr.buffer.write(problem)
+        sys.stderr.flush()
+        os._exit(1 if problem else 0)
+    os.close(report_read)
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    try:
+        _Shim(folder, report_write).run()
+    except BaseException:
+        problem = traceback.format_exc().encode()
+        with contextlib.suppress(OSError):  # nobody waits for it after the start
+            os.write(report_write, problem)
+        with contextlib.suppress(OSError):
+            (folder / LOG).write_bytes(problem)
+        raise
+
+
+class _Shim:
+    """One task from its start to the end of its last process."""
+
+    def __init__(self, folder: Path, report: int) -> None:
+        # Set once.
+        self._folder = folder
+        self._report = report
+        self._launch = load_launch(folder / LAUNCH)
+        self._output = OutputFile(folder / OUTPUT)
+        self._exit_record = ReservedRecord(folder / EXIT)
+        self._oom = OomCounter()
+        self._selector = selectors.DefaultSelector()
+        # What we know of the task.
+        self._main_pid = 0
+        self._main: ProcessIdentity | None = None
+        self._payload: ProcessIdentity | None = None
+        self._init_pid: int | None = None
+        self._has_run = False
+        self._main_status: int | None = None
+        self._has_children = True
+        self._open_streams = 0
+        self._killed_at: float | None = None
+
+    def run(self) -> None:
+        """Start the program, hold it, and write down how it ended."""
+        self._listen()
+        if self._holds_processes:
+            become_subreaper()
+        try:
+            self._start()
+        except OSError as error:
+            self._exit_record.save(_refusal(error))
+            os.close(self._report)
+            return
+        os.close(self._report)
+        while not self._is_over():
+            self._step()
+        deadline = time.monotonic() + _DRAIN_LIMIT_S
+        while self._open_streams and time.monotonic() < deadline:
+            self._handle_events(_POLL_INTERVAL_S)
+        self._output.close()
+        self._exit_record.save(self._ending())
+
+    @property
+    def _holds_processes(self) -> bool:
+        """Whether the task's processes are all below this one, so that we can end them."""
+        return self._launch.kind is not PayloadKind.PODMAN
+
+    def _listen(self) -> None:
+        reset_signals()
+        wake_read, wake_write = os.pipe()
+        for descriptor in (wake_read, wake_write):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, _wake)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_IGN)
+
+        def take_signals() -> None:
+            if signal.SIGTERM in os.read(wake_read, 4096):
+                self._kill()
+
+        self._watch(wake_read, take_signals)
+        if self._launch.tethered:
+            self._watch(0, self._take_tether)
+
+    def _start(self) -> None:
+        argv = list(self._launch.argv)
+        pass_fds: tuple[int, ...] = ()
+        if self._launch.kind is PayloadKind.BUBBLEWRAP:
+            status_read, status_write = os.pipe()
+            argv[1:1] = ["--json-status-fd", str(status_write)]
+            pass_fds = (status_write,)
+            self._watch_bubblewrap(status_read)
+        try:
+            self._main_pid, stdout, stderr = spawn(argv, self._launch, pass_fds=pass_fds)
+        finally:
+            for descriptor in pass_fds:
+                os.close(descriptor)
+        self._watch_output(STDOUT, stdout)
+        self._watch_output(STDERR, stderr)
+        self._main = identify(self._main_pid)
+        if self._launch.kind is PayloadKind.PROCESS:
+            self._payload, self._has_run = self._main, True
+        self._save_started()
+        (self._folder / LAUNCH).unlink()  # the secrets in it have done their work
+
+    def _save_started(self) -> None:
+        shim = identify(os.getpid())
+        assert shim is not None
+        assert self._main is not None  # even a zombie has an identity, and we have not reaped it
+        record = StartedRecord(shim=shim, main=self._main, payload=self._payload)
+        save_record(self._folder / STARTED, record)
+
+    def _is_over(self) -> bool:
+        return self._main_status is not None and not (self._holds_processes and self._has_children)
+
+    def _step(self) -> None:
+        ending = self._main_status is not None or self._killed_at is not None
+        searching = self._payload is None and self._holds_processes
+        self._handle_events(_POLL_INTERVAL_S if ending or searching else None)
+        if searching:
+            self._look_for_payload()
+        self._reap()
+        if self._main_status is not None or self._killed_at is not None:
+            self._end_processes()
+
+    def _handle_events(self, limit_s: float | None) -> None:
+        for key, _ in self._selector.select(limit_s):
+            key.data()
+
+    def _watch(self, descriptor: int, handle: Callable[[], None]) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, handle)
+
+    def _unwatch(self, descriptor: int) -> None:
+        self._selector.unregister(descriptor)
+        os.close(descriptor)
+
+    def _watch_output(self, stream: int, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._open_streams += 1
+
+        def take_output() -> None:
+            data = os.read(descriptor, _READ_BYTES)
+            if data:
+                self._output.write(stream, data)
+            else:
+                self._unwatch(descriptor)
+                self._open_streams -= 1
+
+        self._watch(descriptor, take_output)
+
+    def _watch_bubblewrap(self, descriptor: int) -> None:
+        received = bytearray()
+
+        def take_status() -> None:
+            data = os.read(descriptor, _READ_BYTES)
+            if not data:
+                self._unwatch(descriptor)
+                return
+            received.extend(data)
+            while (end := received.find(b"\n")) >= 0:
+                status = json.loads(received[:end])
+                del received[: end + 1]
+                self._init_pid = status.get("child-pid", self._init_pid)
+                # bwrap reports an exit status only of a program that it could start
+                self._has_run = self._has_run or "exit-code" in status
+
+        self._watch(descriptor, take_status)
+
+    def _take_tether(self) -> None:
+        if not os.read(0, _READ_BYTES):
+            self._selector.unregister(0)
+            self._kill()
+
+    def _look_for_payload(self) -> None:
+        if self._launch.kind is PayloadKind.APPTAINER:
+            self._payload = find_apptainer_payload(self._main_pid)
+        elif self._init_pid is not None:
+            self._payload = find_bubblewrap_payload(self._init_pid)
+        if self._payload is not None:
+            self._has_run = True
+            self._save_started()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._has_children = False
+                return
+            if pid == 0:
+                return
+            if pid == self._main_pid:
+                self._main_status = status
+
+    def _kill(self) -> None:
+        if self._killed_at is None:
+            self._killed_at = time.monotonic()
+            if self._launch.kill_argv is not None:
+                run_aside(self._launch.kill_argv, self._launch)
+
+    def _end_processes(self) -> None:
+        """Kill what is left; called again and again, for what is killed may be forking."""
+        if self._holds_processes:
+            kill_all(descendants(os.getpid()))
+        elif (
+            self._killed_at is not None
+            and time.monotonic() - self._killed_at > _CLIENT_LIMIT_S
+            and self._main is not None
+        ):
+            self._main.send(signal.SIGKILL)
+
+    def _ending(self) -> ExitRecord:
+        assert self._main_status is not None
+        number = os.WTERMSIG(self._main_status) if os.WIFSIGNALED(self._main_status) else None
+        code = os.waitstatus_to_exitcode(self._main_status) if number is None else 128 + number
+        killed = self._killed_at is not None
+        launched = killed or self._was_launched(code)
+        return ExitRecord(
+            code=code,
+            signal=number,
+            launched=launched,
+            killed=killed,
+            out_of_memory=code == 128 + signal.SIGKILL and not killed and self._oom.has_grown(),
+            message="" if launched else self._output.stderr_tail.decode(errors="replace").strip(),
+        )
+
+    def _was_launched(self, code: int) -> bool:
+        if self._launch.kind is PayloadKind.PODMAN or self._has_run:
+            return True
+        if self._launch.kind is PayloadKind.APPTAINER:
+            # A program may end before we see it; a refusal by Apptainer itself looks like this.
+            last_line = self._output.stderr_tail.rstrip().rpartition(b"\n")[2]
+            return not (code == 255 and b"FATAL" in last_line)
+        return False
+
+
+def _wake(number: int, frame: FrameType | None) -> None:
+    """Do nothing: that there is a handler makes the signal come through the wake-up pipe."""
+
+
+def _refusal(error: OSError) -> ExitRecord:
+    """Return what a shell says when it cannot start a program."""
+    missing = isinstance(error, FileNotFoundError)
+    name = f"{error.filename!r}: " if error.filename else ""
+    return ExitRecord(
+        code=127 if missing else 126,
+        signal=None,
+        launched=False,
+        message=f"{name}{error.strerror or error}",
+    )
+
+
+if __name__ == "__main__":
+    main()
