@@ -85,7 +85,7 @@ class Gathers(Generic[Data]):
             return complete.data
         group = self._groups.get(allocation_id)
         if group is None:
-            group = _Group(created_at=asyncio.get_running_loop().time(), num_peers=num_peers)
+            group = _Group[Data](asyncio.get_running_loop().time(), num_peers)
             self._groups[allocation_id] = group
         peer = self._enter(group, peer_id, data)
         group.num_peers = num_peers

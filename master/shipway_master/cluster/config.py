@@ -15,9 +15,9 @@ from shipway_master.tasks.defaults import TaskContainerDefaults
 
 
 def _default_type(value: object) -> object:
-    if isinstance(value, dict) and "type" not in value:
-        return {"type": "agent", **cast("dict[str, Any]", value)}
-    return value
+    if not isinstance(value, dict):
+        return value
+    return {"type": "agent", **cast("dict[str, Any]", value)}
 
 
 ResourceManagerConfig = Annotated[

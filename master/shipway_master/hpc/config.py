@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -105,9 +105,10 @@ class SlurmManagerConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _take_older_name(cls, values: object) -> object:
-        if isinstance(values, dict) and not values.get("cluster_name") and values.get("name"):
-            return {**values, "cluster_name": values["name"]}
-        return values
+        if not isinstance(values, dict):
+            return values
+        given = cast("dict[str, Any]", values)
+        return {**given, "cluster_name": given.get("cluster_name") or given.get("name") or ""}
 
     @property
     def base_url(self) -> str:

@@ -26,6 +26,8 @@ class LogLine:
     rank_id: int | None = None
     stdtype: str | None = None
     source: str | None = None
+    end_offset: int | None = None
+    """Where it ends in its container's stream, in bytes; tells what came twice."""
     id: int = 0
     """Place in the order of reading; given by the log book."""
 
@@ -74,6 +76,7 @@ def row_of(line: LogLine, now: datetime) -> dict[str, Any]:
         "level": line.level,
         "stdtype": line.stdtype,
         "source": line.source,
+        "end_offset": line.end_offset,
         "log": line.text.encode("utf-8", "surrogatepass"),
     }
 

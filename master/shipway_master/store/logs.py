@@ -29,5 +29,7 @@ class TaskLogRow(Base):
     level: Mapped[int | None]
     stdtype: Mapped[str | None]
     source: Mapped[str | None]
+    end_offset: Mapped[int | None] = mapped_column(BigInteger)
+    """Where the line ends in the output of its container, if its sender counts."""
     log: Mapped[bytes] = mapped_column(LargeBinary)
     """UTF-8. Not text: a database's text type may refuse NUL bytes, which tasks do print."""
