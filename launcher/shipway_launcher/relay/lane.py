@@ -75,7 +75,7 @@ class Lane:
         self._files = asyncio.Lock()  # held by whoever makes or removes segments
         self._arrived = asyncio.Event()
         self._is_finishing = False
-        self._is_writing = False
+        self._is_closed = False
 
     @property
     def backlog_bytes(self) -> int:
@@ -129,14 +129,14 @@ class Lane:
         """
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._waiting.put((message, written))
-        if not self._is_writing:
+        if self._is_closed:
             raise SpoolFailed("the relay is stopping")
         await written
 
     async def run_writer(self) -> None:
         """Write what `put` hands over, as many messages at once as wait; until cancelled."""
         group: list[tuple[Message, asyncio.Future[None]]] = []
-        self._is_writing = True
+        self._is_closed = False
         try:
             while True:
                 group = [await self._waiting.get()]
@@ -145,7 +145,7 @@ class Lane:
                 _answer(group, await self._write_group([message for message, _ in group]))
                 self._arrived.set()
         finally:
-            self._is_writing = False
+            self._is_closed = True
             while not self._waiting.empty():
                 group.append(self._waiting.get_nowait())
             _answer(group, SpoolFailed("the relay is stopping"))

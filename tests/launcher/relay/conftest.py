@@ -1,0 +1,59 @@
+"""A stand-in master, relays in front of it, and a job's HTTP client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.launcher.relay.master import AUTH, StandInMaster
+
+from shipway_launcher.relay import MasterAddress, Relay, RelaySettings
+
+RunRelay = Callable[..., Any]
+
+
+@pytest.fixture
+async def master() -> AsyncIterator[StandInMaster]:
+    async with StandInMaster() as master:
+        yield master
+
+
+@pytest.fixture
+async def run_relay(master: StandInMaster, tmp_path: Path) -> AsyncIterator[RunRelay]:
+    """Start a relay before `master`; give settings to change them. Call the result to stop it."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> tuple[Relay, Callable[[], Any]]:
+            config = RelaySettings.model_validate({"port": 0, "master": master.url, **settings})
+            own = await stack.enter_async_context(AsyncExitStack())
+            address = MasterAddress(config.master, tmp_path / "master.json")
+            relay = await own.enter_async_context(Relay(config, tmp_path / "spool", address))
+            return relay, own.aclose
+
+        yield start
+
+
+@pytest.fixture
+async def relay(run_relay: RunRelay) -> Relay:
+    started, _ = await run_relay()
+    return started
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(
+        headers=AUTH, timeout=aiohttp.ClientTimeout(total=30)
+    ) as session:
+        yield session
+
+
+async def eventually(is_true: Callable[[], object], *, limit_s: float = 15) -> None:
+    """Poll until *is_true*; the test fails if that takes too long."""
+    async with asyncio.timeout(limit_s):
+        while not is_true():  # noqa: ASYNC110 (it watches another process or task)
+            await asyncio.sleep(0.01)
