@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from shipway_agent.slots.detect import SlotOptions
+from tests.lab.require import require
+
+_source = Path(__file__).with_name("data") / "fake_nvml.c"
+
+
+class FakeDriver:
+    """A machine with a stand-in NVML; what it says can change while it is in use."""
+
+    def __init__(self, library: Path, folder: Path) -> None:
+        self._state = folder / "state"
+        self.root = folder / "root"
+        (self.root / "proc").mkdir(parents=True)
+        (self.root / "proc/cpuinfo").write_text("processor : 0\nmodel name : Some CPU\n")
+        (self.root / "dev").mkdir()
+        (self.root / "sys/bus/pci/devices").mkdir(parents=True)
+        self.environ = {
+            "LD_LIBRARY_PATH": str(library.parent),
+            "FAKE_NVML": str(self._state),
+            "PATH": os.environ["PATH"],
+        }
+        self.says()
+
+    def says(self, **values: int) -> None:
+        """Let the driver answer so from now on."""
+        aside = self._state.with_suffix(".new")
+        aside.write_text("".join(f"{key} {value}\n" for key, value in values.items()))
+        aside.replace(self._state)
+
+    def without_library(self) -> None:
+        """Let the machine have no driver library."""
+        del self.environ["LD_LIBRARY_PATH"]
+
+    def options(self, **changes: object) -> SlotOptions:
+        values: dict[str, object] = {
+            "agent_id": "node",
+            "timeout_s": 5.0,
+            "environ": self.environ,
+            "root": self.root,
+            **changes,
+        }
+        return SlotOptions(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the stand-in library."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    require("the stand-in NVML", [] if compiler else ["gcc"])
+    assert compiler
+    library = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-w", "-shared", "-fPIC", "-o", library, _source], check=True)
+    return library
+
+
+@pytest.fixture
+def driver(fake_nvml: Path, tmp_path: Path) -> FakeDriver:
+    return FakeDriver(fake_nvml, tmp_path)
