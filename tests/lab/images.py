@@ -49,7 +49,9 @@ def unpack_image(folder: Path) -> Path:
     """Lay the image's files out below *folder*, for runtimes that run a plain folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(image_tar())) as archive:
-        archive.extractall(folder, filter="fully_trusted")
+        # Debian's Python 3.11 has no filters yet, newer ones warn when none is chosen.
+        archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
+        archive.extractall(folder)
     return folder
 
 

@@ -212,7 +212,7 @@ class Agent(Daemon):
             "master_port": master.port,
             "agent_id": agent_id,
             "resource_pool": pool,
-            "slot_type": "none",
+            **({} if slots else {"slot_type": "none"}),
             "artificial_slots": slots,
             "container_runtime": runtime,
             "state_dir": str(folder / f"{agent_id}-state"),
