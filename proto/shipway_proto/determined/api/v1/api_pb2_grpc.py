@@ -49,7 +49,10 @@ if _version_not_supported:
 
 
 class DeterminedStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """Everything that a master can be asked. Calls need a token of a user or of an allocation, which
+    acts for the owner of its task; Login, GetMaster and GetTelemetry need none. What is missing
+    gives NOT_FOUND, what the caller may not do PERMISSION_DENIED.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -1360,1564 +1363,1856 @@ class DeterminedStub(object):
 
 
 class DeterminedServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """Everything that a master can be asked. Calls need a token of a user or of an allocation, which
+    acts for the owner of its task; Login, GetMaster and GetTelemetry need none. What is missing
+    gives NOT_FOUND, what the caller may not do PERMISSION_DENIED.
+    """
 
     def Login(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Turns a name and a hashed password into a session token, and sets it as cookie for browsers;
+        needs no token.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CurrentUser(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells the web page who is logged in; the same answer as GetMe.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Logout(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends the session whose token made the call; access tokens live on, and an allocation token is
+        refused.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUsers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists accounts, for administrators and for choosing an owner in a filter.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUserSetting(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads what the web page remembers for the caller.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetUserSetting(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Makes the web page forget everything it remembers for the caller.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostUserSetting(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets the web page remember settings for the caller.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one account by its id.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUserByUsername(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one account by its name, as the command line has it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMe(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells whose token this is; the first call of every command, and how a container finds out that
+        it reaches the master.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostUser(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates an account.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetUserPassword(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a password from the web page.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AssignMultipleGroups(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Puts several users into groups and takes them out of others in one step.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchUser(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes an account, its password included; who is no administrator may change their own display
+        name and password only.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchUsers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets many users log in, or no longer, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTelemetry(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells the web page whether and where usage data goes; needs no token.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMaster(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells clients which version and which features they talk to; needs no token.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMasterConfig(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Shows administrators the settings in use, without secrets.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchMasterConfig(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes those few settings that can change without a restart.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MasterLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the master's own log, from its end or as it grows.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetClusterMessage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads the note shown to all users, also when it is not due yet.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetClusterMessage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Puts up a note for all users in place of the present one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteClusterMessage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes the note down.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAgents(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists agents with their slots and what runs there; the source of the agent and slot tables.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAgent(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one agent.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSlots(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the slots of one agent.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSlot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one slot, and changes nothing by that.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EnableAgent(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets an agent take work again, on all of its slots, those disabled one by one included.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableAgent(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Keeps new work off an agent; kills what runs there, unless it may drain.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EnableSlot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets a slot take work again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableSlot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Keeps new work off one slot; kills what runs there, unless it may drain.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateGenericTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Launches a task that can be paused and taken up again, from a configuration and a context
+        directory.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates an experiment from a configuration and code, or only checks them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates an experiment that runs elsewhere, or answers with the one of that external id.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ContinueExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes up a finished single-trial experiment again, with a changed configuration if wanted.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one experiment with its configuration and its place in the queue.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists experiments by name, owner, state and so on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutExperimentRetainLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets for how long the logs of an experiment's trials are kept.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutExperimentsRetainLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets for how long the logs of many experiments are kept, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutTrialRetainLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets for how long the log of one trial is kept.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModelDef(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Downloads an experiment's code as one archive.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTaskContextDirectory(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives a container the files of its task; one of the first calls of every task.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModelDefTree(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the files of an experiment's code for the web page.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModelDefFile(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one file of an experiment's code for the web page.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetExperimentLabels(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the labels in use, for choosing one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetExperimentValidationHistory(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells when an experiment's best value got better, and through which trial.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ActivateExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets a paused experiment go on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ActivateExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets many paused experiments go on, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Has an experiment's trials write checkpoints and give up their resources until it is activated.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Pauses many experiments, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends an experiment for good, with a checkpoint first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Cancels many experiments, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends an experiment for good and at once, without a checkpoint; may follow a cancel that takes
+        too long.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Kills many experiments, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Hides a finished experiment from ordinary lists.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Hides many finished experiments, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Shows an archived experiment again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Shows many archived experiments again, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes an experiment's name, description, labels, notes, its share of resources or which
+        checkpoints stay.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes many finished experiments, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a finished experiment with its checkpoints and logs; goes on in the background.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBestSearcherValidationMetric(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells a running trial the best value of its experiment so far; NOT_FOUND while there is none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetExperimentCheckpoints(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the checkpoints of an experiment, best or newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutExperimentLabel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds one label.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteExperimentLabel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes one label.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewHPSearch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells how many trials of which length a search would make, without making any.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetExperimentTrials(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the trials of an experiment; asked again and again by clients that wait for the first
+        one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrialRemainingLogRetentionDays(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells for how many days more a trial's log is kept.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompareTrials(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives the web page metric curves of several trials, thinned out.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportTrialSourceInfo(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Notes that a trial uses a checkpoint or model version of another; called by the harness.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateTrial(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds a trial that runs elsewhere to an unmanaged experiment.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutTrial(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds a trial that runs elsewhere, or answers with the one of that external id.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchTrial(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells how a trial that runs elsewhere is; without a state it is the sign of life due every
+        minute.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartTrial(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Begins a run of a trial that runs elsewhere, and tells where it should go on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RunPrepareForReporting(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells the master which checkpoint storage a trial uses; called by each of its processes before
+        reports.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrial(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one trial.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrialByExternalID(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads a trial that runs elsewhere by the names used there.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrialWorkloads(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists what a trial reported, checkpoints among the metrics, by step.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TrialLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the output of all tasks of a trial, filtered, as it grows if wanted.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TrialLogsFields(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the values that a trial's log can be filtered by.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AllocationReady(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says that the service of a task answers now; called inside its container, and clients wait for
+        it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAllocation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one allocation, also after its end.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AllocationWaiting(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says that a task runs but waits for something; called inside its container.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostTaskLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes lines of a task's output; called by what forwards them, about once a second for each
+        container.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TaskLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the output of a task, filtered, as it grows if wanted.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TaskLogsFields(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the values that a task's log can be filtered by.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrialProfilerMetrics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams readings of the machine under a trial, one series per message, as they come if wanted.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrialProfilerAvailableSeries(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the names of the series that a trial's profiler has sent.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostTrialProfilerMetricsBatch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes readings of the machine under a trial; called by the profiler on the node.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMetrics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams everything that some trials reported in one metric group.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrainingMetrics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams all training metrics of some trials.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetValidationMetrics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams all validation metrics of some trials.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillTrial(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends one trial at once; its experiment goes on with the others.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrialCheckpoints(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the checkpoints of one trial, best or newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CleanupLogs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes log lines that are older than they should be, now instead of at the next scheduled
+        time.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AllocationPreemptionSignal(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Waits until an allocation should leave, or until the time is up; polled by the task for its
+        whole life. A finished or unknown allocation hears "not until now"; one that cannot be
+        preempted is an error.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AllocationPendingPreemptionSignal(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says that the workload manager will take the resources away soon; called inside a Slurm or PBS
+        job that got the notice.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AckAllocationPreemptionSignal(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says that a task heard that it should leave and will do so; without this, a clean exit counts
+        as finished.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MarkAllocationResourcesDaemon(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says that the caller's container only serves the others: once only such are left, they are
+        killed.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AllocationRendezvousInfo(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Waits until all containers of an allocation on agents have asked, then tells each where the
+        others are.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostAllocationProxyAddress(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells where a task in a Slurm or PBS job can be reached, so that the master can pass its
+        service on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTaskAcceleratorData(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells which devices the containers of a task got.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostAllocationAcceleratorData(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Notes which devices a container got; called inside it, early.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AllocationAllGather(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Waits until all ranks of an allocation have sent their data, then gives all of it to each; used
+        in Slurm and PBS jobs.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NotifyContainerRunning(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says that one rank of a Slurm or PBS job runs; when all have, the job counts as running, not
+        only as pulling its image.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportTrialSearcherEarlyExit(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says that a trial ends before its time because of its hyperparameters; its process leaves right
+        after.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportTrialProgress(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says how far a trial is; called by the harness.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostTrialRunnerMetadata(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says in a word what a trial's code does at the moment; called by the harness.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportTrialMetrics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes the metrics of one step; called by the harness, in order, one call per report.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportTrialTrainingMetrics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes training metrics as old clients report them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportTrialValidationMetrics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes validation metrics as old clients report them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportCheckpoint(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes the record of a checkpoint whose files are in storage already; sent again, it is an
+        update.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJobs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the queue without regard to what the caller may see; use GetJobsV2.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJobsV2(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the queue, in its order, with less detail where the caller may not look.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJobQueueStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells how long the queues are, and how long jobs waited in the past.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateJobQueue(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes priorities, weights or pools of jobs.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTemplates(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists templates.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTemplate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one template; NOT_FOUND is how clients learn that they have to create it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutTemplate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a template or replaces its configuration.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostTemplate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a template; ALREADY_EXISTS if there is one of that name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchTemplateConfig(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces a template's configuration.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchTemplateName(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives a template another name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTemplate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a template; what was launched with it is not touched.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetNotebooks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists notebooks, and those ended lately.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetNotebook(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one notebook with its configuration.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IdleNotebook(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says whether somebody works in a notebook; called inside its container, so that idle ones can
+        be ended.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillNotebook(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a notebook at once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetNotebookPriority(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a notebook's place in the queue.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LaunchNotebook(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Launches a notebook, or only shows its final configuration.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetShells(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists shells, and those ended lately.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetShell(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one shell with its configuration and the key to log in with.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillShell(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a shell at once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetShellPriority(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a shell's place in the queue.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LaunchShell(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Launches a shell with a fresh pair of keys.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCommands(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists commands, and those ended lately.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCommand(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one command with its configuration.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillCommand(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a command at once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetCommandPriority(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a command's place in the queue.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LaunchCommand(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Launches a program that runs once; the smallest complete use of a cluster.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTensorboards(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists TensorBoards, and those ended lately.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTensorboard(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one TensorBoard with its configuration.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillTensorboard(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a TensorBoard at once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetTensorboardPriority(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a TensorBoard's place in the queue.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LaunchTensorboard(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Launches a TensorBoard over the metrics of experiments and trials.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTensorboardFiles(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes the TensorBoard files of an experiment from its storage.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetActiveTasksCount(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Counts commands, notebooks, shells and TensorBoards that have not ended.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one task with its allocations; clients ask until the newest is ready.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTasks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists what has or wants resources now, by allocation; tells which slots belong to which task.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one model of the registry.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a model without versions.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a model, or moves it to another workspace.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Hides a model from ordinary lists.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Shows an archived model again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Moves a model to another workspace, from the web page.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a model with its versions; the checkpoints stay.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModels(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the models of the registry.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModelLabels(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the labels of models, for choosing one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModelVersion(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one version of a model with its checkpoint.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModelVersions(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the versions of a model, and the model itself.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostModelVersion(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Registers a checkpoint as the next version of a model.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchModelVersion(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes what is written about a version.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModelVersion(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a version; its checkpoint stays, and its number is not given again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrialMetricsByModelVersion(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads the metrics of trials that used a version.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads the record of one checkpoint; clients fetch the files themselves.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostCheckpointMetadata(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces what a user wrote about a checkpoint.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckpointsRemoveFiles(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes those files of checkpoints that match patterns; goes on in the background.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchCheckpoints(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says that files of checkpoints are gone from storage; called by the harness and by clean-up
+        tasks.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCheckpoints(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes checkpoints with their files; goes on in the background, and registered ones are
+        refused.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrialMetricsByCheckpoint(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads the metrics of trials that used a checkpoint.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExpMetricNames(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the names of metrics that some experiments report, as they turn up.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MetricBatches(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the steps at which an experiment reported a metric, as they turn up.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TrialsSnapshot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams a metric of all trials of an experiment at one step, as they get there.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TrialsSample(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Streams the metric curves of the best trials of an experiment, as they grow.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetResourcePools(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists pools with their settings and present use; clients read the default pool and the kind of
+        scheduler from it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetKubernetesResourceManagers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the Kubernetes clusters that are attached.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResourceAllocationRaw(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists every stretch of slot use within a time span.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResourceAllocationAggregated(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sums slot use up by day or month, and by user, label and pool.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one workspace.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkspaceProjects(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the projects of a workspace.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkspaces(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists workspaces; the lists of commands, notebooks and so on take their workspace names from
+        here.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a workspace.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a workspace.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a workspace and everything in it; goes on in the background.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Hides a workspace and keeps new work out of it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Shows an archived workspace again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PinWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Keeps a workspace at hand in the caller's web page.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpinWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes back a pin.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetWorkspaceNamespaceBindings(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says which Kubernetes namespaces a workspace's tasks run in.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetResourceQuotas(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Limits the slots of a workspace in Kubernetes clusters.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkspaceNamespaceBindings(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the Kubernetes namespaces of a workspace.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkspacesWithDefaultNamespaceBindings(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists workspaces that have no Kubernetes namespace of their own.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BulkAutoCreateWorkspaceNamespaceBindings(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Makes Kubernetes namespaces for many workspaces.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWorkspaceNamespaceBindings(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives a workspace the default Kubernetes namespace again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetKubernetesResourceQuotas(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads the limits of a workspace in Kubernetes clusters.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one project.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectByKey(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads a project by its short name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectColumns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the columns that a table of a project's experiments or runs can have.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectNumericMetricsRange(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells the smallest and largest values of a project's metrics, for colour scales.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a project.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddProjectNote(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds a page of text to a project.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutProjectNotes(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces all pages of text of a project.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a project's name, description or key.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a project and its experiments; goes on in the background.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Hides a project and keeps new experiments out of it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Shows an archived project again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveProject(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Moves a project to another workspace.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveExperiment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Moves an experiment to another project.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Moves many experiments to another project, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWebhooks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists webhooks.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchWebhook(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes a webhook's address.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostWebhook(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a webhook with its triggers.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWebhook(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a webhook.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TestWebhook(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sends a made-up event to a webhook's address.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostWebhookEventData(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sends an experiment's own event to the webhooks that listen for it; called by the harness.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGroup(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads one group with its members.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGroups(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists groups; a POST because the filters come as a body.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateGroup(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a group with its first members.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateGroup(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Renames a group, adds members and removes members.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteGroup(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a group with the roles that it gave its members.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPermissionsSummary(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells what the caller may do, and where.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGroupsAndUsersAssignedToWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists who has a role in a workspace.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRolesByID(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads some roles with all that hold them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRolesAssignedToUser(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the roles of one user, those through groups included.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRolesAssignedToGroup(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the roles of one group.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchRolesAssignableToScope(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the roles that can be given in a workspace, or cluster-wide.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRoles(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists all roles.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AssignRoles(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives roles to groups and users.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveAssignments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes roles away from groups and users.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostUserActivity(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Notes that the caller looked at something, so that the web page can offer it again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectsByUserActivity(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the projects that the caller looked at last.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchExperiments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists experiments by an expression, each with its best trial; the web page's table.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BindRPToWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets workspaces use a pool; the first binding shuts out all others.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnbindRPFromWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes a pool away from workspaces; the last one taken away opens it for all.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def OverwriteRPWorkspaceBindings(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Replaces the list of workspaces that may use a pool.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRPsBoundToWorkspace(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the pools that a workspace may use.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkspacesBoundToRP(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the workspaces that a pool is bound to.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGenericTaskConfig(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads the configuration of a generic task.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillGenericTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a generic task at once, with all tasks that it started.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseGenericTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Has a generic task, and those it started, give up their resources until unpaused.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpauseGenericTask(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives a paused generic task a new allocation.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists runs by an expression; the web page's table.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Moves runs to another project, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def KillRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends many runs at once, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes many finished runs, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Hides many finished runs, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Shows many archived runs again, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Pauses the experiments of many runs, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets the experiments of many paused runs go on, and answers for each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRunMetadata(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads what a run's code left with PostRunMetadata.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostRunMetadata(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Stores a free-form object with a run; called by the harness.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMetadataValues(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the values that a key has in the metadata of a project's runs, for choosing one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutWorkspaceConfigPolicies(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets the policies of one workspace for one kind of workload.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutGlobalConfigPolicies(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets the cluster's policies for one kind of workload.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkspaceConfigPolicies(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads the policies of one workspace for one kind of workload.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGlobalConfigPolicies(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads the cluster's policies for one kind of workload.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWorkspaceConfigPolicies(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes the policies of one workspace for one kind of workload.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteGlobalConfigPolicies(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes the cluster's policies for one kind of workload.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PostAccessToken(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Makes a token with a lifespan, for scripts; the only answer that shows it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAccessTokens(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists access tokens without their secrets.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PatchAccessToken(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes the note on an access token, or revokes it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -4234,7 +4529,10 @@ def add_DeterminedServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Determined(object):
-    """Missing associated documentation comment in .proto file."""
+    """Everything that a master can be asked. Calls need a token of a user or of an allocation, which
+    acts for the owner of its task; Login, GetMaster and GetTelemetry need none. What is missing
+    gives NOT_FOUND, what the caller may not do PERMISSION_DENIED.
+    """
 
     @staticmethod
     def Login(request,
