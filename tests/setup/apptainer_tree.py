@@ -23,7 +23,7 @@ def make(cache: Path) -> None:
     """Lay the tree into *cache* and put the program `apptainer` into its bin folder. Needs root.
 
     Raises:
-        subprocess.CalledProcessError: debootstrap failed; its output is on the screen.
+        subprocess.CalledProcessError: debootstrap failed.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sid-", dir=cache) as aside:
@@ -32,6 +32,7 @@ def make(cache: Path) -> None:
         subprocess.run(
             ["debootstrap", "--variant=minbase", packages, "sid", tree, *_mirror()],
             env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
+            stdout=subprocess.DEVNULL,  # thousands of lines; what goes wrong is on stderr
             check=True,
         )
         for name in _USELESS:

@@ -55,7 +55,7 @@ def install(packages: Sequence[str]) -> list[str]:
     Raises:
         subprocess.CalledProcessError: apt failed; its output is on the screen.
     """
-    _apt("update", "-q")
+    _apt("update", "-qq")
     wanted: list[str] = []
     unknown: list[str] = []
     for package in packages:
@@ -65,7 +65,7 @@ def install(packages: Sequence[str]) -> list[str]:
         elif package != "docker-cli":  # a part of docker.io where it is no package of its own
             unknown.append(package)
     with _no_services():
-        _apt("install", "-q", "-y", "--no-install-recommends", *wanted)
+        _apt("install", "-qq", "-y", "--no-install-recommends", *wanted)
     return unknown
 
 
@@ -100,7 +100,16 @@ def _apt_cache(*arguments: str) -> str:
 
 def _apt(*arguments: str) -> None:
     subprocess.run(
-        ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", *arguments],
+        [
+            "apt-get",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+            "-o",
+            "Dpkg::Use-Pty=0",
+            "-o",
+            "Acquire::Retries=3",
+            *arguments,
+        ],
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         check=True,
     )
