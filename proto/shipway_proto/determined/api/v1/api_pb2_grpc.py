@@ -1442,7 +1442,7 @@ class DeterminedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PostUser(self, request, context):
-        """Creates an account.
+        """Creates an account, with a password or for log-in through a provider elsewhere.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1541,7 +1541,7 @@ class DeterminedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetAgent(self, request, context):
-        """Reads one agent.
+        """Reads one agent with its slots and containers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -2205,7 +2205,7 @@ class DeterminedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetTemplates(self, request, context):
-        """Lists templates.
+        """Lists templates of the workspaces that the caller may see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -2658,7 +2658,7 @@ class DeterminedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PostWorkspace(self, request, context):
-        """Creates a workspace.
+        """Creates a workspace, owned by the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -2784,7 +2784,7 @@ class DeterminedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PostProject(self, request, context):
-        """Creates a project.
+        """Creates a project in a workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -2854,7 +2854,7 @@ class DeterminedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetWebhooks(self, request, context):
-        """Lists webhooks.
+        """Lists webhooks with their triggers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -2875,7 +2875,7 @@ class DeterminedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWebhook(self, request, context):
-        """Deletes a webhook.
+        """Deletes a webhook with its triggers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -2973,7 +2973,7 @@ class DeterminedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRoles(self, request, context):
-        """Lists all roles.
+        """Lists all roles with their permissions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

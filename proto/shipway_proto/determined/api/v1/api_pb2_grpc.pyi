@@ -72,7 +72,7 @@ class DeterminedStub:
     it reaches the master.
     """
     PostUser: _aio.UnaryUnaryMultiCallable[_user_pb2.PostUserRequest, _user_pb2.PostUserResponse]
-    """Creates an account."""
+    """Creates an account, with a password or for log-in through a provider elsewhere."""
     SetUserPassword: _aio.UnaryUnaryMultiCallable[_user_pb2.SetUserPasswordRequest, _user_pb2.SetUserPasswordResponse]
     """Changes a password from the web page."""
     AssignMultipleGroups: _aio.UnaryUnaryMultiCallable[_group_pb2.AssignMultipleGroupsRequest, _group_pb2.AssignMultipleGroupsResponse]
@@ -102,7 +102,7 @@ class DeterminedStub:
     GetAgents: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetAgentsRequest, _agent_pb2.GetAgentsResponse]
     """Lists agents with their slots and what runs there; the source of the agent and slot tables."""
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetAgentRequest, _agent_pb2.GetAgentResponse]
-    """Reads one agent."""
+    """Reads one agent with its slots and containers."""
     GetSlots: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetSlotsRequest, _agent_pb2.GetSlotsResponse]
     """Lists the slots of one agent."""
     GetSlot: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetSlotRequest, _agent_pb2.GetSlotResponse]
@@ -325,7 +325,7 @@ class DeterminedStub:
     UpdateJobQueue: _aio.UnaryUnaryMultiCallable[_job_pb2.UpdateJobQueueRequest, _job_pb2.UpdateJobQueueResponse]
     """Changes priorities, weights or pools of jobs."""
     GetTemplates: _aio.UnaryUnaryMultiCallable[_template_pb2.GetTemplatesRequest, _template_pb2.GetTemplatesResponse]
-    """Lists templates."""
+    """Lists templates of the workspaces that the caller may see."""
     GetTemplate: _aio.UnaryUnaryMultiCallable[_template_pb2.GetTemplateRequest, _template_pb2.GetTemplateResponse]
     """Reads one template; NOT_FOUND is how clients learn that they have to create it."""
     PutTemplate: _aio.UnaryUnaryMultiCallable[_template_pb2.PutTemplateRequest, _template_pb2.PutTemplateResponse]
@@ -463,7 +463,7 @@ class DeterminedStub:
     here.
     """
     PostWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.PostWorkspaceRequest, _workspace_pb2.PostWorkspaceResponse]
-    """Creates a workspace."""
+    """Creates a workspace, owned by the caller."""
     PatchWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.PatchWorkspaceRequest, _workspace_pb2.PatchWorkspaceResponse]
     """Changes a workspace."""
     DeleteWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.DeleteWorkspaceRequest, _workspace_pb2.DeleteWorkspaceResponse]
@@ -499,7 +499,7 @@ class DeterminedStub:
     GetProjectNumericMetricsRange: _aio.UnaryUnaryMultiCallable[_project_pb2.GetProjectNumericMetricsRangeRequest, _project_pb2.GetProjectNumericMetricsRangeResponse]
     """Tells the smallest and largest values of a project's metrics, for colour scales."""
     PostProject: _aio.UnaryUnaryMultiCallable[_project_pb2.PostProjectRequest, _project_pb2.PostProjectResponse]
-    """Creates a project."""
+    """Creates a project in a workspace."""
     AddProjectNote: _aio.UnaryUnaryMultiCallable[_project_pb2.AddProjectNoteRequest, _project_pb2.AddProjectNoteResponse]
     """Adds a page of text to a project."""
     PutProjectNotes: _aio.UnaryUnaryMultiCallable[_project_pb2.PutProjectNotesRequest, _project_pb2.PutProjectNotesResponse]
@@ -519,13 +519,13 @@ class DeterminedStub:
     MoveExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.MoveExperimentsRequest, _experiment_pb2.MoveExperimentsResponse]
     """Moves many experiments to another project, and answers for each."""
     GetWebhooks: _aio.UnaryUnaryMultiCallable[_webhook_pb2.GetWebhooksRequest, _webhook_pb2.GetWebhooksResponse]
-    """Lists webhooks."""
+    """Lists webhooks with their triggers."""
     PatchWebhook: _aio.UnaryUnaryMultiCallable[_webhook_pb2.PatchWebhookRequest, _webhook_pb2.PatchWebhookResponse]
     """Changes a webhook's address."""
     PostWebhook: _aio.UnaryUnaryMultiCallable[_webhook_pb2.PostWebhookRequest, _webhook_pb2.PostWebhookResponse]
     """Creates a webhook with its triggers."""
     DeleteWebhook: _aio.UnaryUnaryMultiCallable[_webhook_pb2.DeleteWebhookRequest, _webhook_pb2.DeleteWebhookResponse]
-    """Deletes a webhook."""
+    """Deletes a webhook with its triggers."""
     TestWebhook: _aio.UnaryUnaryMultiCallable[_webhook_pb2.TestWebhookRequest, _webhook_pb2.TestWebhookResponse]
     """Sends a made-up event to a webhook's address."""
     PostWebhookEventData: _aio.UnaryUnaryMultiCallable[_webhook_pb2.PostWebhookEventDataRequest, _webhook_pb2.PostWebhookEventDataResponse]
@@ -553,7 +553,7 @@ class DeterminedStub:
     SearchRolesAssignableToScope: _aio.UnaryUnaryMultiCallable[_rbac_pb2.SearchRolesAssignableToScopeRequest, _rbac_pb2.SearchRolesAssignableToScopeResponse]
     """Lists the roles that can be given in a workspace, or cluster-wide."""
     ListRoles: _aio.UnaryUnaryMultiCallable[_rbac_pb2.ListRolesRequest, _rbac_pb2.ListRolesResponse]
-    """Lists all roles."""
+    """Lists all roles with their permissions."""
     AssignRoles: _aio.UnaryUnaryMultiCallable[_rbac_pb2.AssignRolesRequest, _rbac_pb2.AssignRolesResponse]
     """Gives roles to groups and users."""
     RemoveAssignments: _aio.UnaryUnaryMultiCallable[_rbac_pb2.RemoveAssignmentsRequest, _rbac_pb2.RemoveAssignmentsResponse]
@@ -710,7 +710,7 @@ class DeterminedServicer:
         request: _user_pb2.PostUserRequest,
         context: _aio.ServicerContext[_user_pb2.PostUserRequest, _abc.Awaitable[_user_pb2.PostUserResponse]],
     ) -> _abc.Awaitable[_user_pb2.PostUserResponse]:
-        """Creates an account."""
+        """Creates an account, with a password or for log-in through a provider elsewhere."""
 
     def SetUserPassword(
         self,
@@ -810,7 +810,7 @@ class DeterminedServicer:
         request: _agent_pb2.GetAgentRequest,
         context: _aio.ServicerContext[_agent_pb2.GetAgentRequest, _abc.Awaitable[_agent_pb2.GetAgentResponse]],
     ) -> _abc.Awaitable[_agent_pb2.GetAgentResponse]:
-        """Reads one agent."""
+        """Reads one agent with its slots and containers."""
 
     def GetSlots(
         self,
@@ -1493,7 +1493,7 @@ class DeterminedServicer:
         request: _template_pb2.GetTemplatesRequest,
         context: _aio.ServicerContext[_template_pb2.GetTemplatesRequest, _abc.Awaitable[_template_pb2.GetTemplatesResponse]],
     ) -> _abc.Awaitable[_template_pb2.GetTemplatesResponse]:
-        """Lists templates."""
+        """Lists templates of the workspaces that the caller may see."""
 
     def GetTemplate(
         self,
@@ -1951,7 +1951,7 @@ class DeterminedServicer:
         request: _workspace_pb2.PostWorkspaceRequest,
         context: _aio.ServicerContext[_workspace_pb2.PostWorkspaceRequest, _abc.Awaitable[_workspace_pb2.PostWorkspaceResponse]],
     ) -> _abc.Awaitable[_workspace_pb2.PostWorkspaceResponse]:
-        """Creates a workspace."""
+        """Creates a workspace, owned by the caller."""
 
     def PatchWorkspace(
         self,
@@ -2077,7 +2077,7 @@ class DeterminedServicer:
         request: _project_pb2.PostProjectRequest,
         context: _aio.ServicerContext[_project_pb2.PostProjectRequest, _abc.Awaitable[_project_pb2.PostProjectResponse]],
     ) -> _abc.Awaitable[_project_pb2.PostProjectResponse]:
-        """Creates a project."""
+        """Creates a project in a workspace."""
 
     def AddProjectNote(
         self,
@@ -2147,7 +2147,7 @@ class DeterminedServicer:
         request: _webhook_pb2.GetWebhooksRequest,
         context: _aio.ServicerContext[_webhook_pb2.GetWebhooksRequest, _abc.Awaitable[_webhook_pb2.GetWebhooksResponse]],
     ) -> _abc.Awaitable[_webhook_pb2.GetWebhooksResponse]:
-        """Lists webhooks."""
+        """Lists webhooks with their triggers."""
 
     def PatchWebhook(
         self,
@@ -2168,7 +2168,7 @@ class DeterminedServicer:
         request: _webhook_pb2.DeleteWebhookRequest,
         context: _aio.ServicerContext[_webhook_pb2.DeleteWebhookRequest, _abc.Awaitable[_webhook_pb2.DeleteWebhookResponse]],
     ) -> _abc.Awaitable[_webhook_pb2.DeleteWebhookResponse]:
-        """Deletes a webhook."""
+        """Deletes a webhook with its triggers."""
 
     def TestWebhook(
         self,
@@ -2266,7 +2266,7 @@ class DeterminedServicer:
         request: _rbac_pb2.ListRolesRequest,
         context: _aio.ServicerContext[_rbac_pb2.ListRolesRequest, _abc.Awaitable[_rbac_pb2.ListRolesResponse]],
     ) -> _abc.Awaitable[_rbac_pb2.ListRolesResponse]:
-        """Lists all roles."""
+        """Lists all roles with their permissions."""
 
     def AssignRoles(
         self,

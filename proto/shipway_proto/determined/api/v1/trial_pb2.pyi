@@ -163,7 +163,9 @@ class TrialSorter(_message.Message):
         NAMESPACE_TRAINING_METRICS: TrialSorter._Namespace.ValueType  # 2
         NAMESPACE_VALIDATION_METRICS: TrialSorter._Namespace.ValueType  # 3
 
-    class Namespace(_Namespace, metaclass=_NamespaceEnumTypeWrapper): ...
+    class Namespace(_Namespace, metaclass=_NamespaceEnumTypeWrapper):
+        """What the field is one of."""
+
     NAMESPACE_UNSPECIFIED: TrialSorter.Namespace.ValueType  # 0
     NAMESPACE_HPARAMS: TrialSorter.Namespace.ValueType  # 1
     NAMESPACE_TRAINING_METRICS: TrialSorter.Namespace.ValueType  # 2

@@ -161,7 +161,9 @@ class TrialExitedEarly(_message.Message):
         EXITED_REASON_USER_REQUESTED_STOP: TrialExitedEarly._ExitedReason.ValueType  # 2
         EXITED_REASON_USER_CANCELED: TrialExitedEarly._ExitedReason.ValueType  # 3
 
-    class ExitedReason(_ExitedReason, metaclass=_ExitedReasonEnumTypeWrapper): ...
+    class ExitedReason(_ExitedReason, metaclass=_ExitedReasonEnumTypeWrapper):
+        """Why it ended."""
+
     EXITED_REASON_UNSPECIFIED: TrialExitedEarly.ExitedReason.ValueType  # 0
     EXITED_REASON_INVALID_HP: TrialExitedEarly.ExitedReason.ValueType  # 1
     EXITED_REASON_USER_REQUESTED_STOP: TrialExitedEarly.ExitedReason.ValueType  # 2

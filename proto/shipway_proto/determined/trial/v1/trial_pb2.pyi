@@ -454,7 +454,9 @@ class TrialEarlyExit(_message.Message):
         EXITED_REASON_INIT_INVALID_HP: TrialEarlyExit._ExitedReason.ValueType  # 3
         """The same, found before training began."""
 
-    class ExitedReason(_ExitedReason, metaclass=_ExitedReasonEnumTypeWrapper): ...
+    class ExitedReason(_ExitedReason, metaclass=_ExitedReasonEnumTypeWrapper):
+        """What was wrong with it."""
+
     EXITED_REASON_UNSPECIFIED: TrialEarlyExit.ExitedReason.ValueType  # 0
     EXITED_REASON_INVALID_HP: TrialEarlyExit.ExitedReason.ValueType  # 1
     """Its hyperparameters make no sense together; the search goes on without it."""
