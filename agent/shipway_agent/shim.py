@@ -40,7 +40,13 @@ from shipway_agent.runtimes.shimfiles import (
     save_record,
 )
 from shipway_agent.runtimes.shimoutput import OutputFile, ReservedRecord
-from shipway_agent.runtimes.shimspawn import become_subreaper, reset_signals, run_aside, spawn
+from shipway_agent.runtimes.shimspawn import (
+    become_subreaper,
+    memory_file,
+    reset_signals,
+    run_aside,
+    spawn,
+)
 
 _READ_BYTES = 65536
 _POLL_INTERVAL_S = 0.02
@@ -149,8 +155,9 @@ class _Shim:
         pass_fds: tuple[int, ...] = ()
         if self._launch.kind is PayloadKind.BUBBLEWRAP:
             status_read, status_write = os.pipe()
-            argv[1:1] = ["--json-status-fd", str(status_write)]
-            pass_fds = (status_write,)
+            arguments = memory_file(self._launch.hidden_arguments)
+            argv[1:1] = ["--json-status-fd", str(status_write), "--args", str(arguments)]
+            pass_fds = (status_write, arguments)
             self._watch_bubblewrap(status_read)
         try:
             self._main_pid, stdout, stderr = spawn(argv, self._launch, pass_fds=pass_fds)

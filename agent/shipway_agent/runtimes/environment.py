@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.spec import ContainerSpec
@@ -43,6 +43,20 @@ def check_strings(spec: ContainerSpec, *, utf8_only: bool = False) -> None:
     _check_string("the working folder", spec.work_dir, utf8_only)
 
 
+def numeric_user(spec: ContainerSpec) -> tuple[int, int] | None:
+    """Return the uid and gid that *spec* asks for, or None.
+
+    Raises:
+        SpecUnsupported: It is not of the form uid:gid; without an image no names are known.
+    """
+    if not spec.user:
+        return None
+    uid, _, gid = spec.user.partition(":")
+    if not (uid.isdecimal() and (gid or uid).isdecimal()):
+        raise SpecUnsupported(f"user {spec.user!r}: give uid:gid in numbers")
+    return int(uid), int(gid or uid)
+
+
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return of the agent's environment what a container program needs to find its way."""
     kept = {
@@ -64,11 +78,6 @@ def is_client_name(name: str) -> bool:
         or name.upper().startswith(_client_prefixes)
         or name.startswith(("LD_", "GO", "_", "XDG_", "NOTIFY_", "LISTEN_"))
     )
-
-
-def has_any(names: Iterable[str], environment: Mapping[str, str]) -> bool:
-    """Say whether *environment* has one of *names*."""
-    return any(name in environment for name in names)
 
 
 def _check_string(what: str, text: str, utf8_only: bool) -> None:

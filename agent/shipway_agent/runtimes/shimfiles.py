@@ -49,6 +49,8 @@ class Launch:
 
     kind: PayloadKind
     argv: tuple[str, ...]
+    hidden_arguments: tuple[str, ...] = field(default=(), repr=False)
+    """For bwrap: arguments that go through a pipe, because others can read a command line."""
     environment: Mapping[str, str] = field(repr=False)
     folder: str
     """Working folder."""
@@ -107,6 +109,7 @@ def load_launch(path: Path) -> Launch:
     return Launch(
         kind=PayloadKind(data["kind"]),
         argv=tuple(data["argv"]),
+        hidden_arguments=tuple(data["hidden_arguments"]),
         environment=data["environment"],
         folder=data["folder"],
         user=(user[0], user[1]) if user else None,

@@ -65,6 +65,15 @@ def spawn(
         return process.pid, os.dup(process.stdout.fileno()), os.dup(process.stderr.fileno())
 
 
+def memory_file(words: Sequence[str]) -> int:
+    """Return a descriptor from which *words* can be read, each with a zero byte behind it."""
+    descriptor = os.memfd_create("arguments")
+    with os.fdopen(os.dup(descriptor), "wb") as stream:
+        stream.write(b"".join(os.fsencode(word) + b"\0" for word in words))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 def run_aside(argv: Sequence[str], launch: Launch) -> None:
     """Start a helper with the same environment; the caller reaps it, its output is dropped."""
     process = subprocess.Popen(  # noqa: S603

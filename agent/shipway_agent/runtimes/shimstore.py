@@ -140,7 +140,8 @@ class ShimStore:
         await asyncio.to_thread(remove)
 
     def _open(self) -> None:
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Open to pass through: a container's own user must reach its files in its folder.
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
         for leftover in self._root.glob(f"{_REMOVED_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
 

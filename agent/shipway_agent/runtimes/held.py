@@ -1,0 +1,115 @@
+"""What all runtimes do alike whose containers are held by shims."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+from shipway_agent.errors import LaunchRefused
+from shipway_agent.runtimes import shimcontrol
+from shipway_agent.runtimes.shimcontrol import ShimControl, Tether
+from shipway_agent.runtimes.shimfiles import ExitRecord, Launch
+from shipway_agent.runtimes.shimstore import HeldContainer, ShimStore, state_of
+from shipway_agent.runtimes.spec import (
+    Address,
+    Chunk,
+    ContainerHandle,
+    ContainerSpec,
+    ContainerState,
+    Exit,
+    Owned,
+    Started,
+)
+
+Planner = Callable[[Path], Awaitable[Launch]]
+"""From a container's folder, with its archives in it, to how it is started."""
+
+
+class HeldContainers:
+    """The containers of one runtime that shims hold; on the host's own network."""
+
+    def __init__(self, root: Path, *, tethered: bool) -> None:
+        """Use the folder *root* of ours; `open` makes it."""
+        self.store = ShimStore(root)
+        self._control = ShimControl(Tether() if tethered else None)
+
+    async def open(self) -> None:
+        """Get ready."""
+        await self.store.open()
+
+    async def create(self, spec: ContainerSpec, plan: Planner) -> ContainerHandle:
+        """Make the container; see `Runtime.create`."""
+        async with self.store.making(spec) as folder:
+            launch = await plan(folder)
+            container = HeldContainer(id=spec.id, labels=spec.labels, ports=spec.ports)
+            await self.store.save(container, launch)
+        return ContainerHandle(container_id=spec.id, native_id=spec.id)
+
+    async def start(
+        self, handle: ContainerHandle, explain: Callable[[ExitRecord], LaunchRefused]
+    ) -> Started:
+        """Start the program; see `Runtime.start`.
+
+        Args:
+            handle: The container.
+            explain: Says why the program was refused, from what the runtime left.
+        """
+        container = await self.store.get(handle.container_id)
+        folder = self.store.folder(handle.container_id)
+        await self._control.launch(folder)
+        ended = await shimcontrol.wait_running(folder)
+        if ended is not None and not ended.launched:
+            raise explain(ended)
+        return Started(addresses=_addresses(container))
+
+    def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
+        """Yield all output; see `Runtime.output`."""
+        return shimcontrol.read_output(self.store.folder(handle.container_id))
+
+    async def wait(self, handle: ContainerHandle) -> Exit:
+        """Wait for the end; see `Runtime.wait`."""
+        return await shimcontrol.wait_exit(self.store.folder(handle.container_id))
+
+    async def signal(self, handle: ContainerHandle, number: int) -> None:
+        """Signal the task's first process; see `Runtime.signal`."""
+        await shimcontrol.send_signal(self.store.folder(handle.container_id), number)
+
+    async def kill(self, handle: ContainerHandle) -> None:
+        """End it all; see `Runtime.kill`."""
+        folder = self.store.folder(handle.container_id)
+        await self._control.settle(folder)
+        await shimcontrol.kill(folder)
+
+    async def remove(self, handle: ContainerHandle) -> None:
+        """Kill and forget; see `Runtime.remove`."""
+        await self.kill(handle)
+        await self.store.remove(handle.container_id)
+
+    async def list_owned(self, labels: Mapping[str, str]) -> list[Owned]:
+        """Find ours; see `Runtime.list_owned`."""
+        return [await self.find(container) for container in await self.store.list(labels)]
+
+    async def find(self, container: HeldContainer) -> Owned:
+        """Say how far a container is."""
+        state, _, ended = await asyncio.to_thread(state_of, self.store.folder(container.id))
+        return Owned(
+            handle=ContainerHandle(container_id=container.id, native_id=container.id),
+            container_id=container.id,
+            state=state,
+            exit=shimcontrol.exit_of(ended) if state is ContainerState.EXITED else None,
+            labels=container.labels,
+            addresses=_addresses(container),
+        )
+
+    async def aclose(self) -> None:
+        """Let go of all; those that hang on a tether end."""
+        await self._control.aclose()
+
+
+def _addresses(container: HeldContainer) -> tuple[Address, ...]:
+    """Return the program's ports: on the host's network each is its own."""
+    return tuple(
+        Address(container_ip="", container_port=port, host_ip="", host_port=port)
+        for port in container.ports
+    )

@@ -1,0 +1,171 @@
+"""No image: a task on the host's own files, behind bubblewrap's walls or as a plain process.
+
+With bubblewrap the host is read-only, /tmp and /run are the task's own, it sees only its own
+processes, and its files lie where it expects them. Without, see `plainprocess`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from shipway_agent.errors import LaunchRefused, RuntimeUnavailable
+from shipway_agent.runtimes.bubblewrap import NAMESPACES, Bubblewrap
+from shipway_agent.runtimes.environment import check_strings, client_environment
+from shipway_agent.runtimes.held import HeldContainers
+from shipway_agent.runtimes.hostview import HostView
+from shipway_agent.runtimes.options import RuntimeOptions
+from shipway_agent.runtimes.plainprocess import plan_process
+from shipway_agent.runtimes.shimfiles import ExitRecord, Launch
+from shipway_agent.runtimes.shimstore import TREE
+from shipway_agent.runtimes.spec import (
+    Chunk,
+    ContainerHandle,
+    ContainerSpec,
+    Event,
+    EventKind,
+    Exit,
+    OnEvent,
+    Owned,
+    Started,
+)
+
+_PROBE_LIMIT_S = 10.0
+
+
+async def open_runtime(options: RuntimeOptions) -> SandboxRuntime:
+    """Open the sandbox, with bubblewrap if it works here and the options let it.
+
+    Raises:
+        RuntimeUnavailable: bubblewrap was asked for and does not work; the text says why.
+    """
+    walls: Bubblewrap | None = None
+    reason = "as set"
+    if options.sandbox_mode != "process":
+        try:
+            walls = await asyncio.to_thread(_probe, options)
+        except RuntimeUnavailable as error:
+            if options.sandbox_mode == "bubblewrap":
+                raise
+            reason = str(error)
+    runtime = SandboxRuntime(options, walls, reason)
+    await runtime.open()
+    return runtime
+
+
+class SandboxRuntime:
+    """Runs tasks without an image; what image a spec names makes no difference."""
+
+    name = "sandbox"
+
+    def __init__(self, options: RuntimeOptions, walls: Bubblewrap | None, reason: str) -> None:
+        self._walls = walls
+        self._reason = reason
+        self._held = HeldContainers(options.state_dir / self.name, tethered=options.tethered)
+
+    @property
+    def description(self) -> str:
+        """How tasks are held apart."""
+        if self._walls is not None:
+            return f"no image, walls by bubblewrap ({self._walls.program})"
+        return f"no image and no walls: plain processes ({self._reason})"
+
+    async def open(self) -> None:
+        """Get ready."""
+        await self._held.open()
+
+    async def pull(self, spec: ContainerSpec, on_event: OnEvent) -> None:
+        """Fetch nothing, and say so."""
+        if spec.image:
+            text = f"the sandbox runs on this host's own files; image not used: {spec.image}"
+            on_event(Event(kind=EventKind.PULL_SKIPPED, text=text))
+
+    async def create(self, spec: ContainerSpec, on_event: OnEvent) -> ContainerHandle:
+        """Make the container; see `Runtime.create`."""
+        check_strings(spec)
+        warnings: list[str] = []
+
+        async def plan(folder: Path) -> Launch:
+            plan_here = self._walls.plan if self._walls is not None else plan_process
+            tree = spec.tree or folder / TREE
+            return await asyncio.to_thread(plan_here, spec, folder, tree, warnings.append)
+
+        handle = await self._held.create(spec, plan)
+        for text in warnings:
+            on_event(Event(kind=EventKind.WARNING, text=text))
+        return handle
+
+    async def start(self, handle: ContainerHandle) -> Started:
+        """Start the program; see `Runtime.start`."""
+        return await self._held.start(handle, _explain)
+
+    def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
+        """Yield all output; see `Runtime.output`."""
+        return self._held.output(handle)
+
+    async def wait(self, handle: ContainerHandle) -> Exit:
+        """Wait for the end; see `Runtime.wait`."""
+        return await self._held.wait(handle)
+
+    async def signal(self, handle: ContainerHandle, number: int) -> None:
+        """Signal the first process; see `Runtime.signal`."""
+        await self._held.signal(handle, number)
+
+    async def kill(self, handle: ContainerHandle) -> None:
+        """End it all; see `Runtime.kill`."""
+        await self._held.kill(handle)
+
+    async def remove(self, handle: ContainerHandle) -> None:
+        """Kill and forget; see `Runtime.remove`."""
+        await self._held.remove(handle)
+
+    async def list_owned(self, labels: Mapping[str, str]) -> list[Owned]:
+        """Find ours; see `Runtime.list_owned`."""
+        return await self._held.list_owned(labels)
+
+    async def aclose(self) -> None:
+        """Let go; see `Runtime.aclose`."""
+        await self._held.aclose()
+
+
+def _probe(options: RuntimeOptions) -> Bubblewrap:
+    """Try whether bwrap gives what we use of it on this host."""
+    path = client_environment(options.environ)["PATH"]
+    program = shutil.which("bwrap", path=path)
+    if program is None:
+        raise RuntimeUnavailable("bwrap is not on PATH; install the package bubblewrap")
+    words = [program, *NAMESPACES, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    try:
+        done = subprocess.run(  # noqa: S603
+            [*words, sys.executable, "-I", "-S", "-c", ""],
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeUnavailable(f"{program} did not end in {_PROBE_LIMIT_S} s") from error
+    if done.returncode != 0:
+        text = done.stderr.decode(errors="replace").strip()
+        raise RuntimeUnavailable(f"{program} does not work here: {text}")
+    own_python = (Path(sys.prefix), Path(sys.base_prefix))
+    view = HostView(
+        expose=(*own_python, *options.sandbox_expose),
+        hide=(options.state_dir, *options.sandbox_hide),
+    )
+    return Bubblewrap(program=program, setpriv=shutil.which("setpriv", path=path), view=view)
+
+
+def _explain(record: ExitRecord) -> LaunchRefused:
+    """Say why a program did not run; bwrap's own exit status is 1 whatever the reason."""
+    exit_code = record.code if record.code in {126, 127} else None
+    if re.search(r"^bwrap: execvp ", record.message, re.MULTILINE):
+        exit_code = 127 if "No such file" in record.message else 126
+    message = record.message.removeprefix("bwrap: ") or "it ended before its program ran"
+    return LaunchRefused(f"cannot start the task: {message}", exit_code=exit_code)
