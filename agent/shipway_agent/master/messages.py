@@ -109,16 +109,16 @@ def parse_message(text: str | bytes) -> MasterMessage:
     """
     document = JsonObject.parse(text)
     if document is not None:
-        if options := document.object("MasterSetAgentOptions"):
+        if options := document.child("MasterSetAgentOptions"):
             return _parse_options(options)
-        if start := document.object("StartContainer"):
+        if start := document.child("StartContainer"):
             container = _parse_container(start.section("Container"))
             return StartContainer(container=container, spec=start.section("Spec"))
-        if signal := document.object("SignalContainer"):
+        if signal := document.child("SignalContainer"):
             return SignalContainer(
                 container_id=_container_id(signal, "ContainerID"), number=signal.integer("Signal")
             )
-        if shutdown := document.object("AgentShutdown"):
+        if shutdown := document.child("AgentShutdown"):
             return AgentShutdown(message=shutdown.text("ErrMsg"))
     kinds = ", ".join(document.keys()) if document else ""
     raise UnreadableMessage(f"a message without any part that we know (it has: {kinds or 'none'})")
@@ -299,6 +299,7 @@ def _state_json(message: StateChanged) -> Json:
 def _inspect_json(running: Running) -> Json:
     """Write the part of a Docker inspect answer that a master reads."""
     ports: dict[str, list[Json]] = {}
+    nothing: Json = {}
     networks: dict[str, Json] = {}
     for address in running.addresses:
         bindings = ports.setdefault(f"{address.container_port}/tcp", [])
@@ -311,7 +312,7 @@ def _inspect_json(running: Running) -> Json:
     return {
         "Id": running.native_id,
         "HostConfig": {"NetworkMode": running.network_mode},
-        "Config": {"ExposedPorts": {f"{port}/tcp": {} for port in running.ports}},
+        "Config": {"ExposedPorts": {f"{port}/tcp": nothing for port in running.ports}},
         "NetworkSettings": {"Ports": ports, "Networks": networks},
     }
 

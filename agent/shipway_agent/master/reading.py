@@ -65,13 +65,13 @@ class JsonObject:
             raise self._wrong(key, value, "true or false")
         return value
 
-    def object(self, key: str) -> JsonObject | None:
+    def child(self, key: str) -> JsonObject | None:
         """Read an object; None if there is none."""
         return _as_object(self._members.get(key.lower()), self.path_to(key))
 
     def section(self, key: str) -> JsonObject:
         """Read an object; an empty one if there is none."""
-        return self.object(key) or JsonObject({}, self.path_to(key))
+        return self.child(key) or JsonObject({}, self.path_to(key))
 
     def objects(self, key: str) -> list[JsonObject] | None:
         """Read a list of objects; None if there is none, null entries left out."""
