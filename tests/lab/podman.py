@@ -69,6 +69,7 @@ class Podman:
         return {
             "CONTAINERS_CONF": str(self.folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
 
     def __enter__(self) -> Podman:

@@ -25,6 +25,7 @@ _PROGRAMS = {
     "bwrap": "bubblewrap",
     "ip": "iproute2",
     "iptables": "iptables",
+    "nft": "nftables",  # newer podman sets its network up with it
     "debootstrap": "debootstrap",
 }
 _FOLDERS = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin:/usr/libexec/podman"
