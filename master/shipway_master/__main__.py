@@ -2,13 +2,85 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
 import click
+
+from shipway_common.logsetup import setup_logging
+from shipway_common.settings import SettingsError
+from shipway_common.signals import stop_on_signals
+from shipway_master.app import running
+from shipway_master.config import MasterConfig, load_config
+
+log = logging.getLogger("shipway_master")
 
 
 @click.group()
 @click.version_option(package_name="shipway")
 def main() -> None:
     """Run and inspect shipway-master."""
+
+
+@main.command()
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="File with the settings (YAML, keys as in Determined's master.yaml).",
+)
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the database.")
+@click.option("--host", help="Address to listen on [default: 127.0.0.1].")
+@click.option("--port", type=int, help="Port of everything: gRPC, REST, agents [default: 8080].")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-format", type=click.Choice(["text", "json"]))
+def serve(
+    config_file: Path | None,
+    data: Path | None,
+    host: str | None,
+    port: int | None,
+    log_level: str | None,
+    log_format: str | None,
+) -> None:
+    """Run the master until it is told to stop."""
+    flags: dict[str, Any] = {
+        "data": data,
+        "host": host,
+        "port": port,
+        "log": {
+            key: value
+            for key, value in (("level", log_level), ("format", log_format))
+            if value is not None
+        },
+    }
+    config = _load(config_file, flags)
+    setup_logging(config.log.python_level, config.log.format)
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        asyncio.run(_serve(config))
+    except OSError as error:
+        raise click.ClickException(f"the master cannot run: {error}") from error
+
+
+def _load(config_file: Path | None, flags: dict[str, Any]) -> MasterConfig:
+    try:
+        file_text = config_file.read_text(encoding="utf-8") if config_file else None
+        return load_config(file_text=file_text, file_name=str(config_file or "flags"), flags=flags)
+    except (SettingsError, OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve(config: MasterConfig) -> None:
+    async with stop_on_signals() as stop:
+        log.info("settings: %s", config.masked())
+        async with running(config) as master:
+            click.echo(f"shipway-master listens on {config.host}:{master.port}")
+            if master.password_file is not None:
+                click.echo(f"password of admin and determined: {master.password_file}")
+            await stop.wait()
+            log.info("stopping")
 
 
 if __name__ == "__main__":

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
 
 from shipway_master.auth import Authenticator
 from shipway_master.config import MasterConfig
+from shipway_master.first_start import furnish
+from shipway_master.gateway.info import InfoRoutes
+from shipway_master.identity import load_identity
+from shipway_master.logbook import LogBook, StoredTaskEnds
+from shipway_master.readings import Readings
 from shipway_master.rpc import Registry
-from shipway_master.store import Database
+from shipway_master.server import serving
+from shipway_master.services.auth import AuthService
+from shipway_master.services.logs import LogService
+from shipway_master.services.master import MasterService
+from shipway_master.services.profiler import ProfilerService
+from shipway_master.services.users import UserService
+from shipway_master.services.workspaces import WorkspaceService
 from shipway_master.store.database import opened
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Master:
-    """A running master."""
+    """A running master, as far as its starter needs to know."""
 
-    database: Database
-    registry: Registry
+    port: int
+    """The port it listens on."""
+    password_file: Path | None
+    """Where the generated password of the first users is, if one was generated."""
 
 
 @asynccontextmanager
@@ -30,14 +43,26 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
 
     Entered in this order, left in reverse:
 
-    1. the database, its migrations run;
-    2. the authenticator;
-    3. parts with background work, each an `async with` of its own that ends its tasks;
-    4. the registry of services, which on the way out first lets calls in progress end.
+    1. the database, its migrations run; the first users and workspace;
+    2. the log book, which writes what is still waiting before it goes;
+    3. the registry of services, which lets calls in progress end;
+    4. the port: it is open only while everything behind it is there.
     """
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(config.db.resolve_url(config.data)))
+        password_file = await furnish(database, config.security, config.data)
+        identity = await load_identity(database, config.cluster_name)
         authenticator = Authenticator(database)
-        services: list[object] = []
+        log_book = await stack.enter_async_context(LogBook(database))
+        services: list[object] = [
+            AuthService(database, authenticator),
+            UserService(database, authenticator),
+            MasterService(config, identity),
+            WorkspaceService(database),
+            LogService(log_book, StoredTaskEnds(database)),
+            ProfilerService(Readings(database)),
+        ]
+        routes: list[web.AbstractRouteDef] = [*InfoRoutes(identity, database).routes()]
         registry = await stack.enter_async_context(Registry(services, authenticator))
-        yield Master(database=database, registry=registry)
+        port = await stack.enter_async_context(serving(config, registry, authenticator, routes))
+        yield Master(port=port, password_file=password_file)

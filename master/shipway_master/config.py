@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_serializer, model_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 from sqlalchemy.engine import URL
 
 from shipway_common.logsetup import LogFormat
@@ -100,13 +100,18 @@ class MasterConfig(Settings):
     """Address to listen on."""
     port: int = Field(default=8080, ge=0, le=65535)
     """TCP port of everything: gRPC, REST, agents; 0 takes a free one."""
-    data: Path = Path("~/.local/share/shipway-master")
+    data: Path = Path.home() / ".local/share/shipway-master"
     """Folder of the database and of generated secrets; made with mode 0700."""
     cluster_name: str = ""
     """Name that clients show."""
     log: Log = Log()
     security: Security = Security()
     db: Db = Db()
+
+    @field_validator("data")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser()
 
     def masked(self) -> dict[str, Any]:
         """Dump the settings as plain JSON data, secrets hidden."""

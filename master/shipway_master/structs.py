@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
@@ -12,39 +12,43 @@ _PLAIN_LIMIT = 1e21
 """Larger whole numbers are written with an exponent."""
 
 
-def to_plain(struct: Struct) -> dict[str, Any]:
-    """Turn *struct* into plain data: whole numbers as int, keys in order (a Struct has none)."""
-    fields = struct.fields
-    return {key: value_to_plain(fields[key]) for key in sorted(fields)}
-
-
-def list_to_plain(values: ListValue) -> list[Any]:
-    """Turn *values* into a plain list."""
-    return [value_to_plain(value) for value in values.values]
-
-
-def value_to_plain(value: Value) -> Any:
-    """Turn any free-form value into plain data; a value that was never set is None."""
-    match value.WhichOneof("kind"):
-        case "number_value":
-            return whole_as_int(value.number_value)
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "struct_value":
-            return to_plain(value.struct_value)
-        case "list_value":
-            return list_to_plain(value.list_value)
-        case _:
-            return None
-
-
 def whole_as_int(number: float) -> int | float:
     """Give a whole number back as int, so that it prints without fraction."""
     if -_PLAIN_LIMIT < number < _PLAIN_LIMIT and number == (whole := int(number)):
         return whole if whole or math.copysign(1, number) > 0 else number
     return number
+
+
+def to_plain(struct: Struct, *, number: Callable[[float], Any] = whole_as_int) -> dict[str, Any]:
+    """Turn *struct* into plain data, its keys in order (a Struct has none).
+
+    Args:
+        number: Turns a number, always a double, into what is wanted for it.
+    """
+    fields = struct.fields
+    return {key: value_to_plain(fields[key], number=number) for key in sorted(fields)}
+
+
+def list_to_plain(values: ListValue, *, number: Callable[[float], Any] = whole_as_int) -> list[Any]:
+    """Turn *values* into a plain list, as `to_plain`."""
+    return [value_to_plain(value, number=number) for value in values.values]
+
+
+def value_to_plain(value: Value, *, number: Callable[[float], Any] = whole_as_int) -> Any:
+    """Turn any free-form value into plain data; a value that was never set is None."""
+    match value.WhichOneof("kind"):
+        case "number_value":
+            return number(value.number_value)
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return to_plain(value.struct_value, number=number)
+        case "list_value":
+            return list_to_plain(value.list_value, number=number)
+        case _:
+            return None
 
 
 def to_struct(data: Mapping[str, Any], into: Struct | None = None) -> Struct:

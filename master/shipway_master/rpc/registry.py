@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -81,7 +81,7 @@ class Registry:
         task.add_done_callback(self._finished)
         return await asyncio.shield(task)
 
-    async def stream(self, request: Message, call: Call) -> AsyncIterator[Message]:
+    async def stream(self, request: Message, call: Call) -> AsyncGenerator[Message]:
         """Start a stream; its errors come out of this call or of the iterator, as MasterErrors."""
         items = await self._guarded(self._entries[call.rpc].run, request, call)
         return self._guarded_items(items, call)
@@ -115,7 +115,9 @@ class Registry:
             except Exception as error:
                 raise _internal(error) from error
 
-    async def _guarded_items(self, items: AsyncIterator[Message], call: Call) -> AsyncIterator[Any]:
+    async def _guarded_items(
+        self, items: AsyncIterator[Message], call: Call
+    ) -> AsyncGenerator[Any]:
         try:
             async for item in items:
                 yield item

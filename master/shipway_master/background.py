@@ -1,0 +1,44 @@
+"""Tasks that outlive the call that starts them, with an owner that ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Self
+
+log = logging.getLogger(__name__)
+
+
+class Background:
+    """Owns tasks; leaving the block cancels those that still run.
+
+    One that fails is logged with its traceback and costs the others nothing.
+    """
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(*error)
+
+    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Run *work* until it ends or the block does."""
+        task = self._group.create_task(_guarded(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("a background task failed")

@@ -1,0 +1,119 @@
+"""Both faces of the API on one port."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+from aiohttp import web
+from google.protobuf.message import Message
+
+from shipway_master.auth import Authenticator
+from shipway_master.config import MasterConfig, Tls
+from shipway_master.errors import MasterError
+from shipway_master.frontdoor import FrontDoor
+from shipway_master.gateway.body import MESSAGE_LIMIT_BYTES
+from shipway_master.gateway.site import build_site
+from shipway_master.rpc import METHODS, Call, Method, Registry
+from shipway_master.rpc.methods import SERVICE_NAME
+
+_GRACE_S = 3
+"""How long running calls may go on when the master is told to stop, in seconds."""
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@asynccontextmanager
+async def serving(
+    config: MasterConfig,
+    registry: Registry,
+    authenticator: Authenticator,
+    routes: Iterable[web.AbstractRouteDef],
+) -> AsyncGenerator[int]:
+    """Serve the API; yields the port. Left, it takes no more calls and ends the running ones."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-master-")))
+        socket = folder / "grpc"  # the folder is 0700: nobody else gets behind the front door
+        door = await stack.enter_async_context(FrontDoor(socket))
+        await stack.enter_async_context(_grpc_server(registry, socket))
+        site = build_site(registry, authenticator, routes)
+        runner = web.AppRunner(
+            site, handler_cancellation=True, shutdown_timeout=_GRACE_S, access_log=None
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        assert runner.server is not None
+        tls = _tls_context(config.security.tls)
+        port = await door.listen(config.host, config.port, runner.server, tls=tls)
+        stack.callback(door.stop_listening)
+        yield port
+
+
+def _tls_context(tls: Tls) -> ssl.SSLContext | None:
+    if tls.cert is None or tls.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.cert, tls.key)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+@asynccontextmanager
+async def _grpc_server(registry: Registry, socket: Path) -> AsyncGenerator[None]:
+    server = grpc.aio.server(
+        options=(
+            ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        )
+    )
+    handlers = {name: _handler(method, registry) for name, method in METHODS.items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(_GRACE_S)
+
+
+def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, Any]:
+    async def authorize(context: _Context) -> Call:
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
+        return await registry.authorize(method, metadata=metadata, cookie=None, peer=context.peer())
+
+    async def unary(request: Message, context: _Context) -> Message:
+        try:
+            return await registry.unary(request, await authorize(context))
+        except MasterError as error:
+            return await context.abort(error.code, error.text)
+
+    async def stream(request: Message, context: _Context) -> AsyncGenerator[Message]:
+        try:
+            items = await registry.stream(request, await authorize(context))
+            async for item in items:
+                yield item
+        except MasterError as error:
+            await context.abort(error.code, error.text)
+
+    if method.is_stream:
+        return grpc.unary_stream_rpc_method_handler(
+            stream,
+            request_deserializer=method.request.FromString,
+            response_serializer=method.response.SerializeToString,
+        )
+    return grpc.unary_unary_rpc_method_handler(
+        unary,
+        request_deserializer=method.request.FromString,
+        response_serializer=method.response.SerializeToString,
+    )
