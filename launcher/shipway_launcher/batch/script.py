@@ -1,0 +1,63 @@
+"""Render the batch script of a dispatch."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import jinja2
+
+from shipway_launcher.batch.useroptions import Option
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,\[\]-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchJob:
+    """All that a batch script depends on; the same job always gives the same script."""
+
+    dispatch_id: str
+    owner: str
+    folder: str
+    """Where the job's files are, on the compute nodes too."""
+    user_options: Sequence[Option]
+    own_options: Sequence[Option]
+    notes: Sequence[str]
+    """What the user should know; printed by the job."""
+    agent_command: Sequence[str]
+    mpi: str
+    srun_variables: Sequence[tuple[str, str]]
+    """Variables by which the user steers srun itself."""
+
+
+def render_script(job: BatchJob) -> str:
+    """Write the script; it holds no secret, so it can be shown to anybody."""
+    return _template().render(job=job)
+
+
+def render_directive(option: Option) -> str:
+    """Write an option as sbatch reads it in a script: in double quotes if it needs to be."""
+    if option.value is None:
+        return f"--{option.name}"
+    if _PLAIN.fullmatch(option.value):
+        return f"--{option.name}={option.value}"
+    escaped = option.value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'--{option.name}="{escaped}"'
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=False,  # noqa: S701 (no HTML; every value goes through `sh` or `directive`)
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["sh"] = shlex.quote
+    environment.filters["words"] = shlex.join
+    environment.filters["directive"] = render_directive
+    text = resources.files("shipway_launcher.batch").joinpath("script.sh.j2").read_text()
+    return environment.from_string(text)

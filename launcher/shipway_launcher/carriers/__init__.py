@@ -1,0 +1,1 @@
+"""What a manifest asks for: which runtime, which workload manager, or which query."""

@@ -1,0 +1,255 @@
+"""Settings of the launcher: its own file, and the launcher's keys of a Determined master.yaml."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from shipway_common.settings import Settings, SettingsError, parse_settings
+from shipway_launcher.relay.settings import RelaySettings
+
+_MASTER_KEYS = (
+    *("port", "auth_file", "user_name", "group_name", "sudo_authorized", "job_storage_root"),
+    *("singularity_image_root", "apptainer_image_root", "path", "ld_library_path"),
+)
+_CHANGES_SLURM = re.compile(
+    r"(SBATCH|SALLOC|SQUEUE|SINFO|SACCT|SCANCEL|SCONTROL)_.*|SLURM_(TIME_FORMAT|CLUSTERS|EXIT_.*)"
+)
+
+
+class Impersonation(enum.StrEnum):
+    """How jobs are run as someone else."""
+
+    NONE = "none"
+    SUDO = "sudo"
+
+
+class SlurmSettings(Settings):
+    """How Slurm's commands are called."""
+
+    conf_file: Path | None = Field(
+        None,
+        description="Slurm's configuration file (SLURM_CONF); by default that of the launcher's"
+        " own environment, or where Slurm finds it by itself.",
+    )
+    bin_dir: Path | None = Field(
+        None, description="Folder of Slurm's commands; by default they are looked for in path."
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        description="Variables that Slurm's commands, and so all jobs, get beside PATH, HOME,"
+        " USER, LOGNAME, SHELL, LANG and SLURM_CONF.",
+    )
+    query_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="Seconds for which an answer of squeue, sinfo, scontrol is waited for."
+    )
+    submit_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="Seconds for which an answer of sbatch is waited for."
+    )
+    settle_s: Annotated[float, Field(gt=0)] = Field(
+        30.0,
+        description="Seconds for which a launch looks for its job when sbatch gave no clear"
+        " answer; after that the launch is answered and the search goes on.",
+    )
+    pass_wckey: bool = Field(
+        True,
+        description="Hand the master's --wckey to sbatch; switch off where workload"
+        " characterization keys must be known to the accounting database.",
+    )
+
+    @field_validator("environment")
+    @classmethod
+    def _leaves_slurm_alone(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if _CHANGES_SLURM.fullmatch(name):
+                raise ValueError(f"{name} changes what Slurm's commands print or do")
+        return value
+
+
+class WatchSettings(Settings):
+    """How jobs are watched."""
+
+    interval_s: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Seconds between two questions to Slurm; each asks for all jobs at once."
+    )
+    missing_after_s: Annotated[float, Field(ge=0)] = Field(
+        30.0,
+        description="Seconds for which a working Slurm must not know a job, before the job is"
+        " called missing.",
+    )
+    kill_after_s: Annotated[float, Field(gt=0)] = Field(
+        15.0, description="Seconds after a cancel until a job that is still there gets SIGKILL."
+    )
+
+
+class LimitSettings(Settings):
+    """How much of everything."""
+
+    body_mib: Annotated[int, Field(ge=1)] = Field(
+        64, description="Largest request body that is accepted, in MiB."
+    )
+    archives_mib: Annotated[int, Field(ge=1)] = Field(
+        512, description="Most that the archives of one manifest may unpack to, in MiB."
+    )
+    concurrent_launches: Annotated[int, Field(ge=1)] = Field(
+        8, description="Launches worked on at once; more wait."
+    )
+    keep_ended_h: Annotated[float, Field(gt=0)] = Field(
+        168.0, description="Hours after which an ended dispatch that nobody deleted is removed."
+    )
+    keep_refused_min: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Minutes after which a dispatch that Slurm refused is removed."
+    )
+
+
+def _default_agent() -> list[str]:
+    return [str(Path(sys.executable).parent / "shipway-agent")]
+
+
+class LauncherSettings(Settings):
+    """Everything that can be set."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8181, description="Port to listen on; 0 takes any free one."
+    )
+    auth_file: Path | None = Field(
+        None,
+        description="File with the token that callers must send. Made at the first start (mode"
+        " 0600) and kept. By default `launcher.token` in job_storage_root.",
+    )
+    job_storage_root: Path = Field(
+        default_factory=lambda: Path.home() / ".launcher",
+        description="Folder for the records and the files of jobs; the compute nodes must see it"
+        " under the same path.",
+    )
+    user_name: str | None = Field(
+        None, description="Who runs the launcher. `root` must be named here to be allowed."
+    )
+    group_name: str | None = Field(
+        None, description="The launcher's Unix group, as in master.yaml; `check` compares it."
+    )
+    impersonation: Impersonation = Field(
+        Impersonation.NONE,
+        description="`none`: all jobs run as the launcher's user. `sudo`: as the user whom the"
+        " master names, by `sudo -n -u`.",
+    )
+    sudo_authorized: str = Field(
+        "ALL", description="Users whom the launcher may act for, separated by commas, or ALL."
+    )
+    singularity_image_root: Path | None = Field(
+        None, description="Folder of image files, named like the images (`org/name:tag`)."
+    )
+    apptainer_image_root: Path | None = Field(
+        None, description="The same as singularity_image_root; only one of them can be set."
+    )
+    path: str | None = Field(
+        None, description="PATH of Slurm's commands and of jobs; may contain ${PATH}."
+    )
+    ld_library_path: str | None = Field(
+        None, description="LD_LIBRARY_PATH of Slurm's commands and of jobs."
+    )
+    agent_command: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=_default_agent,
+        description="The agent on the compute nodes, as a list of words; by default the"
+        " shipway-agent beside the launcher's own Python.",
+    )
+    slurm: SlurmSettings = Field(default_factory=lambda: SlurmSettings.model_validate({}))
+    watch: WatchSettings = Field(default_factory=lambda: WatchSettings.model_validate({}))
+    limits: LimitSettings = Field(default_factory=lambda: LimitSettings.model_validate({}))
+    relay: RelaySettings = Field(default_factory=lambda: RelaySettings.model_validate({}))
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important log lines to write."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Form of log lines.")
+
+    @field_validator("job_storage_root")
+    @classmethod
+    def _is_plain_path(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        if re.search(r"[%\\\x00-\x1f\x7f]", str(value)):
+            raise ValueError(
+                "must hold no percent sign, backslash or control character: Slurm gives them a"
+                " meaning in the names of output files"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_image_root(self) -> LauncherSettings:
+        if self.singularity_image_root and self.apptainer_image_root:
+            raise ValueError("set only one of singularity_image_root and apptainer_image_root")
+        return self
+
+    @property
+    def token_file(self) -> Path:
+        """Where the token is."""
+        return self.auth_file or self.job_storage_root / "launcher.token"
+
+    @property
+    def image_root(self) -> Path | None:
+        """Where image files are looked for."""
+        return self.singularity_image_root or self.apptainer_image_root
+
+
+def load_settings(
+    *,
+    file_text: str | None = None,
+    file_name: str = "settings file",
+    master_text: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> LauncherSettings:
+    """Merge the sources: flags over environment over the own file over master.yaml.
+
+    Args:
+        file_text: The launcher's own settings file.
+        file_name: How to call it in errors.
+        master_text: A master.yaml whose `resource_manager` section holds keys of the launcher.
+        environment: Of the process; PATH and SLURM_CONF are taken from it.
+        flags: Values from the command line; None means "not given".
+
+    Raises:
+        SettingsError: Lists each mistake with its key.
+    """
+    environment = environment or {}
+    files = _load_mapping(file_text, file_name)
+    if master_text is not None:
+        files = _master_section(master_text) | files
+    over: dict[str, Any] = dict(flags or {})
+    if environment.get("SLURM_CONF"):
+        over["slurm"] = {"conf_file": environment["SLURM_CONF"]}
+    settings = parse_settings(LauncherSettings, environment=files, flags=over, file_name=file_name)
+    inherited = environment.get("PATH") or os.defpath
+    path = (settings.path or "${PATH}").replace("${PATH}", inherited)
+    return settings.model_copy(update={"path": path})
+
+
+def _load_mapping(text: str | None, name: str) -> dict[str, Any]:
+    try:
+        loaded: Any = yaml.safe_load(text) if text else {}
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{name} is not YAML: {error}") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise SettingsError(f"{name} must be a mapping of keys to values")
+    return cast("dict[str, Any]", loaded or {})
+
+
+def _master_section(text: str) -> dict[str, Any]:
+    loaded = _load_mapping(text, "the master's settings").get("resource_manager")
+    if not isinstance(loaded, dict):
+        raise SettingsError("the master's settings hold no section resource_manager")
+    section = cast("dict[str, Any]", loaded)
+    if section.get("type") != "slurm":
+        raise SettingsError(
+            f"resource_manager.type is {section.get('type')!r}; this release drives slurm only"
+        )
+    return {key: section[key] for key in _MASTER_KEYS if section.get(key) not in (None, "")}

@@ -1,0 +1,181 @@
+"""From a manifest to all files of its job, so that they can be shown without writing them."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shipway_launcher.batch.choice import choose_options
+from shipway_launcher.batch.script import BatchJob, render_script
+from shipway_launcher.carriers.table import Carrier
+from shipway_launcher.dispatches import files
+from shipway_launcher.dispatches.archives import read_archives
+from shipway_launcher.dispatches.taskfile import TASK_FILE, render_task_file
+from shipway_launcher.environment import point_to_relay, restore_cut_values
+from shipway_launcher.errors import WrongRequest
+from shipway_launcher.manifest import Manifest
+from shipway_launcher.slurm.backend import SlurmFacts
+from shipway_launcher.slurm.rows import ClusterRows
+from shipway_launcher.transport.tree import Entry, Kind
+
+_IMAGE_SCHEMES = (
+    *("instance://", "library://", "shub://", "oras://", "docker-archive://", "docker://"),
+)
+_SRUN_VARIABLES = frozenset(
+    {
+        *(
+            "SLURM_ACCTG_FREQ",
+            "SLURM_BCAST",
+            "SLURM_COMPRESS",
+            "SLURM_CPU_BIND",
+            "SLURM_CPU_FREQ_REQ",
+        ),
+        *("SLURM_DISTRIBUTION", "SLURM_HINT", "SLURM_MEM_BIND", "SLURM_MPI_TYPE", "SLURM_NETWORK"),
+        *("SLURM_PROFILE", "SLURM_RESV_PORTS", "SLURM_THREADS", "SLURM_UNBUFFEREDIO", "SLURM_WAIT"),
+    }
+)
+"""Variables that steer srun; other ones reach only the task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What preparing a job needs to know beside its manifest."""
+
+    root: Path
+    agent_command: Sequence[str]
+    image_root: Path | None
+    pass_wckey: bool
+    archives_limit_bytes: int
+    relay_url: str | None
+    facts: SlurmFacts
+    cluster: ClusterRows | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A job, ready to be written and submitted."""
+
+    job_name: str
+    script: str
+    entries: Sequence[Entry]
+    notes: Sequence[str]
+
+
+def prepare(
+    manifest: Manifest, carrier: Carrier, site: Site, *, dispatch_id: str, owner: str
+) -> Prepared:
+    """Make script, task file and tree.
+
+    Raises:
+        WrongRequest: The manifest asks for what cannot be, or must not.
+        TooLarge: Its archives are.
+    """
+    if carrier.runtime is None:
+        raise WrongRequest(f"carrier {carrier.class_name} runs no job")
+    folder = files.job_folder(site.root, owner, dispatch_id)
+    tree = read_archives(manifest.archives, limit_bytes=site.archives_limit_bytes)
+    job_name = f"det-{files.safe_name(manifest.payload)}-{dispatch_id}"
+    options = choose_options(
+        manifest,
+        job_name=job_name,
+        dispatch_id=dispatch_id,
+        folder=str(folder),
+        version=site.facts.version,
+        cluster=site.cluster,
+        pass_wckey=site.pass_wckey,
+    )
+    script = render_script(
+        BatchJob(
+            dispatch_id=dispatch_id,
+            owner=owner,
+            folder=str(folder),
+            user_options=options.user,
+            own_options=options.own,
+            notes=options.notes,
+            agent_command=site.agent_command,
+            mpi=_choose_mpi(manifest, site.facts),
+            srun_variables=[
+                (name, value)
+                for name, value in sorted(manifest.environment.items())
+                if name in _SRUN_VARIABLES - {"SLURM_MPI_TYPE"} and value.isprintable()
+            ],
+        )
+    )
+    environment = _task_environment(manifest, site.relay_url)
+    task = render_task_file(
+        manifest,
+        dispatch_id=dispatch_id,
+        runtime=carrier.runtime,
+        image=_choose_image(manifest, carrier.runtime, site.image_root),
+        environment=environment,
+        archives_dir=f"{folder}/{files.VOLUME}" if tree else None,
+        master_url=environment["DET_MASTER"],
+        private_run_dir=not any(
+            entry.path.partition("/")[0] == "determined_local_fs" for entry in tree
+        ),
+    )
+    entries = [
+        Entry(path=files.SCRIPT, kind=Kind.FILE, mode=0o700, content=_encode(script)),
+        Entry(path=TASK_FILE, kind=Kind.FILE, mode=0o600, content=task),
+        *_below_volume(tree),
+    ]
+    return Prepared(job_name=job_name, script=script, entries=entries, notes=options.notes)
+
+
+def _choose_mpi(manifest: Manifest, facts: SlurmFacts) -> str:
+    """Take what the manifest says if this Slurm has it; srun fails for a plugin it lacks."""
+    wanted = manifest.environment.get("SLURM_MPI_TYPE", "")
+    plugin = re.sub(r"^pmix_v\d+$", "pmix", wanted)
+    return wanted if plugin in facts.mpi_plugins else "none"
+
+
+def _choose_image(manifest: Manifest, runtime: str, image_root: Path | None) -> str | None:
+    image = manifest.image
+    if runtime == "sandbox":
+        return None
+    if image is None:
+        raise WrongRequest("launchParameters.images.default: the carrier needs an image")
+    if runtime != "apptainer" or image.startswith(("/", *_IMAGE_SCHEMES)):
+        return image
+    if image_root is not None and manifest.configuration.get("disableImageCache") != "true":
+        file = posixpath.normpath(f"{image_root}/{image}")
+        if file.startswith(f"{image_root}/") and Path(file).exists():
+            return file
+    return f"docker://{image}"
+
+
+def _task_environment(manifest: Manifest, relay_url: str | None) -> dict[str, str]:
+    for name in ("DET_MASTER", "DET_SESSION_TOKEN"):
+        if not manifest.environment.get(name):
+            raise WrongRequest(f"launchParameters.environment.{name}: the job cannot do without")
+    if not manifest.environment["DET_MASTER"].startswith(("http://", "https://")):
+        raise WrongRequest("launchParameters.environment.DET_MASTER: no URL of a master")
+    environment = restore_cut_values(manifest.environment)
+    targets = [posixpath.normpath(mount.target) for mount in manifest.mounts]
+    if any(target.startswith("/tmp/") for target in targets):  # noqa: S108
+        # The stock wrapper would move what is mounted there into a folder that is thrown away.
+        environment.pop("DET_CONTAINER_LOCAL_TMP", None)
+    return point_to_relay(environment, relay_url) if relay_url else environment
+
+
+def _below_volume(tree: Sequence[Entry]) -> list[Entry]:
+    if not tree:
+        return []
+    top = Entry(path=files.VOLUME, kind=Kind.FOLDER, mode=0o700)
+    moved = [
+        Entry(
+            path=f"{files.VOLUME}/{entry.path}",
+            kind=entry.kind,
+            mode=entry.mode,
+            content=entry.content,
+        )
+        for entry in tree
+    ]
+    return [top, *moved]
+
+
+def _encode(script: str) -> bytes:
+    return script.encode("utf-8", "surrogateescape")

@@ -1,0 +1,80 @@
+"""What can go wrong in the launcher, one class for each way to react.
+
+LauncherError
+├── WrongRequest          the client must ask for something else
+├── TooLarge              the body, or what is packed in it, is over the limit
+├── NotFound              there is no such dispatch or log
+├── NotAllowed            the token is wrong
+├── SetupError            the launcher cannot run with these settings on this machine
+├── TransportError        a program could not be run, or a file not be moved
+│   └── CommandTimedOut   it may have done its work nevertheless
+└── BackendError          the workload manager
+    ├── BackendRefused    it answered, and the answer is no
+    ├── BackendUnreachable  it did not answer; the question may be asked again
+    ├── BackendUnreadable   it answered in a form that we do not know
+    └── SubmissionDoubtful  a job may have been made or not; look before repeating
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LauncherError(Exception):
+    """Base of all errors of the launcher; the text says what was tried and what to change."""
+
+
+class WrongRequest(LauncherError):
+    """The client asked for something that cannot be; nothing was done."""
+
+
+class TooLarge(LauncherError):
+    """A body, or what is packed in it, is over its limit."""
+
+
+class NotFound(LauncherError):
+    """There is no dispatch or log of this name for this owner."""
+
+
+class NotAllowed(LauncherError):
+    """The request carries no token or a wrong one."""
+
+
+class SetupError(LauncherError):
+    """The launcher cannot run with these settings on this machine."""
+
+
+class TransportError(LauncherError):
+    """A program could not be run or a file not be moved."""
+
+
+class CommandTimedOut(TransportError):
+    """A program did not end in time and was stopped; what it had to do may be done."""
+
+    def __init__(self, argv: Sequence[str], timeout_s: float) -> None:
+        super().__init__(f"{argv[0]} gave no answer within {timeout_s:g} s")
+        self.argv, self.timeout_s = tuple(argv), timeout_s
+
+
+class BackendError(LauncherError):
+    """The workload manager did not do what it was asked."""
+
+
+class BackendRefused(BackendError):
+    """The workload manager answered, and the answer is no."""
+
+    def __init__(self, argv: Sequence[str], *, exit_status: int, stderr: str) -> None:
+        super().__init__(f"{argv[0]} exited {exit_status}: {stderr.strip()[-2000:]}")
+        self.argv, self.exit_status, self.stderr = tuple(argv), exit_status, stderr
+
+
+class BackendUnreachable(BackendError):
+    """The workload manager did not answer; the same question may be asked again."""
+
+
+class BackendUnreadable(BackendError):
+    """The workload manager answered in a form that we do not know."""
+
+
+class SubmissionDoubtful(BackendError):
+    """A job may have been made or not."""

@@ -1,0 +1,64 @@
+"""What the launcher wants from Slurm, by whatever way it is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from shipway_launcher.slurm.rows import ClusterRows, JobRow, SlurmJobId
+from shipway_launcher.slurm.version import SlurmVersion
+from shipway_launcher.transport.base import Transport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmFacts:
+    """What is worth knowing of this Slurm before a script is written for it."""
+
+    version: SlurmVersion | None
+    mpi_plugins: frozenset[str]
+
+
+class SlurmBackend(Protocol):
+    """One Slurm cluster. Every method may raise `BackendError` or `TransportError`."""
+
+    async def facts(self) -> SlurmFacts:
+        """Return what kind of Slurm this is; asked once in a while and remembered."""
+        ...
+
+    async def submit(self, script: Path, *, user: Transport) -> SlurmJobId:
+        """Submit the script as its owner.
+
+        Raises:
+            BackendRefused: Slurm does not want this job; there is none.
+            BackendUnreachable: The controller has not got it; there is no job.
+            SubmissionDoubtful: There may be a job or not.
+        """
+        ...
+
+    async def jobs(self) -> list[JobRow]:
+        """Return all jobs of everybody that the controller knows, in one question."""
+        ...
+
+    async def job(self, job_id: SlurmJobId, *, user: Transport) -> JobRow | None:
+        """Ask for one job in the name of its owner; None: a working Slurm does not know it."""
+        ...
+
+    async def accounted(self, job_ids: Collection[SlurmJobId]) -> Mapping[SlurmJobId, JobRow]:
+        """Ask the accounting database, if there is one; what it does not know is left out."""
+        ...
+
+    async def cancel(
+        self, job_ids: Collection[SlurmJobId], *, user: Transport, signal: str | None = None
+    ) -> None:
+        """Cancel jobs, or send their steps a *signal*; those that are over are no error."""
+        ...
+
+    async def cluster(self) -> ClusterRows:
+        """Return all partitions and nodes."""
+        ...
+
+    async def is_answering(self) -> bool:
+        """Say whether a controller answers."""
+        ...

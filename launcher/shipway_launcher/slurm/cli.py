@@ -1,0 +1,235 @@
+"""Slurm by its command line, which every release has."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from shipway_launcher.errors import (
+    BackendError,
+    BackendRefused,
+    BackendUnreachable,
+    BackendUnreadable,
+    CommandTimedOut,
+    LauncherError,
+    SubmissionDoubtful,
+)
+from shipway_launcher.slurm import commands
+from shipway_launcher.slurm.backend import SlurmFacts
+from shipway_launcher.slurm.commands import JOB_FIELDS, NODE_FIELDS, Columns
+from shipway_launcher.slurm.parse import (
+    Failure,
+    classify_failure,
+    parse_accounting,
+    parse_jobs,
+    parse_shown_job,
+    parse_submitted,
+)
+from shipway_launcher.slurm.parse_cluster import parse_nodes, parse_partitions
+from shipway_launcher.slurm.rows import ClusterRows, JobRow, SlurmJobId
+from shipway_launcher.slurm.version import parse_version
+from shipway_launcher.transport.base import Command, Completed, Transport
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FACTS_FOR_S = 600.0
+_NO_ACCOUNTING_FOR_S = 60.0
+_SUSPICIOUS_AFTER_S = 1.0
+_PING_TIMEOUT_S = 3.0
+_DOWN = "Unable to contact slurm controller: scontrol ping says that it is DOWN"
+
+
+class Programs:
+    """Where Slurm's commands are."""
+
+    def __init__(self, bin_dir: Path | None, path: str) -> None:
+        """Look in *bin_dir* if it is given, else in *path*."""
+        self._bin_dir, self._path = bin_dir, path
+
+    def find(self, name: str) -> str | None:
+        """Return the full path of a command, None if there is none."""
+        return shutil.which(name, path=str(self._bin_dir) if self._bin_dir else self._path)
+
+
+class CommandLineSlurm:
+    """The cluster that the commands on this machine belong to."""
+
+    def __init__(
+        self,
+        programs: Programs,
+        own: Transport,
+        *,
+        query_timeout_s: float,
+        submit_timeout_s: float,
+    ) -> None:
+        """Make the backend; nothing is run yet.
+
+        Args:
+            programs: Where the commands are.
+            own: As whom questions are asked that concern all users.
+            query_timeout_s: How long an answer to a question is waited for.
+            submit_timeout_s: How long an answer of sbatch is waited for.
+        """
+        self._programs, self._own = programs, own
+        self._query_timeout_s, self._submit_timeout_s = query_timeout_s, submit_timeout_s
+        self._facts: SlurmFacts | None = None
+        self._facts_until = 0.0
+        self._no_accounting_until = 0.0
+
+    async def facts(self) -> SlurmFacts:
+        if self._facts is None or time.monotonic() > self._facts_until:
+            self._facts = await self._ask_facts()
+            self._facts_until = time.monotonic() + _FACTS_FOR_S
+        return self._facts
+
+    async def _ask_facts(self) -> SlurmFacts:
+        version = await self._run(self._own, commands.show_version(), self._query_timeout_s)
+        plugins: frozenset[str] = frozenset()
+        with suppress(LauncherError):  # without srun here, the job's own srun will tell
+            listed = await self._run(self._own, commands.list_mpi(), self._query_timeout_s)
+            text = listed.stdout_text + listed.stderr_text
+            plugins = frozenset(re.findall(r"^(?:srun: )?\s+(\w+)$", text, re.MULTILINE))
+        return SlurmFacts(version=parse_version(version.stdout_text), mpi_plugins=plugins)
+
+    async def submit(self, script: Path, *, user: Transport) -> SlurmJobId:
+        argv = commands.submit(str(script))
+        try:
+            done = await self._run_suspiciously(user, argv)
+        except CommandTimedOut as error:
+            raise SubmissionDoubtful(str(error)) from error
+        job_id = parse_submitted(done.stdout_text)
+        if done.exit_status == 0 and job_id is not None:
+            return job_id
+        said = (done.stderr_text or done.stdout_text).strip()
+        if done.exit_status <= 0 or job_id is not None:
+            raise SubmissionDoubtful(f"sbatch exited {done.exit_status} without a clear id: {said}")
+        match classify_failure(said):
+            case Failure.REFUSED:
+                raise BackendRefused(argv, exit_status=done.exit_status, stderr=said)
+            case Failure.UNREACHED:
+                raise BackendUnreachable(said)
+            case Failure.NO_ANSWER:
+                raise SubmissionDoubtful(said)
+
+    async def _run_suspiciously(self, user: Transport, argv: Sequence[str]) -> Completed:
+        """Run sbatch; if it takes long because no controller listens, do not wait to the end."""
+        running = asyncio.create_task(self._run(user, argv, self._submit_timeout_s))
+        try:
+            await asyncio.wait({running}, timeout=_SUSPICIOUS_AFTER_S)
+            if not running.done() and await self._is_surely_down():
+                raise BackendUnreachable(_DOWN)
+            return await running
+        finally:  # not left behind, whatever happened above
+            running.cancel()
+            await asyncio.wait({running})
+            if not running.cancelled():
+                running.exception()  # has been raised above, or no longer matters
+
+    async def jobs(self) -> list[JobRow]:
+        columns = Columns.of(JOB_FIELDS)
+        stdout = await self._ask(self._own, commands.list_jobs(columns))
+        return _read(lambda: parse_jobs(columns, stdout))
+
+    async def job(self, job_id: SlurmJobId, *, user: Transport) -> JobRow | None:
+        try:
+            stdout = await self._ask(user, commands.show_job(job_id))
+        except BackendRefused as error:
+            if "Invalid job id" in error.stderr:
+                return None
+            raise
+        row = parse_shown_job(stdout, job_id)
+        if row is None:
+            raise BackendUnreadable(f"scontrol show job {job_id} printed {stdout[:200]!r}")
+        return row
+
+    async def accounted(self, job_ids: Collection[SlurmJobId]) -> Mapping[SlurmJobId, JobRow]:
+        if not job_ids or time.monotonic() < self._no_accounting_until:
+            return {}
+        try:
+            return parse_accounting(await self._ask(self._own, commands.account(job_ids)))
+        except LauncherError as error:
+            log.debug("no answer from Slurm's accounting", extra={"reason": str(error)})
+            self._no_accounting_until = time.monotonic() + _NO_ACCOUNTING_FOR_S
+            return {}
+
+    async def cancel(
+        self, job_ids: Collection[SlurmJobId], *, user: Transport, signal: str | None = None
+    ) -> None:
+        if not job_ids:
+            return
+        argv = commands.cancel(job_ids, signal=signal)
+        done = await self._run(user, argv, self._query_timeout_s)
+        # A job that is over is an error for some releases and silence for others; what became of
+        # the jobs is seen when they are looked at next.
+        lines = [
+            line
+            for line in done.stderr_text.splitlines()
+            if line.strip() and not re.search(r"Invalid job id|already completing", line)
+        ]
+        if done.exit_status != 0 and lines:
+            raise _error_of(argv, done)
+
+    async def cluster(self) -> ClusterRows:
+        columns = Columns.of(NODE_FIELDS)
+        nodes = await self._ask(self._own, commands.list_nodes(columns))
+        partitions = await self._ask(self._own, commands.show_partitions())
+        return ClusterRows(
+            partitions=tuple(parse_partitions(partitions)),
+            nodes=tuple(_read(lambda: parse_nodes(columns, nodes))),
+        )
+
+    async def is_answering(self) -> bool:
+        try:
+            return " is UP" in await self._ask(self._own, commands.ping())
+        except LauncherError:
+            return False
+
+    async def _is_surely_down(self) -> bool:
+        try:
+            done = await self._run(self._own, commands.ping(), _PING_TIMEOUT_S)
+        except LauncherError:  # it may only be slow
+            return False
+        return " is DOWN" in done.stdout_text and " is UP" not in done.stdout_text
+
+    async def _ask(self, user: Transport, argv: Sequence[str]) -> str:
+        try:
+            done = await self._run(user, argv, self._query_timeout_s)
+        except CommandTimedOut as error:
+            raise BackendUnreachable(str(error)) from error
+        if done.exit_status != 0:
+            raise _error_of(argv, done)
+        return done.stdout_text
+
+    async def _run(self, user: Transport, argv: Sequence[str], timeout_s: float) -> Completed:
+        name, *arguments = argv
+        is_question = name not in ("sbatch", "scancel")
+        return await user.run(
+            Command(
+                argv=(self._programs.find(name) or name, *arguments),
+                timeout_s=timeout_s,
+                environment=commands.QUERY_ENVIRONMENT if is_question else {},
+            )
+        )
+
+
+def _error_of(argv: Sequence[str], done: Completed) -> BackendError:
+    said = (done.stderr_text.strip() or done.stdout_text.strip())[-2000:]
+    if done.exit_status > 0 and classify_failure(said) is Failure.REFUSED:
+        return BackendRefused(argv, exit_status=done.exit_status, stderr=said)
+    return BackendUnreachable(said or f"{argv[0]} exited {done.exit_status}")
+
+
+def _read(parse: Callable[[], T]) -> T:
+    try:
+        return parse()
+    except ValueError as error:
+        raise BackendUnreadable(f"Slurm's answer cannot be read: {error}") from error

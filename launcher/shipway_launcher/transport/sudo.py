@@ -1,0 +1,80 @@
+"""This machine, as another user, through `sudo -n -u`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from shipway_launcher.errors import TransportError
+from shipway_launcher.transport.base import Command, Completed
+from shipway_launcher.transport.local import LocalTransport
+from shipway_launcher.transport.tree import Entry
+from shipway_launcher.transport.wire import pack
+
+_FILE_TIMEOUT_S = 120.0
+
+
+class SudoTransport:
+    """Runs programs as *user*; files are moved by our own helper program, run as that user.
+
+    sudo must allow the launcher's user, without a password and with SETENV, to run as *user* the
+    Slurm commands and the helper (`python -I -m shipway_launcher.transport.helper`).
+    """
+
+    def __init__(self, user: str, environment: Mapping[str, str], local: LocalTransport) -> None:
+        """Act as *user*.
+
+        Args:
+            user: A checked name of an existing user.
+            environment: What every program of this user gets.
+            local: Runs sudo itself.
+        """
+        self._user = user
+        self._environment = dict(environment)
+        self._local = local
+
+    @property
+    def user(self) -> str:
+        return self._user
+
+    async def run(self, command: Command) -> Completed:
+        settings = {**self._environment, **command.environment}
+        return await self._local.run(
+            Command(
+                argv=(
+                    *("sudo", "-n", "-u", self._user),
+                    *(f"{name}={value}" for name, value in settings.items()),
+                    *("--", *command.argv),
+                ),
+                stdin=command.stdin,
+                timeout_s=command.timeout_s,
+                output_limit_bytes=command.output_limit_bytes,
+            )
+        )
+
+    async def install(self, folder: Path, entries: Sequence[Entry]) -> None:
+        await self._help("install", str(folder), stdin=pack(entries))
+
+    async def size(self, path: Path) -> int | None:
+        found: int | None = json.loads(await self._help("size", str(path)))
+        return found
+
+    async def read(self, path: Path, *, offset: int, limit: int) -> bytes:
+        return await self._help("read", str(path), str(offset), str(limit))
+
+    async def remove(self, folder: Path) -> None:
+        await self._help("remove", str(folder))
+
+    async def _help(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        helper = (sys.executable, "-I", "-m", "shipway_launcher.transport.helper")
+        done = await self.run(
+            Command(argv=(*helper, *arguments), stdin=stdin, timeout_s=_FILE_TIMEOUT_S)
+        )
+        if done.exit_status != 0:
+            raise TransportError(
+                f"cannot {arguments[0]} {arguments[1]} as {self._user}:"
+                f" {done.stderr_text.strip()[-500:]}"
+            )
+        return done.stdout
