@@ -89,6 +89,8 @@ class ContainerLog:
     agent_id: str | None
     stdtype: str | None
     """`stdout` or `stderr` when the task wrote it."""
+    end_offset: int | None
+    """Where the line ends in that stream, from agents that count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,13 +219,14 @@ def _read_started(value: Any, peer_address: str) -> Started:
 
 def _read_log(fields: Mapping[str, Any]) -> ContainerLog:
     run = get(fields, "RunMessage")
-    stdtype = None
+    stdtype = end_offset = None
     text = get(fields, "AuxMessage")
     if text is None and run is not None:
         run_fields = read_mapping(run, "RunMessage")
         text = read_text(get(run_fields, "Value"), "RunMessage.Value")
         text = text.removesuffix("\n")
         stdtype = "stderr" if get(run_fields, "StdType") == 2 else "stdout"
+        end_offset = _read_offset(get(run_fields, "Offset"))
     if text is None:
         text = get(fields, "PullMessage")
     if text is None:
@@ -237,7 +240,16 @@ def _read_log(fields: Mapping[str, Any]) -> ContainerLog:
         source=read_text(get(fields, "Source"), "Source") or "master",
         agent_id=None if agent_id is None else read_text(agent_id, "AgentID"),
         stdtype=stdtype,
+        end_offset=end_offset,
     )
+
+
+def _read_offset(value: Any) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise BadMessage(f"Offset {value!r} is no offset")
+    return value
 
 
 def _read_time(value: Any) -> datetime:

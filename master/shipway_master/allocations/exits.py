@@ -54,7 +54,7 @@ def parse_failure_type(text: str) -> FailureType:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class ShareFacts:
     """What the rules need to know of one container or job of an allocation."""
 
     is_started: bool
@@ -72,7 +72,7 @@ class Step(StrEnum):
     WAIT = "wait"
 
 
-def decide_after_exit(shares: Sequence[Share]) -> Step:
+def decide_after_exit(shares: Sequence[ShareFacts]) -> Step:
     """Say what follows from the exits seen so far; the first rule that fits wins."""
     if not any(share.is_started for share in shares) and not any(
         share.is_exited for share in shares

@@ -12,14 +12,18 @@ class RankReports:
         self.num_peers = 0
         self._nodes: dict[int, str] = {}
 
-    def add(self, rank: int, *, num_peers: int, node_name: str) -> bool:
-        """Note a rank; True when it is new.
+    @staticmethod
+    def require_possible(rank: int, *, num_peers: int) -> None:
+        """Check the numbers of a report.
 
         Raises:
-            InvalidCall: The numbers cannot be right.
+            InvalidCall: They cannot be right.
         """
         if num_peers < 1 or not 0 <= rank < num_peers:
             raise InvalidCall(f"rank {rank} of {num_peers} peers cannot be right")
+
+    def add(self, rank: int, *, num_peers: int, node_name: str) -> bool:
+        """Note a rank; True when it is new."""
         self.num_peers = num_peers
         is_new = rank not in self._nodes
         self._nodes[rank] = node_name
