@@ -54,7 +54,7 @@ class RestFace:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
-        match = self._routes.find(request.method, path.removesuffix("/"))
+        match = self._routes.find(request.method, path)
         if match is None:
             raise Unimplemented("Not Implemented")
         call = await self._registry.authorize(

@@ -37,14 +37,12 @@ class Routes:
             self._add(method)
 
     def find(self, verb: str, path: str) -> Match | None:
-        """Find the method for *verb* and the still encoded *path* (without query).
+        """Find the method for *verb* and the still encoded *path*; one slash at its end is ignored.
 
         Raises:
             InvalidArgument: A path parameter is not UTF-8.
         """
-        segments = path.strip("/").split("/") if path != "/" else []
-        if path.endswith("//") or not path.startswith("/") or path.startswith("//"):
-            return None
+        segments = path.removeprefix("/").removesuffix("/").split("/")
         found = _walk(self._root, segments, 0, verb, ())
         if found is None:
             return None
@@ -53,7 +51,7 @@ class Routes:
 
     def _add(self, method: Method) -> None:
         node, names = self._root, list[str]()
-        for segment in method.path.strip("/").split("/"):
+        for segment in method.path.removeprefix("/").split("/"):
             if segment.startswith("{"):
                 names.append(segment[1:-1])
                 node.parameter = node.parameter or _Node()
