@@ -134,16 +134,16 @@ async def master_running(
 ) -> AsyncGenerator[MasterUnderTest]:
     """Run a master on a copy of *prepared* in *folder*."""
     shutil.copytree(prepared.folder, folder)
-    async with running(make_config(folder, **changes)) as master:
-        async with (
-            aiohttp.ClientSession(auto_decompress=True) as session,
-            grpc.aio.insecure_channel(f"127.0.0.1:{master.port}") as channel,
-        ):
-            yield MasterUnderTest(
-                port=master.port,
-                data=folder,
-                admin_token=prepared.admin_token,
-                user_token=prepared.user_token,
-                session=session,
-                channel=channel,
-            )
+    async with (
+        running(make_config(folder, **changes)) as master,
+        aiohttp.ClientSession(auto_decompress=True) as session,
+        grpc.aio.insecure_channel(f"127.0.0.1:{master.port}") as channel,
+    ):
+        yield MasterUnderTest(
+            port=master.port,
+            data=folder,
+            admin_token=prepared.admin_token,
+            user_token=prepared.user_token,
+            session=session,
+            channel=channel,
+        )
