@@ -15,6 +15,8 @@ from shipway_launcher.slurm.hostlist import expand_nodes
 from shipway_launcher.slurm.rows import ClusterRows
 from shipway_launcher.slurm.version import SlurmVersion
 
+_HOST_FOLDER = "/var/tmp"  # noqa: S108 (every host has it)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
@@ -63,7 +65,7 @@ def choose_options(
         "job-name": job_name,
         "comment": " ".join([*_values(given, "comment")[-1:], comment_tag(dispatch_id)]),
         **dict(layout.options),
-        "chdir": _absolute(manifest.configuration.get("workingDir") or "/var/tmp"),  # noqa: S108
+        "chdir": _job_folder(manifest.configuration.get("workingDir") or _HOST_FOLDER),
         "output": f"{folder}/{files.OUTPUT_LOG}",
         "error": f"{folder}/{files.ERROR_LOG}",
     }
@@ -97,10 +99,11 @@ def _plain(key: str, text: str) -> str:
     return text
 
 
-def _absolute(path: str) -> str:
+def _job_folder(path: str) -> str:
+    """Choose where the batch script starts: what is below /run/determined is in containers only."""
     if not path.startswith("/") or not path.isprintable():
         raise WrongRequest(f"configuration.workingDir: {path[:80]!r} is no absolute path")
-    return path
+    return _HOST_FOLDER if path.startswith("/run/determined/") else path
 
 
 def _max_nodes(cluster: ClusterRows | None, partition: str) -> int | None:
