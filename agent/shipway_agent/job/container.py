@@ -1,0 +1,190 @@
+"""The container of one rank: what it is to be, and its way from nothing to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+from shipway_agent.errors import ContainerRuntimeError
+from shipway_agent.job.notices import Notices
+from shipway_agent.job.rank import Rank
+from shipway_agent.job.taskfile import TaskFile
+from shipway_agent.runtimes.spec import (
+    Chunk,
+    ContainerHandle,
+    ContainerId,
+    ContainerSpec,
+    Event,
+    EventKind,
+    Exit,
+    Runtime,
+    Stream,
+)
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTORS: Mapping[Stream, int] = {"stdout": 1, "stderr": 2}
+_OUTPUT_LIMIT_S = 30.0
+_REMOVE_LIMIT_S = 20.0
+
+
+def container_spec(
+    task: TaskFile, rank: Rank, environment: Mapping[str, str], tree: Path | None
+) -> ContainerSpec:
+    """Say what the container of one rank is; pure.
+
+    Args:
+        task: The task file.
+        rank: Which of the ranks.
+        environment: All variables of the container.
+        tree: The host folder with the task's files, this rank's own or shared by all.
+    """
+    return ContainerSpec(
+        id=ContainerId(f"{task.dispatch_id}-{rank.number}"),
+        name=task.name,
+        image=task.image,
+        argv=task.arguments,
+        environment=environment,
+        work_dir=task.working_dir,
+        mounts=task.mounts,
+        tree=tree,
+        ports=task.ports,
+        network_mode=task.network_mode,
+        devices=task.devices,
+        add_capabilities=task.add_capabilities,
+        drop_capabilities=task.drop_capabilities,
+        all_gpus=task.gpu_vendor,
+        labels={"shipway.dispatch": task.dispatch_id, "shipway.rank": str(rank.number)},
+        force_pull=task.disable_image_cache,
+    )
+
+
+class RankContainer:
+    """Runs one container from its image to its removal."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        spec: ContainerSpec,
+        notices: Notices,
+        *,
+        terminates: bool,
+        on_running: Callable[[], None],
+        on_output: Callable[[Chunk], None] | None,
+    ) -> None:
+        """Prepare; nothing is made yet.
+
+        Args:
+            runtime: What runs the container.
+            spec: What it is to be.
+            notices: The signals for it.
+            terminates: Whether SIGTERM is among those that reach it.
+            on_running: Called once, when its first process runs.
+            on_output: Gets all output, besides our own stdout and stderr.
+        """
+        self._runtime, self._spec, self._notices = runtime, spec, notices
+        self._terminates = terminates
+        self._on_running, self._on_output = on_running, on_output
+
+    async def run(self) -> Exit:
+        """Run it to its end; when this returns or raises, it is gone.
+
+        Raises:
+            ContainerRuntimeError: It could not be run, in the runtime's own words.
+        """
+        if self._spec.image is not None:
+            await self._unless_told_to_end(self._runtime.pull(self._spec, _log_event))
+        if self._is_told_to_end:
+            return Exit(
+                code=None, signal=SIGTERM, reason="the job had to end before the task began"
+            )
+        async with AsyncExitStack() as stack:
+            handle = await self._runtime.create(self._spec, _log_event)
+            stack.push_async_callback(self._remove, handle)
+            async with asyncio.TaskGroup() as group:
+                signals = group.create_task(self._pass_signals(handle))
+                await self._runtime.start(handle)
+                self._on_running()
+                outputs = [group.create_task(self._copy_output(handle))]
+                if self._on_output is not None:
+                    outputs.append(group.create_task(self._watch_output(handle, self._on_output)))
+                end = await self._runtime.wait(handle)
+                _, late = await asyncio.wait(outputs, timeout=_OUTPUT_LIMIT_S)
+                for task in (signals, *late):
+                    task.cancel()
+            if late:
+                log.warning("the task's last output was not read within %g s", _OUTPUT_LIMIT_S)
+        return end
+
+    @property
+    def _is_told_to_end(self) -> bool:
+        return self._terminates and self._notices.preempted.is_set()
+
+    async def _unless_told_to_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what may take long, but not when a signal says that it is in vain."""
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(work)
+            told = group.create_task(self._notices.preempted.wait())
+            await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+            if self._is_told_to_end:
+                working.cancel()
+
+    async def _pass_signals(self, handle: ContainerHandle) -> None:
+        while True:
+            number = await self._notices.for_task.get()
+            if number == SIGTERM and not self._terminates:
+                continue
+            try:
+                await self._runtime.signal(handle, number)
+            except ContainerRuntimeError as error:
+                log.warning("signal %d did not reach the task: %s", number, error)
+
+    async def _copy_output(self, handle: ContainerHandle) -> None:
+        """Write the task's output to our own, byte for byte."""
+        closed: set[Stream] = set()
+        async for chunk in self._runtime.output(handle):
+            if chunk.stream in closed:
+                continue
+            try:
+                await asyncio.to_thread(_write, chunk)
+            except OSError as error:  # srun has gone; the task and its log have not
+                closed.add(chunk.stream)
+                log.warning("cannot pass on %s any more: %s", chunk.stream, error)
+
+    async def _watch_output(
+        self, handle: ContainerHandle, on_output: Callable[[Chunk], None]
+    ) -> None:
+        """Hand the output on by itself, so that a stalled stdout does not hold up the log."""
+        async for chunk in self._runtime.output(handle):
+            on_output(chunk)
+
+    async def _remove(self, handle: ContainerHandle) -> None:
+        try:
+            async with asyncio.timeout(_REMOVE_LIMIT_S):
+                await self._runtime.kill(handle)
+                await self._runtime.remove(handle)
+        except (ContainerRuntimeError, TimeoutError) as error:
+            log.error("the container is not removed: %r", error)
+
+
+def exit_status(end: Exit) -> int | None:
+    """Return the exit status that tells how the task ended; None if nobody knows."""
+    return end.code if end.signal is None else 128 + end.signal
+
+
+def _write(chunk: Chunk) -> None:
+    rest = memoryview(chunk.data)
+    while rest:
+        rest = rest[os.write(_DESCRIPTORS[chunk.stream], rest) :]
+
+
+def _log_event(event: Event) -> None:
+    level = logging.WARNING if event.kind is EventKind.WARNING else logging.INFO
+    log.log(level, "%s", event.text)

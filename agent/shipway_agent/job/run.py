@@ -1,0 +1,254 @@
+"""The parts of a job, entered and left in order; the end of the process is the task's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+from shipway_agent.errors import AgentError, LaunchRefused, SlotsUnknown
+from shipway_agent.job.container import RankContainer, container_spec, exit_status
+from shipway_agent.job.errors import JobError
+from shipway_agent.job.folder import copy_tree, job_folder
+from shipway_agent.job.notices import Notices
+from shipway_agent.job.rank import (
+    WRAPPER,
+    Rank,
+    find_visible_devices,
+    inherited_environment,
+    read_rank,
+    task_environment,
+)
+from shipway_agent.job.reports import Reports
+from shipway_agent.job.shipping import LogShipper, LogSource
+from shipway_agent.job.taskfile import TaskFile, load_task_file
+from shipway_agent.profiler.task import TaskProfiler, profiled_trial
+from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions
+from shipway_agent.runtimes.registry import find_runtime
+from shipway_agent.runtimes.spec import Exit, Runtime
+from shipway_agent.slots.nvidia import read_gpus
+from shipway_agent.taskapi import TaskApi, load_trust
+
+log = logging.getLogger(__name__)
+
+EXIT_NOT_STARTED = 125
+"""The task did not run, or nobody knows how it ended; as container programs have it."""
+
+_REPORT_LIMIT_S = 10.0
+_DRAIN_LIMIT_S = 30.0
+_NVML_LIMIT_S = 5.0
+
+
+def run_job(task_file: Path, environ: Mapping[str, str]) -> int:
+    """Run the task of *task_file* as one rank of a Slurm job; returns the exit status.
+
+    What keeps the task from running is said on stderr, in the words of whoever refused.
+    """
+    try:
+        return asyncio.run(_run(task_file, environ))
+    except (AgentError, OSError, BaseExceptionGroup) as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        sys.stderr.write(f"shipway-agent job: {cause}\n")
+        refused = cause.exit_code if isinstance(cause, LaunchRefused) else None
+        return EXIT_NOT_STARTED if refused is None else refused
+
+
+async def _run(task_file: Path, environ: Mapping[str, str]) -> int:
+    with Notices() as notices:
+        rank = read_rank(environ, host_name=socket.gethostname())
+        task = await asyncio.to_thread(load_task_file, task_file)
+        parent = Path(environ.get("TMPDIR") or tempfile.gettempdir())
+        async with AsyncExitStack() as stack:
+            folder = await asyncio.to_thread(stack.enter_context, job_folder(parent))
+            environment = await _complete_environment(task, rank, environ)
+            job = _Job(task, rank, environ, environment)
+            return await job.run(stack, folder, notices)
+
+
+class _Job:
+    """One rank, with all that it needs on its way."""
+
+    def __init__(
+        self,
+        task: TaskFile,
+        rank: Rank,
+        environ: Mapping[str, str],
+        environment: Mapping[str, str],
+    ) -> None:
+        self._task, self._rank = task, rank
+        self._environ = environ  # our own
+        self._environment = environment  # the container's
+
+    async def run(self, stack: AsyncExitStack, folder: Path, notices: Notices) -> int:
+        """Run the task; its log and our reports are delivered when *stack* is left."""
+        task, rank = self._task, self._rank
+        terminates = _terminates(self._environment)
+        tree = await asyncio.to_thread(_find_tree, task, folder)
+        api = await stack.enter_async_context(await asyncio.to_thread(self._open_api, tree))
+        reports = await stack.enter_async_context(
+            Reports(api, task.allocation_id, rank, notices, limit_s=_REPORT_LIMIT_S)
+        )
+        shipper = LogShipper(api, self._log_source())
+        if task.ship_logs:
+            await stack.enter_async_context(_shipping(shipper, self._environment))
+        try:
+            async with AsyncExitStack() as while_running:
+                await self._profile(while_running, api)
+                runtime = await self._open_runtime(folder)
+                while_running.push_async_callback(runtime.aclose)
+                container = RankContainer(
+                    runtime,
+                    container_spec(task, rank, self._environment, tree),
+                    notices,
+                    terminates=terminates,
+                    on_running=reports.running,
+                    on_output=shipper.feed if task.ship_logs else None,
+                )
+                end = await container.run()
+        except (AgentError, OSError, BaseExceptionGroup) as error:
+            shipper.say(f"the task could not be run on {rank.node}: {_cause(error) or error}")
+            raise
+        return self._status(end, shipper)
+
+    def _open_api(self, tree: Path | None) -> TaskApi:
+        environment = self._environment
+        is_tls = self._task.master_url.startswith("https://")
+        return TaskApi(
+            self._task.master_url,
+            environment["DET_SESSION_TOKEN"],
+            trust=load_trust(environment, tree) if is_tls else None,
+            certificate_name=environment.get("DET_MASTER_CERT_NAME") if is_tls else None,
+        )
+
+    def _log_source(self) -> LogSource:
+        allocation_id = self._task.allocation_id
+        return LogSource(
+            task_id=self._environment.get("DET_TASK_ID") or allocation_id.rpartition(".")[0],
+            allocation_id=allocation_id,
+            agent_id=self._rank.node,
+            container_id=f"[cont={self._rank.number}]",
+            rank=self._rank.number,
+        )
+
+    async def _profile(self, stack: AsyncExitStack, api: TaskApi) -> None:
+        trial_id = profiled_trial(self._environment)
+        if trial_id is None:
+            return
+        devices = find_visible_devices(self._environment)
+        is_nvidia = devices is not None and devices.variable == "CUDA_VISIBLE_DEVICES"
+        profiler = TaskProfiler(
+            api,
+            trial_id=trial_id,
+            agent_id=self._rank.node,
+            gpus=devices.names if devices is not None and is_nvidia else (),
+            environ=self._environ,
+        )
+        await stack.enter_async_context(profiler)
+
+    async def _open_runtime(self, folder: Path) -> Runtime:
+        options = RuntimeOptions(state_dir=folder / "runtime", environ=self._environ, tethered=True)
+        return await find_runtime(cast("RuntimeName", self._task.runtime), options)
+
+    def _status(self, end: Exit, shipper: LogShipper) -> int:
+        """Turn the end into an exit status, and say what the number does not."""
+        status = exit_status(end)
+        words = [
+            *(["out of memory"] if end.out_of_memory else []),
+            *([end.reason] if end.reason else []),
+            *(["nobody knows its exit status"] if status is None else []),
+        ]
+        if words:
+            text = f"the task on {self._rank.node} ended: {'; '.join(words)}"
+            sys.stderr.write(f"shipway-agent job: {text}\n")
+            shipper.say(text)
+        return EXIT_NOT_STARTED if status is None else status
+
+
+async def _complete_environment(
+    task: TaskFile, rank: Rank, environ: Mapping[str, str]
+) -> Mapping[str, str]:
+    environment = inherited_environment(task.environment, environ)
+    if task.arguments and task.arguments[0].endswith(WRAPPER):
+        return environment
+    devices = find_visible_devices(environment)
+    indexes: Mapping[str, int] = {}
+    if devices is not None and devices.needs_indexes:
+        indexes = await _device_indexes(environ)
+    return task_environment(environment, rank, indexes)
+
+
+async def _device_indexes(environ: Mapping[str, str]) -> Mapping[str, int]:
+    """Ask the driver which index each whole GPU has; nothing where it does not tell."""
+    try:
+        slots = await read_gpus(environ=environ, timeout_s=_NVML_LIMIT_S)
+    except SlotsUnknown as error:
+        log.warning("devices are given by UUID, and NVML does not tell their indexes: %s", error)
+        return {}
+    return {
+        slot.uuid: slot.gpu_index
+        for slot in slots
+        if slot.uuid and slot.gpu_index is not None and slot.parent_uuid is None
+    }
+
+
+def _terminates(environment: Mapping[str, str]) -> bool:
+    """Read whether the task is to get SIGTERM itself, or only the master is to hear of it."""
+    choice = environment.get("SHIPWAY_ON_TERM", "forward")
+    if choice not in {"forward", "report"}:
+        raise JobError(f"SHIPWAY_ON_TERM is {choice!r}; use forward or report")
+    return choice == "forward"
+
+
+def _find_tree(task: TaskFile, folder: Path) -> Path | None:
+    if task.archives_dir is None or not task.private_run_dir:
+        return task.archives_dir
+    copy_tree(task.archives_dir, folder / "tree")
+    return folder / "tree"
+
+
+@asynccontextmanager
+async def _shipping(
+    shipper: LogShipper, environment: Mapping[str, str]
+) -> AsyncGenerator[None, None]:
+    """Ship the log; on the way out the rest of it, within the time that the task allows for it."""
+    limit_s = _seconds(environment.get("DET_LOG_WAIT_TIME", ""), _DRAIN_LIMIT_S)
+    async with asyncio.TaskGroup() as group:
+        shipping = group.create_task(shipper.run())
+        try:
+            yield
+        finally:
+            shipper.close()
+            await asyncio.wait({shipping}, timeout=limit_s)
+            if shipper.backlog:
+                log.error(
+                    "%d lines of the task's log were not delivered within %g s",
+                    shipper.backlog,
+                    limit_s,
+                )
+            shipping.cancel()
+
+
+def _seconds(text: str, default_s: float) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return default_s
+    return seconds if 0 <= seconds < float("inf") else default_s
+
+
+def _cause(error: BaseException) -> AgentError | OSError | None:
+    """Find what we raised on purpose, or the system did, below the groups of tasks."""
+    if isinstance(error, AgentError | OSError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", error)
+        return next((cause for one in inner.exceptions if (cause := _cause(one))), None)
+    return None

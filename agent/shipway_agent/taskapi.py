@@ -1,0 +1,148 @@
+"""REST calls to the master, or to the relay in its place, in the name of one task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from shipway_agent.errors import MasterError
+from shipway_common.backoff import backoff_delays_s
+
+log = logging.getLogger(__name__)
+
+_CONNECT_S = 10.0
+_CALL_S = 60.0
+
+
+class CallFailed(MasterError):
+    """The master cannot be reached, or has trouble of its own; the same call may work later."""
+
+    retryable = True
+
+
+class CallRefused(MasterError):
+    """The master's answer is no, and the same call will not fare better."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TaskApi:
+    """An HTTP client with a task's token; to be entered."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        trust: ssl.SSLContext | None = None,
+        certificate_name: str | None = None,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            url: Where the calls go, without a slash at the end.
+            token: The allocation's session token.
+            trust: Whom to believe that it is the master; None: the system's authorities.
+            certificate_name: The name that the master's certificate must carry; None: the host.
+        """
+        self._url = url
+        self._headers = {"Grpc-Metadata-x-allocation-token": f"Bearer {token}"}
+        self._trust, self._certificate_name = trust, certificate_name
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=True if self._trust is None else self._trust),
+            timeout=aiohttp.ClientTimeout(total=_CALL_S, sock_connect=_CONNECT_S),
+            headers=self._headers,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> None:
+        """Make one call.
+
+        Raises:
+            CallFailed: It may work later.
+            CallRefused: It will not.
+        """
+        assert self._session is not None
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with self._session.post(
+                self._url + path,
+                data=data,
+                headers=headers,
+                server_hostname=self._certificate_name,
+            ) as answer:
+                if answer.status == 200:
+                    await answer.read()
+                    return
+                text = (await answer.text(errors="replace"))[:500]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise CallFailed(f"POST {self._url}{path}: {error or type(error).__name__}") from error
+        message = f"POST {self._url}{path} was answered {answer.status}: {text}"
+        if answer.status >= 500 or answer.status in {408, 429}:
+            raise CallFailed(message)
+        raise CallRefused(message, status=answer.status)
+
+    async def post_until_taken(self, path: str, body: Mapping[str, Any]) -> None:
+        """Make one call again and again until it is answered; a refusal is logged.
+
+        Only for calls that do no harm when they arrive twice.
+        """
+        is_away = False
+        for delay_s in backoff_delays_s(limit_s=10):
+            try:
+                await self.post(path, body)
+            except CallFailed as error:
+                if not is_away:
+                    is_away = True
+                    log.warning("the master was not reached; trying again: %s", error)
+                await asyncio.sleep(delay_s)
+            except CallRefused as error:
+                log.error("the master refused a call, which is dropped: %s", error)
+                return
+            else:
+                return
+
+
+def load_trust(environment: Mapping[str, str], tree: Path | None) -> ssl.SSLContext:
+    """Make the TLS context that a task's variables ask for; blocking.
+
+    Args:
+        environment: The task's; DET_MASTER_CERT_FILE names a file in its container.
+        tree: Where the container's files lie on this host, if they do.
+
+    Raises:
+        OSError: There is no such file, or no certificate in it.
+    """
+    name = environment.get("DET_MASTER_CERT_FILE", "")
+    if name == "noverify":  # the stock word for it, which only whoever launches the task can say
+        trust = ssl.create_default_context()
+        trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+        return trust
+    if not name:
+        return ssl.create_default_context()
+    inside = None if tree is None else tree / name.lstrip("/")
+    file = inside if inside is not None and inside.exists() else Path(name)
+    return ssl.create_default_context(cafile=str(file))
