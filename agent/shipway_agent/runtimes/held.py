@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from shipway_agent.errors import LaunchRefused
@@ -32,6 +33,7 @@ class HeldContainers:
     def __init__(self, root: Path, *, tethered: bool) -> None:
         """Use the folder *root* of ours; `open` makes it."""
         self.store = ShimStore(root)
+        self._tethered = tethered
         self._control = ShimControl(Tether() if tethered else None)
 
     async def open(self) -> None:
@@ -41,7 +43,7 @@ class HeldContainers:
     async def create(self, spec: ContainerSpec, plan: Planner) -> ContainerHandle:
         """Make the container; see `Runtime.create`."""
         async with self.store.making(spec) as folder:
-            launch = await plan(folder)
+            launch = replace(await plan(folder), tethered=self._tethered)
             container = HeldContainer(id=spec.id, labels=spec.labels, ports=spec.ports)
             await self.store.save(container, launch)
         return ContainerHandle(container_id=spec.id, native_id=spec.id)
