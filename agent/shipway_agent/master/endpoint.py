@@ -66,7 +66,7 @@ def find_proxy(url: URL, environ: Mapping[str, str]) -> URL | None:
     kind = "https" if url.scheme == "wss" else "http"
     proxy = environ.get(f"{kind}_proxy") or environ.get(f"{kind.upper()}_PROXY")
     host = url.host or ""
-    if not proxy or _is_local(host):
+    if not proxy or is_local(host):
         return None
     exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if any(_matches(host, url.port, rule.strip()) for rule in exceptions.split(",")):
@@ -74,7 +74,8 @@ def find_proxy(url: URL, environ: Mapping[str, str]) -> URL | None:
     return URL(proxy if "://" in proxy else f"http://{proxy}")
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Tell whether *host* is this machine by name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

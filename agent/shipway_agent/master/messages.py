@@ -17,7 +17,7 @@ from shipway_agent.errors import UnreadableMessage
 from shipway_agent.master.reading import JsonObject
 from shipway_agent.runtimes.spec import Address, ContainerId, Stream
 
-Level = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Level = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "UNSPECIFIED"]
 Json = Mapping[str, object]
 
 

@@ -1,0 +1,189 @@
+"""The parts of `shipway-agent run`, entered and left in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+from shipway_agent.config import AgentSettings
+from shipway_agent.containers.container import Limits, Surroundings
+from shipway_agent.containers.environment import AgentFacts
+from shipway_agent.containers.manager import ContainerManager, Identity
+from shipway_agent.containers.records import RecordStore
+from shipway_agent.containers.reports import Reports
+from shipway_agent.errors import MustRestart, RuntimeUnavailable, SlotsUnknown
+from shipway_agent.hook import OutageHook
+from shipway_agent.master.connection import Timing
+from shipway_agent.master.endpoint import make_endpoint
+from shipway_agent.master.link import MasterLink, Persistence
+from shipway_agent.master.messages import Device
+from shipway_agent.master.outbox import Outbox
+from shipway_agent.runtimes.registry import find_runtime
+from shipway_agent.slots.detect import SlotOptions, detect_slots
+from shipway_agent.slots.slot import Detection, Slot
+from shipway_agent.slots.watch import SlotWatch
+from shipway_agent.tasks import first_ended
+from shipway_common.signals import stop_on_signals
+
+log = logging.getLogger(__name__)
+
+_FLUSH_LIMIT_S = 5.0
+_RETRY_DETECTION_S = 30.0
+
+
+async def run_agent(settings: AgentSettings, environ: Mapping[str, str]) -> None:
+    """Serve the master until a signal says stop; containers stay.
+
+    When the master gives this agent up, or the devices of the machine change while nothing runs,
+    the agent lets go of everything, detects its devices anew and registers again.
+
+    Raises:
+        AgentError: The agent cannot work here, or gave up reaching the master.
+        OSError: The state folder cannot be used.
+    """
+    async with stop_on_signals() as stop:
+        is_first = True
+        while not stop.is_set():
+            try:
+                pause_s = await _serve(settings, environ, stop)
+            except (SlotsUnknown, RuntimeUnavailable) as error:
+                if is_first:
+                    raise
+                log.error("cannot register again, trying again: %s", error)
+                pause_s = _RETRY_DETECTION_S
+            is_first = False
+            if not stop.is_set():
+                log.info("registering anew", extra={"in_s": pause_s})
+                await _wait_at_most(stop, pause_s)
+        log.info("stopped; containers go on without the agent")
+
+
+async def _serve(settings: AgentSettings, environ: Mapping[str, str], stop: asyncio.Event) -> float:
+    """Register and serve once; returns how long to wait before doing so again, in seconds."""
+    assert settings.state_dir is not None
+    # Everything slow comes before dialing: a master schedules onto an agent from the handshake on.
+    slot_options = SlotOptions.of(settings, environ)
+    detection = await detect_slots(slot_options)
+    _log_slots(detection)
+    records = RecordStore(settings.state_dir / "containers")
+    await asyncio.to_thread(records.open)
+    persistence = Persistence(
+        longest_delay_s=settings.agent_reconnect_backoff,
+        max_attempts=settings.agent_reconnect_attempts,
+    )
+    async with AsyncExitStack() as stack:
+        runtime = await find_runtime(settings.container_runtime, settings.runtime_options(environ))
+        stack.push_async_callback(runtime.aclose)
+        log.info("containers run by %s: %s", runtime.name, runtime.description)
+        watch = SlotWatch(slot_options, detection)
+        outbox = Outbox()
+        manager = ContainerManager(
+            identity=_identity(settings, watch.offered),
+            around=Surroundings(
+                runtime=runtime,
+                reports=Reports(outbox, settings.agent_id),
+                records=records,
+                limits=Limits(),
+                keeps_ended=settings.container_auto_remove_disabled,
+            ),
+            outbox=outbox,
+            device_problem=watch.problem,
+        )
+        await manager.load()
+        await stack.enter_async_context(manager)
+        link = MasterLink(
+            query=_query(settings),
+            find_endpoint=lambda: asyncio.to_thread(make_endpoint, settings, environ),
+            outbox=outbox,
+            agent=manager,
+            persistence=persistence,
+            timing=Timing(),
+            on_outage=OutageHook(settings.hooks, environ).note,
+        )
+        try:
+            await first_ended(
+                _flush_when(stop, manager, outbox, link),
+                link.run(),
+                _wait_for_other_slots(watch, manager),
+                _watch_slots(watch, settings.slot_check_interval_s),
+            )
+        except MustRestart as error:
+            log.warning("the master gave this agent up: %s", error)
+            await manager.detach()
+            return persistence.linger_s if error.record_may_linger else 1.0
+        return persistence.linger_s
+
+
+async def _flush_when(
+    stop: asyncio.Event, manager: ContainerManager, outbox: Outbox, link: MasterLink
+) -> None:
+    """Wait for *stop*; then let go of the containers and say the last words to the master."""
+    await stop.wait()
+    log.info("stopping")
+    await manager.detach()
+    if link.is_connected:
+        try:
+            async with asyncio.timeout(_FLUSH_LIMIT_S):
+                await outbox.wait_empty()
+        except TimeoutError:
+            log.warning("the master did not read everything; the next start tells it again")
+
+
+async def _wait_for_other_slots(watch: SlotWatch, manager: ContainerManager) -> None:
+    """Wait until other devices can be offered and no container is in the way of doing so."""
+    while True:
+        await watch.differs.wait()
+        await manager.wait_idle()
+        if watch.differs.is_set():
+            break
+    log.warning("the devices of this machine changed")
+
+
+async def _watch_slots(watch: SlotWatch, interval_s: float) -> None:
+    await watch.run(interval_s=interval_s)
+    await asyncio.Event().wait()  # there was nothing to watch; that is no reason to stop
+
+
+async def _wait_at_most(event: asyncio.Event, limit_s: float) -> None:
+    try:
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def _identity(settings: AgentSettings, slots: tuple[Slot, ...]) -> Identity:
+    return Identity(
+        version=version("shipway"),
+        resource_pool=settings.resource_pool,
+        devices=tuple(
+            Device(id=slot.id, brand=slot.brand, uuid=slot.uuid, type=slot.type) for slot in slots
+        ),
+        pci_buses={slot.uuid: slot.pci_bus for slot in slots if slot.pci_bus},
+        facts=AgentFacts.of(settings),
+    )
+
+
+def _query(settings: AgentSettings) -> dict[str, str]:
+    return {
+        "id": settings.agent_id,
+        "version": version("shipway"),
+        "resource_pool": settings.resource_pool,
+        "hostname": socket.gethostname(),
+    }
+
+
+def _log_slots(detection: Detection) -> None:
+    for note in detection.notes:
+        log.warning("%s", note)
+    log.info(
+        "slots detected",
+        extra={
+            "slots": len(detection.usable),
+            "brands": sorted({slot.brand for slot in detection.usable}),
+        },
+    )
