@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from itertools import groupby
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
 
 from shipway_agent.errors import ContainerNotFound, RuntimeRefused, RuntimeUnavailable
+from shipway_agent.runtimes.chunks import merge_frames
 from shipway_agent.runtimes.environment import DEFAULT_PATH
 from shipway_agent.runtimes.processes import (
     ProcessIdentity,
@@ -26,7 +26,6 @@ from shipway_agent.runtimes.shimfiles import (
     FRAME_HEADER,
     LOG,
     OUTPUT,
-    STDOUT,
     ExitRecord,
     StartedRecord,
     split_frames,
@@ -154,14 +153,15 @@ async def read_output(
             data = await asyncio.to_thread(stream.read, _READ_BYTES) if stream else b""
             if data:
                 frames, rest = split_frames(rest + data)
-                for chunk in _merge(frames):
+                for chunk in merge_frames(frames):
                     yield chunk
             elif is_over:
                 break
             else:
                 await asyncio.sleep(poll_interval_s)
         if len(rest) > FRAME_HEADER.size:  # the shim was killed while it wrote
-            yield _chunk(rest[0], rest[FRAME_HEADER.size :])
+            for chunk in merge_frames([(rest[0], rest[FRAME_HEADER.size :])]):
+                yield chunk
     finally:
         if stream is not None:
             stream.close()
@@ -279,16 +279,3 @@ def _open_output(folder: Path) -> IO[bytes] | None:
         return (folder / OUTPUT).open("rb")
     except FileNotFoundError:
         return None
-
-
-def _merge(frames: Sequence[tuple[int, bytes]]) -> list[Chunk]:
-    """Join neighbours of the same stream; a program may have written byte by byte."""
-    key: Callable[[tuple[int, bytes]], int] = lambda frame: frame[0]  # noqa: E731
-    return [
-        _chunk(stream, b"".join(data for _, data in pieces))
-        for stream, pieces in groupby(frames, key)
-    ]
-
-
-def _chunk(stream: int, data: bytes) -> Chunk:
-    return Chunk(stream="stdout" if stream == STDOUT else "stderr", data=data)

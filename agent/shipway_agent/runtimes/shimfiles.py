@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from shipway_agent.runtimes.chunks import Frame
 from shipway_agent.runtimes.processes import ProcessIdentity
 from shipway_common.files import write_atomic
 
@@ -25,7 +26,6 @@ OUTPUT = "output"
 LOG = "shim.log"
 
 VERSION = 1
-STDOUT, STDERR = 1, 2
 FRAME_HEADER = struct.Struct(">BI")
 """Before each piece of output: which stream, and how many bytes."""
 
@@ -146,13 +146,13 @@ def encode_frame(stream: int, data: bytes) -> bytes:
     return FRAME_HEADER.pack(stream, len(data)) + data
 
 
-def split_frames(buffer: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+def split_frames(buffer: bytes) -> tuple[list[Frame], bytes]:
     """Cut whole pieces off the front of *buffer*.
 
     Returns:
         The pieces, each as stream and bytes, and what is left.
     """
-    frames: list[tuple[int, bytes]] = []
+    frames: list[Frame] = []
     offset = 0
     for start, stream, length in _headers(buffer):
         offset = start + length

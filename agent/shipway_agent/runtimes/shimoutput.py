@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from shipway_agent.runtimes.shimfiles import STDERR, ExitRecord, encode_frame, encode_record
+from shipway_agent.runtimes.chunks import STDERR
+from shipway_agent.runtimes.shimfiles import ExitRecord, encode_frame, encode_record
 from shipway_common.files import fsync_folder
 
 _TAIL_BYTES = 4096

@@ -1,0 +1,200 @@
+"""Our containers in the words of Docker's API, and its answers in ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shipway_agent.errors import SpecUnsupported
+from shipway_agent.runtimes.archives import plan_bindings
+from shipway_agent.runtimes.devices import rocm_nodes
+from shipway_agent.runtimes.spec import (
+    ID_LABEL,
+    Address,
+    ContainerHandle,
+    ContainerId,
+    ContainerSpec,
+    ContainerState,
+    Exit,
+    Owned,
+)
+
+Json = dict[str, Any]
+
+# Keeps the bytes as they are (json-file replaces what is no UTF-8) and, with one file that is never
+# full, all of them: an offset into the output stays true.
+_log_config = {
+    "Type": "local",
+    "Config": {"max-size": "1000t", "max-file": "1", "compress": "false"},
+}
+
+_states = {
+    "created": ContainerState.CREATED,
+    "configured": ContainerState.CREATED,
+    "initialized": ContainerState.CREATED,
+    "running": ContainerState.RUNNING,
+    "paused": ContainerState.RUNNING,
+    "restarting": ContainerState.RUNNING,
+    "stopping": ContainerState.RUNNING,
+    "exited": ContainerState.EXITED,
+    "stopped": ContainerState.EXITED,
+    "dead": ContainerState.EXITED,
+    "removing": ContainerState.EXITED,
+}
+
+
+def create_body(spec: ContainerSpec, *, for_podman: bool) -> Json:
+    """Return what to send to make a container.
+
+    Raises:
+        SpecUnsupported: The engine cannot give what *spec* asks for.
+    """
+    environment = dict(spec.environment)
+    if not spec.gpus and not spec.all_gpus:
+        # Where the NVIDIA runtime is the default one, silence means "all of them".
+        environment.setdefault("NVIDIA_VISIBLE_DEVICES", "void")
+    return {
+        "Image": spec.image,
+        "Cmd": list(spec.argv) or None,
+        "Entrypoint": None if spec.entrypoint is None else list(spec.entrypoint),
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "WorkingDir": spec.work_dir,
+        "User": spec.user or "",
+        "Labels": {**spec.labels, ID_LABEL: spec.id},
+        "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
+        "HostConfig": _host_config(spec, for_podman=for_podman),
+    }
+
+
+def state_of(inspected: Json) -> ContainerState:
+    """Return how far an inspected container is; a state nobody knows means that it may run."""
+    status = str(inspected["State"].get("Status", "")).lower()
+    return _states.get(status, ContainerState.RUNNING)
+
+
+def exit_of(inspected: Json) -> Exit:
+    """Return how an inspected container ended.
+
+    An engine's exit status does not tell a signal from a program that exits with 128 + its number.
+    """
+    state: Json = inspected["State"]
+    return Exit(
+        code=int(state["ExitCode"]),
+        out_of_memory=bool(state.get("OOMKilled")),
+        reason=str(state.get("Error") or ""),
+    )
+
+
+def addresses_of(inspected: Json) -> tuple[Address, ...]:
+    """Return where the ports of an inspected container can be reached."""
+    if inspected["HostConfig"].get("NetworkMode") == "host":
+        exposed: Mapping[str, Any] = inspected["Config"].get("ExposedPorts") or {}
+        return tuple(
+            Address(container_ip="", container_port=port, host_ip="", host_port=port)
+            for port in sorted(_port(name) for name in exposed)
+        )
+    settings: Json = inspected["NetworkSettings"]
+    networks: Mapping[str, Json] = settings.get("Networks") or {}
+    container_ips = [ip for network in networks.values() if (ip := network.get("IPAddress"))]
+    bindings: Mapping[str, Sequence[Json] | None] = settings.get("Ports") or {}
+    return tuple(
+        Address(
+            container_ip=container_ip,
+            container_port=_port(name),
+            host_ip=str(binding.get("HostIp") or "0.0.0.0"),  # noqa: S104 (what "" means here)
+            host_port=int(binding["HostPort"]),
+        )
+        for name, published in sorted(bindings.items())
+        for binding in published or ()
+        for container_ip in container_ips
+    )
+
+
+def owned_of(inspected: Json) -> Owned:
+    """Return an inspected container of ours."""
+    labels: Mapping[str, str] = inspected["Config"]["Labels"]
+    container_id = ContainerId(labels[ID_LABEL])
+    state = state_of(inspected)
+    return Owned(
+        handle=ContainerHandle(container_id=container_id, native_id=inspected["Id"]),
+        container_id=container_id,
+        state=state,
+        exit=exit_of(inspected) if state is ContainerState.EXITED else None,
+        labels=dict(labels),
+        addresses=addresses_of(inspected) if state is ContainerState.RUNNING else (),
+    )
+
+
+def _host_config(spec: ContainerSpec, *, for_podman: bool) -> Json:
+    devices = [_device(node.host, node.container, node.mode) for node in spec.devices]
+    config: Json = {
+        "NetworkMode": spec.network_mode,
+        "Mounts": _mounts(spec),
+        "PublishAllPorts": spec.publish_all_ports,
+        "CapAdd": list(spec.add_capabilities),
+        "CapDrop": list(spec.drop_capabilities),
+        "AutoRemove": spec.auto_remove,
+    }
+    if spec.shm_size_bytes:
+        config["ShmSize"] = spec.shm_size_bytes
+    if not for_podman:
+        config["LogConfig"] = _log_config
+    rocm = [gpu for gpu in spec.gpus if gpu.vendor == "rocm"]
+    if rocm or spec.all_gpus == "rocm":
+        nodes = rocm_nodes(rocm) if rocm else ["/dev/kfd", "/dev/dri"]
+        devices += [_device(node, node, "rwm") for node in nodes]
+        config["SecurityOpt"] = ["seccomp=unconfined"]
+        config["GroupAdd"] = ["video"]
+    if requests := _nvidia_requests(spec, for_podman=for_podman):
+        config["DeviceRequests"] = requests
+    config["Devices"] = devices
+    return config
+
+
+def _nvidia_requests(spec: ContainerSpec, *, for_podman: bool) -> list[Json]:
+    uuids = [gpu.uuid for gpu in spec.gpus if gpu.vendor == "nvidia"]
+    if not uuids and spec.all_gpus != "nvidia":
+        return []
+    if for_podman:
+        # Its releases up to 4.9 at least drop such a request without a word.
+        raise SpecUnsupported(
+            "GPUs cannot be had through Podman's socket; install the podman program beside the"
+            " agent and set container_runtime: podman"
+        )
+    return [
+        {
+            "Driver": "nvidia",
+            "Count": 0 if uuids else -1,
+            "DeviceIDs": uuids or None,
+            "Capabilities": [["gpu", "compute", "utility"]],
+            "Options": None,
+        }
+    ]
+
+
+def _mounts(spec: ContainerSpec) -> list[Json]:
+    mounts = [
+        {
+            "Type": "bind",
+            "Source": mount.source,
+            "Target": mount.target,
+            "ReadOnly": mount.read_only,
+            "BindOptions": {"Propagation": mount.propagation},
+        }
+        for mount in spec.mounts
+    ]
+    if spec.tree is not None:
+        mounts += [
+            {"Type": "bind", "Source": str(binding.source), "Target": binding.target}
+            for binding in plan_bindings(spec.tree)
+            if not binding.is_link
+        ]
+    return mounts
+
+
+def _device(host: str, container: str, mode: str) -> Json:
+    return {"PathOnHost": host, "PathInContainer": container, "CgroupPermissions": mode}
+
+
+def _port(name: str) -> int:
+    return int(name.partition("/")[0])

@@ -1,0 +1,222 @@
+"""An engine that speaks Docker's API: requests, streams, and its errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiodocker
+import aiohttp
+
+from shipway_agent.errors import (
+    ContainerRuntimeError,
+    RuntimeRefused,
+    RuntimeUnavailable,
+    UnreadableAnswer,
+)
+from shipway_agent.runtimes.chunks import Frame
+
+CALL_LIMIT_S = 60.0
+_CONNECT_LIMIT_S = 10.0
+_FRAME_HEADER_BYTES = 8
+
+
+class Engine:
+    """One engine, Docker's or Podman's, at one address."""
+
+    def __init__(self, address: str, docker: aiodocker.Docker, version: Mapping[str, Any]) -> None:
+        """Use the open client *docker*; see `connect`."""
+        self.address = address
+        self._docker = docker
+        self.version = str(version.get("Version", "?"))
+        components: list[dict[str, Any]] = version.get("Components") or []
+        self.is_podman = any("Podman" in str(part.get("Name")) for part in components)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await _close(self._docker)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        data: bytes | None = None,
+        limit_s: float | None = CALL_LIMIT_S,
+    ) -> Any:
+        """Send one request and return what its JSON answer says; None for an empty one.
+
+        Args:
+            method: GET, POST, …
+            path: Below the API's version.
+            params: The query.
+            body: Sent as JSON, if not None.
+            data: Sent as it is.
+            limit_s: Limit of the whole call in seconds; None for those that wait for something.
+
+        Raises:
+            RuntimeUnavailable: No answer.
+            RuntimeRefused: An answer with an error, whose HTTP status it carries.
+            UnreadableAnswer: An answer that is no JSON.
+        """
+        if body is not None:
+            data = json.dumps(body).encode("ascii")
+        try:
+            async with (
+                asyncio.timeout(limit_s),
+                self.stream(method, path, params=params, data=data) as response,
+            ):
+                answer = await response.read()
+        except TimeoutError as error:
+            raise RuntimeUnavailable(
+                f"{self.address}: no answer to {method} {path} in {limit_s} s"
+            ) from error
+        except aiohttp.ClientError as error:
+            raise RuntimeUnavailable(f"{self.address}: {method} {path}: {error}") from error
+        return _read_json(answer, path) if answer.strip() else None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """Send one request and give its answer as it comes; reading may raise aiohttp's errors.
+
+        Raises:
+            RuntimeUnavailable: No answer.
+            RuntimeRefused: An answer with an error, whose HTTP status it carries.
+        """
+        url = f"{self._docker.docker_host}/{self._docker.api_version}/{path}"
+        kind = {"Content-Type": "application/json"} if data is not None else {}
+        try:
+            response = await self._docker.session.request(
+                method, url, params=params, data=data, headers={**kind, **(headers or {})}
+            )
+        except aiohttp.ClientError as error:
+            raise RuntimeUnavailable(f"cannot reach {self.address}: {error}") from error
+        async with response:
+            if response.status >= 400:
+                text = _error_text(await response.read())
+                raise RuntimeRefused(f"{method} {path}: {text}", status=response.status)
+            yield response
+
+
+async def connect(address: str, environ: Mapping[str, str]) -> Engine:
+    """Reach the engine at *address* (unix, tcp, http, https).
+
+    Args:
+        address: As in DOCKER_HOST.
+        environ: DOCKER_TLS_VERIFY, DOCKER_CERT_PATH and DOCKER_API_VERSION are heeded.
+
+    Raises:
+        RuntimeUnavailable: Nothing that speaks Docker's API answers there.
+    """
+    url, connector = _connector(address, environ)
+    pinned = environ.get("DOCKER_API_VERSION")
+    docker = aiodocker.Docker(
+        url=url, connector=connector, api_version=f"v{pinned.lstrip('v')}" if pinned else "auto"
+    )
+    try:
+        async with asyncio.timeout(_CONNECT_LIMIT_S):
+            version = await docker.version()
+    except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        await _close(docker)
+        words = str(error) or f"no answer in {_CONNECT_LIMIT_S} s"
+        raise RuntimeUnavailable(f"no engine answers at {address}: {words}") from error
+    except BaseException:
+        await _close(docker)
+        raise
+    return Engine(address, docker, version)
+
+
+async def read_json_lines(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    """Yield the JSON objects of a stream, one a line, however long a line is."""
+    rest = b""
+    async for piece in response.content.iter_any():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield _read_json(line, "stream")
+    if rest.strip():
+        yield _read_json(rest, "stream")
+
+
+async def read_frames(response: aiohttp.ClientResponse) -> AsyncIterator[list[Frame]]:
+    """Yield the frames of a multiplexed stream, those that came together in one list."""
+    buffer = bytearray()
+    async for piece in response.content.iter_any():
+        buffer += piece
+        frames: list[Frame] = []
+        offset = 0
+        while offset + _FRAME_HEADER_BYTES <= len(buffer):
+            start = offset + _FRAME_HEADER_BYTES
+            end = start + int.from_bytes(buffer[offset + 4 : start], "big")
+            if end > len(buffer):
+                break
+            frames.append((buffer[offset], bytes(buffer[start:end])))
+            offset = end
+        del buffer[:offset]
+        yield frames
+
+
+def _connector(address: str, environ: Mapping[str, str]) -> tuple[str, aiohttp.BaseConnector]:
+    """Return the client's URL and a connector without its own limit: each container holds two."""
+    if address.startswith("unix://"):
+        path = address.removeprefix("unix://")
+        return "unix://localhost", aiohttp.UnixConnector(path, limit=0)
+    scheme, _, host = address.partition("://")
+    if scheme not in {"tcp", "http", "https"} or not host:
+        raise RuntimeUnavailable(f"engine address {address!r}: use unix://, tcp:// or https://")
+    if scheme != "https" and not environ.get("DOCKER_TLS_VERIFY"):
+        return f"http://{host}", aiohttp.TCPConnector(limit=0)
+    return f"https://{host}", aiohttp.TCPConnector(limit=0, ssl=_tls_context(environ))
+
+
+def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    folder = environ.get("DOCKER_CERT_PATH") or str(Path(environ.get("HOME", "/")) / ".docker")
+    try:
+        context = ssl.create_default_context(cafile=f"{folder}/ca.pem")
+        context.load_cert_chain(f"{folder}/cert.pem", f"{folder}/key.pem")
+    except OSError as error:
+        raise RuntimeUnavailable(
+            f"certificates for the engine in {folder} (DOCKER_CERT_PATH): {error}"
+        ) from error
+    return context
+
+
+async def _close(docker: aiodocker.Docker) -> None:
+    await docker.close()
+    await docker.connector.close()
+
+
+def _read_json(text: bytes, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UnreadableAnswer(f"{what}: no JSON: {text[:200]!r}") from error
+
+
+def _error_text(answer: bytes) -> str:
+    """Return the message of an error answer; of one in another form, its beginning."""
+    try:
+        data: Any = json.loads(answer)
+        return str(data["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer[:200].decode(errors="replace")
+
+
+def status_of(error: ContainerRuntimeError) -> int | None:
+    """Return the HTTP status of a refusal, or None."""
+    return error.status if isinstance(error, RuntimeRefused) else None

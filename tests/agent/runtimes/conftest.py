@@ -1,0 +1,150 @@
+"""Every runtime there is, each ready to run the lab's image (or none)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions
+from shipway_agent.runtimes.registry import find_runtime
+from shipway_agent.runtimes.spec import (
+    ContainerId,
+    ContainerSpec,
+    Runtime,
+)
+
+CASES = ("process", "bubblewrap", "docker", "podman", "podman-socket", "apptainer")
+
+
+@dataclass
+class Case:
+    """One runtime and what a test must know of it."""
+
+    name: str
+    runtime_name: RuntimeName
+    options: RuntimeOptions
+    image: str | None
+    program: str
+    """Some program that its containers have."""
+    utf8_only: bool = False
+    """It refuses other bytes in the environment and the arguments."""
+    ends_last_line: bool = False
+    """It puts a newline behind output that ends without one."""
+    has_walls: bool = True
+    """A container has its own files and processes."""
+    opened: list[Runtime] = field(default_factory=list)
+
+    async def open(self, **changes: Any) -> Runtime:
+        """Open the runtime, as a freshly started agent would."""
+        runtime = await find_runtime(self.runtime_name, replace(self.options, **changes))
+        self.opened.append(runtime)
+        return runtime
+
+
+@pytest.fixture(params=CASES)
+def case_name(request: pytest.FixtureRequest) -> str:
+    """The runtime under test; `indirect` parametrization narrows it."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+async def case(
+    case_name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Case]:
+    """One runtime; what a test leaves in it is removed."""
+    case = make_case(case_name, request, tmp_path)
+    yield case
+    for runtime in case.opened:
+        await runtime.aclose()
+    cleaner = await find_runtime(case.runtime_name, case.options)
+    for owned in await cleaner.list_owned({}):
+        await cleaner.remove(owned.handle)
+    await cleaner.aclose()
+
+
+@pytest.fixture
+async def runtime(case: Case) -> Runtime:
+    """The runtime of the case, open."""
+    return await case.open()
+
+
+@pytest.fixture
+def make_spec(case: Case) -> Callable[..., ContainerSpec]:
+    """Make a valid spec for the case's runtime: `make_spec(argv=(…), …)`."""
+
+    def make(**changes: Any) -> ContainerSpec:
+        usual: dict[str, Any] = {
+            "id": ContainerId("c-1"),
+            "image": case.image,
+            "argv": ("sh", "-c", "true"),
+            "network_mode": "host",
+        }
+        return ContainerSpec(**{**usual, **changes})
+
+    return make
+
+
+def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    """Return the case *name*, its service started."""
+    state_dir = tmp_path / "state"
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    options = RuntimeOptions(state_dir=state_dir, environ=environ)
+    match name:
+        case "process":
+            return Case(
+                name=name,
+                runtime_name="sandbox",
+                options=replace(options, sandbox_mode="process"),
+                image=None,
+                program="/bin/sh",
+                has_walls=False,
+            )
+        case "bubblewrap":
+            return Case(
+                name=name,
+                runtime_name="sandbox",
+                options=replace(options, sandbox_mode="bubblewrap"),
+                image=None,
+                program="/bin/sh",
+            )
+        case "docker":
+            docker = request.getfixturevalue("docker")
+            return Case(
+                name=name,
+                runtime_name="docker",
+                options=replace(options, docker_host=docker.url),
+                image=docker.image,
+                program="/bin/sh",
+                utf8_only=True,
+            )
+        case "podman" | "podman-socket":
+            podman = request.getfixturevalue("podman")
+            options = replace(options, environ={**environ, **podman.environment})
+            if name == "podman-socket":
+                options = replace(options, podman_socket=podman.url)
+            return Case(
+                name=name,
+                runtime_name="podman",
+                options=options,
+                image=podman.image,
+                program="/bin/sh",
+                utf8_only=True,
+                ends_last_line=name == "podman-socket",
+            )
+        case "apptainer":
+            apptainer = request.getfixturevalue("apptainer")
+            return Case(
+                name=name,
+                runtime_name="apptainer",
+                options=replace(options, environ={**environ, **apptainer.environment}),
+                image=apptainer.image,
+                program="/bin/sh",
+            )
+        case _:
+            raise AssertionError(name)
