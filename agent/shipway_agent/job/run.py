@@ -91,14 +91,15 @@ class _Job:
         """Run the task; its log and our reports are delivered when *stack* is left."""
         task, rank = self._task, self._rank
         terminates = _terminates(self._environment)
+        drain_s = _seconds(self._environment.get("DET_LOG_WAIT_TIME", ""), _DRAIN_LIMIT_S)
         tree = await asyncio.to_thread(_find_tree, task, folder)
         api = await stack.enter_async_context(await asyncio.to_thread(self._open_api, tree))
         reports = await stack.enter_async_context(
-            Reports(api, task.allocation_id, rank, notices, limit_s=_REPORT_LIMIT_S)
+            Reports(api, task.allocation_id, rank, notices, limit_s=min(drain_s, _REPORT_LIMIT_S))
         )
         shipper = LogShipper(api, self._log_source())
         if task.ship_logs:
-            await stack.enter_async_context(_shipping(shipper, self._environment))
+            await stack.enter_async_context(_shipping(shipper, drain_s))
         try:
             async with AsyncExitStack() as while_running:
                 await self._profile(while_running, api)
@@ -215,11 +216,8 @@ def _find_tree(task: TaskFile, folder: Path) -> Path | None:
 
 
 @asynccontextmanager
-async def _shipping(
-    shipper: LogShipper, environment: Mapping[str, str]
-) -> AsyncGenerator[None, None]:
-    """Ship the log; on the way out the rest of it, within the time that the task allows for it."""
-    limit_s = _seconds(environment.get("DET_LOG_WAIT_TIME", ""), _DRAIN_LIMIT_S)
+async def _shipping(shipper: LogShipper, limit_s: float) -> AsyncGenerator[None, None]:
+    """Ship the log; on the way out the rest of it, within a limit."""
     async with asyncio.TaskGroup() as group:
         shipping = group.create_task(shipper.run())
         try:

@@ -62,6 +62,7 @@ class LogShipper:
         self._waiting: deque[dict[str, Any]] = deque()
         self._waiting_bytes = 0
         self._lost = 0
+        self._under_way = 0
         self._is_closed = False
         self._is_refused = False
         self._changed = asyncio.Event()
@@ -69,7 +70,7 @@ class LogShipper:
     @property
     def backlog(self) -> int:
         """Lines that are not delivered."""
-        return len(self._waiting) + self._lost
+        return len(self._waiting) + self._lost + self._under_way
 
     def feed(self, chunk: Chunk) -> None:
         """Take output; never blocks, whatever the master does."""
@@ -99,7 +100,9 @@ class LogShipper:
                 await self._wait_for_company()
             batch = self._next_batch()
             if batch:
+                self._under_way = len(batch)
                 await self._deliver(batch)
+                self._under_way = 0
 
     def _take_due(self) -> None:
         for line in self._splitter.due(time.monotonic()):
