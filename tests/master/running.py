@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shutil
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,17 @@ def make_config(folder: Path, **changes: Any) -> MasterConfig:
     """Build settings of a master on a free port."""
     settings = {"data": folder, "port": 0, "security": {"initial_user_password": PASSWORD}}
     return MasterConfig.model_validate({**settings, **changes})
+
+
+async def until(is_so: Callable[[], bool], *, limit_s: float = 10) -> None:
+    """Wait until *is_so*, looking again and again.
+
+    Raises:
+        TimeoutError: It was not, in *limit_s* seconds.
+    """
+    async with asyncio.timeout(limit_s):
+        while not is_so():  # noqa: ASYNC110 (nobody here could set an event)
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

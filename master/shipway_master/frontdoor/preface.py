@@ -26,6 +26,6 @@ def recognize(first: bytes | bytearray) -> Speech | None:
         return Speech.HTTP2
     if _HTTP2_PREFACE.startswith(first):
         return None
-    if b"\r\n\r\n" in first or b"\n\n" in first or len(first) > _HEAD_LIMIT_BYTES:
-        return Speech.HTTP1
-    return None
+    head = first.lstrip(b"\r\n")  # a server passes over empty lines before a request
+    is_whole = b"\r\n\r\n" in head or b"\n\n" in head
+    return Speech.HTTP1 if is_whole or len(first) > _HEAD_LIMIT_BYTES else None

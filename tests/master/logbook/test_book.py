@@ -1,0 +1,217 @@
+"""The log book: writing, reading in pages, following."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import text
+
+from shipway_master.errors import NotFound, Unavailable
+from shipway_master.logbook import LogBook, LogLine, LogQuery, StoredTaskEnds
+from shipway_master.store.database import Database
+from tests.master.tasks_in_store import add_task, end_task
+
+Item = TypeVar("Item")
+
+
+def lines(count: int, *, task_id: str = "t", start: int = 0, **fields: Any) -> list[LogLine]:
+    """Build numbered lines."""
+    return [
+        LogLine(task_id=task_id, text=f"{number}\n", **fields)
+        for number in range(start, start + count)
+    ]
+
+
+async def texts(found: AsyncIterator[LogLine]) -> list[str]:
+    """Read all texts."""
+    return [line.text.rstrip("\n") async for line in found]
+
+
+async def next_of(items: AsyncGenerator[Item], count: int) -> list[Item]:
+    """Take the next *count* items, waiting a while for them."""
+    async with asyncio.timeout(10):
+        return [await anext(items) for _ in range(count)]
+
+
+async def test_lines_come_back_as_they_went_in(book: LogBook) -> None:
+    when = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    line = LogLine(
+        task_id="t",
+        text="nul \x00 día 😀\r",
+        timestamp=when,
+        level=3,
+        allocation_id="t.0",
+        agent_id="a",
+        container_id="c",
+        rank_id=0,
+        stdtype="stdout",
+        source="task",
+    )
+
+    await book.append([line])
+    [found] = [line async for line in book.read(LogQuery(task_id="t"))]
+
+    assert found.id > 0
+    for name in LogLine.__dataclass_fields__:
+        if name != "id":
+            assert getattr(found, name) == getattr(line, name)
+
+
+async def test_a_line_without_time_gets_that_of_its_arrival(book: LogBook) -> None:
+    before = datetime.now(UTC)
+    await book.append(lines(1))
+    [found] = [line async for line in book.read(LogQuery(task_id="t"))]
+
+    assert found.timestamp is not None
+    assert before - timedelta(seconds=1) <= found.timestamp <= datetime.now(UTC)
+
+
+async def test_reading_is_in_order_over_many_pages_and_only_of_one_task(book: LogBook) -> None:
+    for start in range(0, 1200, 300):
+        await book.append(lines(300, start=start))
+        await book.append(lines(10, task_id="other"))
+
+    expected = [str(number) for number in range(1200)]
+    assert await texts(book.read(LogQuery(task_id="t"))) == expected
+    assert await texts(book.read(LogQuery(task_id="t", newest_first=True))) == expected[::-1]
+
+
+async def test_limits_count_what_was_found(book: LogBook) -> None:
+    await book.append(lines(1200))
+
+    newest = LogQuery(task_id="t", newest_first=True)
+    assert await texts(book.read(newest, limit=2)) == ["1199", "1198"]
+    assert await texts(book.read(LogQuery(task_id="t", search="99"), limit=2)) == ["99", "199"]
+
+
+async def test_filters_are_joined_by_and(book: LogBook) -> None:
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(8):
+        await book.append(
+            lines(
+                1,
+                start=number,
+                rank_id=number % 2,
+                agent_id=f"a{number // 4}",
+                level=number % 4,
+                timestamp=when + timedelta(seconds=number),
+            )
+        )
+
+    def query(**wanted: Any) -> AsyncIterator[LogLine]:
+        return book.read(LogQuery(task_id="t", **wanted))
+
+    assert await texts(query(rank_ids=[1])) == ["1", "3", "5", "7"]
+    assert await texts(query(rank_ids=[1], agent_ids=["a1", "a9"])) == ["5", "7"]
+    assert await texts(query(levels=[0, 3])) == ["0", "3", "4", "7"]
+    assert await texts(
+        query(after=when + timedelta(seconds=2), before=when + timedelta(seconds=5))
+    ) == ["3", "4"]
+    assert await texts(query(container_ids=["c"])) == []
+
+
+async def test_lines_of_many_writers_keep_the_order_of_each(book: LogBook) -> None:
+    async def write(writer: int) -> None:
+        for number in range(20):
+            await book.append(lines(1, start=number, rank_id=writer))
+
+    async with asyncio.TaskGroup() as group:
+        for writer in range(10):
+            group.create_task(write(writer))
+
+    for writer in range(10):
+        query = LogQuery(task_id="t", rank_ids=[writer])
+        assert await texts(book.read(query)) == [str(number) for number in range(20)]
+
+
+async def test_a_follower_gets_old_and_new_lines_and_the_end(
+    book: LogBook, database: Database
+) -> None:
+    await add_task(database, "t")
+    await book.append(lines(2))
+    follower = book.follow(LogQuery(task_id="t"), StoredTaskEnds(database), settle_s=0)
+
+    assert [line.text for line in await next_of(follower, 2)] == ["0\n", "1\n"]
+    waiting = asyncio.ensure_future(next_of(follower, 1))
+    await book.append(lines(1, task_id="other"))
+    await book.append(lines(1, start=2))
+    assert [line.text for line in await waiting] == ["2\n"]
+
+    ending = asyncio.ensure_future(texts(follower))
+    await book.append(lines(1, start=3))
+    await end_task(database, "t")
+    book.announce_end("t")
+    assert await asyncio.wait_for(ending, 10) == ["3"]
+
+
+async def test_a_follower_waits_for_late_lines(book: LogBook, database: Database) -> None:
+    await add_task(database, "t", ended_at=datetime.now(UTC))
+    follower = book.follow(LogQuery(task_id="t"), StoredTaskEnds(database), settle_s=1)
+    reading = asyncio.ensure_future(texts(follower))
+
+    await book.append(lines(1))
+
+    assert await asyncio.wait_for(reading, 10) == ["0"]
+
+
+async def test_following_what_ended_long_ago_is_reading(book: LogBook, database: Database) -> None:
+    await add_task(database, "t", ended_at=datetime.now(UTC) - timedelta(hours=1))
+    await book.append(lines(1200))
+
+    follower = book.follow(LogQuery(task_id="t"), StoredTaskEnds(database), settle_s=60)
+
+    assert len(await asyncio.wait_for(texts(follower), 10)) == 1200
+
+
+async def test_what_nobody_knows_cannot_be_followed(book: LogBook, database: Database) -> None:
+    follower = book.follow(LogQuery(task_id="x"), StoredTaskEnds(database), settle_s=0)
+
+    with pytest.raises(NotFound, match="task 'x' not found"):
+        await anext(follower)
+
+
+async def test_fields_grow_with_the_lines(book: LogBook, database: Database) -> None:
+    await add_task(database, "t")
+    await book.append(lines(2, agent_id="a", rank_id=0))
+    follower = book.follow_fields("t", StoredTaskEnds(database), settle_s=0)
+
+    [first] = await next_of(follower, 1)
+    assert (first.agent_ids, first.rank_ids, first.sources) == ({"a"}, {0}, set())
+    waiting = asyncio.ensure_future(next_of(follower, 1))
+    await book.append(lines(1, agent_id="a", rank_id=0))  # nothing new in it
+    await book.append(lines(1, agent_id="b", source="agent"))
+    [second] = await waiting
+    assert (second.agent_ids, second.sources) == ({"a", "b"}, {"agent"})
+
+    await end_task(database, "t")
+    book.announce_end("t")
+    assert [fields async for fields in follower] == []
+
+
+async def test_a_full_disk_is_told_and_the_book_goes_on_after_it(
+    book: LogBook, database: Database
+) -> None:
+    async with database.writing() as session:
+        pages = await session.scalar(text("PRAGMA page_count"))
+        await session.execute(text(f"PRAGMA max_page_count={pages}"))
+    with pytest.raises(Unavailable, match="full"):
+        await book.append([LogLine(task_id="t", text="x" * 1_000_000)])
+    async with database.writing() as session:
+        await session.execute(text("PRAGMA max_page_count=1000000"))
+
+    await book.append(lines(1))
+
+    assert await texts(book.read(LogQuery(task_id="t"))) == ["0"]
+
+
+async def test_who_waits_when_the_book_closes_is_told(database: Database) -> None:
+    async with LogBook(database) as book:
+        waiting = asyncio.ensure_future(book.append(lines(1)))
+        await asyncio.sleep(0)  # it is in the queue, the writer has not begun
+
+    with pytest.raises(Unavailable, match="stopping"):
+        await waiting
