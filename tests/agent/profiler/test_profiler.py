@@ -1,0 +1,256 @@
+"""A task's metrics: read on this machine and from a stand-in driver, posted over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from shipway_agent.profiler.gpus import watch_gpus
+from shipway_agent.profiler.readings import (
+    CpuSource,
+    DiskSource,
+    MemorySource,
+    NetworkSource,
+    Rates,
+    Readings,
+    Series,
+)
+from shipway_agent.profiler.samples import Samples
+from shipway_agent.profiler.task import ProfilerTiming, TaskProfiler, profiled_trial
+from shipway_agent.taskapi import TaskApi
+from shipway_proto.determined.api.v1.trial_pb2 import PostTrialProfilerMetricsBatchRequest
+from tests.agent.job.conftest import eventually
+from tests.agent.job.stand_in import TOKEN, StandInRelay
+from tests.agent.profiler.conftest import Driver
+
+PATH = "/api/v1/trials/profiler/metrics"
+FAST = ProfilerTiming(sample_s=0.05, post_s=0.1)
+
+
+@contextlib.asynccontextmanager
+async def profiling(
+    relay: StandInRelay,
+    *,
+    gpus: tuple[str, ...] = (),
+    environ: Mapping[str, str] | None = None,
+    timing: ProfilerTiming = FAST,
+) -> AsyncIterator[None]:
+    async with (
+        TaskApi(relay.url, TOKEN) as api,
+        TaskProfiler(
+            api,
+            trial_id=9,
+            agent_id="n1",
+            gpus=gpus,
+            environ=os.environ if environ is None else environ,
+            timing=timing,
+        ),
+    ):
+        yield
+
+
+def series(relay: StandInRelay) -> dict[tuple[str, str], list[float]]:
+    found: dict[tuple[str, str], list[float]] = {}
+    for body in relay.bodies("profiler/metrics"):
+        for batch in body["batches"]:
+            labels = batch["labels"]
+            found.setdefault((labels["name"], labels["gpuUuid"]), []).extend(batch["values"])
+    return found
+
+
+async def test_the_node_is_read_by_the_names_of_the_contract(relay: StandInRelay) -> None:
+    async with profiling(relay):
+        await eventually(lambda: ("cpu_util_simple", "") in series(relay))
+        await eventually(lambda: ("net_throughput_recv", "") in series(relay))
+    found = series(relay)
+    assert {name for name, _ in found} >= {
+        "cpu_util_simple",
+        "memory_free",
+        "disk_util",
+        "net_throughput_sent",
+        "net_throughput_recv",
+    }
+    assert all(0 <= value <= 100 for value in found["cpu_util_simple", ""])
+    assert all(value > 1 << 20 for value in found["memory_free", ""])
+
+
+async def test_a_post_is_the_masters_own_message(relay: StandInRelay) -> None:
+    async with profiling(relay):
+        await eventually(lambda: relay.posts)
+    path, body = relay.posts[0]
+    assert path == PATH
+    message = json_format.ParseDict(body, PostTrialProfilerMetricsBatchRequest())
+    for batch in message.batches:
+        assert (batch.labels.trial_id, batch.labels.agent_id) == (9, "n1")
+        assert len(batch.values) == len(batch.timestamps) == len(batch.batches)
+        times = [stamp.ToDatetime() for stamp in batch.timestamps]
+        assert times == sorted(times)
+        assert batch.labels.metric_type == batch.labels.PROFILER_METRIC_TYPE_SYSTEM
+
+
+async def test_gpus_are_read_by_uuid_or_index(relay: StandInRelay, driver: Driver) -> None:
+    driver.says(BUSY0=7, BUSY1=93)
+    async with profiling(relay, gpus=("GPU-1", "0"), environ=driver.environ):
+        await eventually(lambda: {("gpu_util", "GPU-0"), ("gpu_util", "GPU-1")} <= {*series(relay)})
+    found = series(relay)
+    assert set(found["gpu_util", "GPU-0"]) == {7}
+    assert set(found["gpu_util", "GPU-1"]) == {93}
+    assert set(found["gpu_free_memory", "GPU-1"]) == {5 << 30}
+
+
+async def test_without_nvml_the_rest_goes_on(
+    relay: StandInRelay, driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver.says(INIT=9)
+    async with profiling(relay, gpus=("0",), environ=driver.environ):
+        await eventually(lambda: ("memory_free", "") in series(relay))
+        await eventually(lambda: "no GPU metrics: NVML error 9" in caplog.text)
+    assert not any(uuid for _, uuid in series(relay))
+
+
+async def test_metrics_of_an_outage_come_after_it(relay: StandInRelay) -> None:
+    relay.refuse[PATH] = [503] * 3
+    async with profiling(relay):
+        await eventually(lambda: relay.posts)
+    first = relay.posts[0][1]["batches"][0]
+    assert len(first["values"]) > 3
+
+
+async def test_a_refusal_of_the_token_ends_the_posts_and_nothing_else(
+    relay: StandInRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay.refuse[PATH] = [401] * 100
+    async with profiling(relay):
+        await eventually(lambda: "refused metrics" in caplog.text)
+        await asyncio.sleep(0.3)
+    assert caplog.text.count("refused metrics") == 1
+
+
+async def test_the_last_readings_are_posted_at_the_end(relay: StandInRelay) -> None:
+    async with profiling(relay, timing=ProfilerTiming(sample_s=0.02, post_s=60)):
+        await asyncio.sleep(0.2)
+        assert relay.posts == []
+    assert ("memory_free", "") in series(relay)
+
+
+class Watch:
+    """What `watch_gpus` hands on."""
+
+    def __init__(self) -> None:
+        self.taken: list[Readings] = []
+
+    def names(self, uuid: str) -> set[str]:
+        return {s.name for readings in self.taken for s in readings if s.gpu_uuid == uuid}
+
+    @contextlib.asynccontextmanager
+    async def running(self, driver: Driver, *gpus: str) -> AsyncIterator[asyncio.Task[None]]:
+        task = asyncio.create_task(
+            watch_gpus(
+                gpus,
+                self.taken.append,
+                environ=driver.environ,
+                interval_s=0.05,
+                silence_s=0.5,
+                rest_s=0.05,
+            )
+        )
+        try:
+            yield task
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@pytest.mark.parametrize("fault", ["HANG0", "CRASH0"])
+async def test_one_bad_gpu_does_not_hide_the_other(driver: Driver, fault: str) -> None:
+    driver.says(**{fault: 30 if fault == "HANG0" else 1})
+    watch = Watch()
+    async with watch.running(driver, "0", "1"):
+        await eventually(lambda: watch.names("GPU-1"))
+    assert watch.names("GPU-0") == set()
+
+
+@pytest.mark.parametrize(
+    ("says", "names"),
+    [
+        ({"UTIL0": 3}, {"gpu_free_memory"}),
+        ({"MEMORY0": 3}, {"gpu_util"}),
+        ({"BUSY0": 200}, {"gpu_free_memory"}),
+        ({"LOST0": 15}, set()),
+    ],
+    ids=["no utilization", "no memory", "impossible number", "lost"],
+)
+async def test_what_a_gpu_does_not_tell_is_missing_not_zero(
+    driver: Driver, says: dict[str, int], names: set[str]
+) -> None:
+    driver.says(**says)
+    watch = Watch()
+    async with watch.running(driver, "0", "1"):
+        await eventually(lambda: len(watch.taken) >= 6)
+    assert watch.names("GPU-0") == names
+    assert watch.names("GPU-1") == {"gpu_util", "gpu_free_memory"}
+
+
+async def test_a_lost_gpu_comes_back(driver: Driver) -> None:
+    driver.says(LOST0=15)
+    watch = Watch()
+    async with watch.running(driver, "0"):
+        await eventually(lambda: len(watch.taken) >= 2)
+        assert watch.names("GPU-0") == set()
+        driver.says()
+        await eventually(lambda: watch.names("GPU-0"))
+
+
+def test_rates_need_two_readings_and_no_step_back() -> None:
+    rates = Rates()
+    assert rates.update({"a": 100, "b": 10}, 1.0) == {}
+    assert rates.update({"a": 300, "b": 5}, 3.0) == {Series(name="a"): 100.0}
+    assert rates.update({"a": 300, "b": 7}, 3.0) == {}
+
+
+@pytest.mark.parametrize("source", [CpuSource(), DiskSource(), NetworkSource()])
+def test_the_first_reading_has_no_rates(source: Any) -> None:
+    assert {s.name for s in source.read(1.0)} <= {"disk_util"}
+
+
+def test_memory_is_there_at_once() -> None:
+    [value] = MemorySource().read(0.0).values()
+    assert value > 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "enabled", "trial"),
+    [
+        ({"DET_TRIAL_ID": "7", "SHIPWAY_PROFILE": "true"}, False, 7),
+        ({"DET_TRIAL_ID": "7", "SHIPWAY_PROFILE": "1"}, False, 7),
+        ({"DET_TRIAL_ID": "7"}, True, 7),
+        ({"DET_TRIAL_ID": "7"}, False, None),
+        ({"DET_TRIAL_ID": "7", "SHIPWAY_PROFILE": "false"}, False, None),
+        ({"SHIPWAY_PROFILE": "true"}, True, None),
+        ({"DET_TRIAL_ID": "x", "SHIPWAY_PROFILE": "true"}, True, None),
+    ],
+    ids=str,
+)
+def test_only_trials_are_profiled_and_only_if_asked(
+    environment: dict[str, str], enabled: bool, trial: int | None
+) -> None:
+    assert profiled_trial(environment, enabled=enabled) == trial
+
+
+def test_the_oldest_samples_go_first() -> None:
+    samples = Samples(limit=4)
+    for number in range(6):
+        samples.add({Series(name="x"): float(number)}, datetime.fromisoformat("2026-01-01"))
+    taken = samples.take(3)
+    assert [sample.value for sample in taken] == [2, 3, 4]
+    samples.add({Series(name="x"): 6.0}, datetime.fromisoformat("2026-01-01"))
+    samples.put_back(taken)
+    assert [sample.value for sample in samples.take(9)] == [3, 4, 5, 6]
