@@ -1,0 +1,173 @@
+"""The database: migrations, transactions, and what it is opened with."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, func, select, text
+from sqlalchemy.exc import IntegrityError
+
+from shipway_master.errors import Unavailable
+from shipway_master.store import Base
+from shipway_master.store.base import microseconds, moment
+from shipway_master.store.database import Database, opened
+from shipway_master.store.users import UserRow
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+    """Open a new database."""
+    async with opened(f"sqlite:///{tmp_path / 'm.db'}") as database:
+        yield database
+
+
+def user(name: str) -> UserRow:
+    """Build a user."""
+    return UserRow(username=name, modified_at=datetime.now(UTC))
+
+
+async def count(database: Database) -> int:
+    """Count the users."""
+    async with database.reading() as session:
+        return await session.scalar(select(func.count()).select_from(UserRow)) or 0
+
+
+async def test_models_and_migrations_say_the_same(database: Database, tmp_path: Path) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+    engine = create_engine(f"sqlite:///{tmp_path / 'm.db'}")
+    with engine.connect() as connection:
+        found = differences(connection)
+    engine.dispose()
+
+    assert found == []
+
+
+async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    for expected in (0, 1):
+        async with opened(url) as database:
+            assert await count(database) == expected
+            if not expected:
+                async with database.writing() as session:
+                    session.add(user("a"))
+
+
+async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+    async def fail() -> None:
+        async with database.writing() as session:
+            session.add(user("a"))
+            await session.flush()
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 (it is ours, and has no text)
+        await fail()
+    assert await count(database) == 0
+
+
+async def test_a_transaction_that_is_cancelled_leaves_nothing(database: Database) -> None:
+    begun = asyncio.Event()
+
+    async def write() -> None:
+        async with database.writing() as session:
+            session.add(user("a"))
+            await session.flush()
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(write())
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert await count(database) == 0
+    async with database.writing() as session:
+        session.add(user("b"))
+    assert await count(database) == 1
+
+
+async def test_writers_wait_for_each_other_and_none_is_lost(database: Database) -> None:
+    async def add(number: int) -> None:
+        async with database.writing() as session:
+            before = await session.scalar(select(func.count()).select_from(UserRow))
+            session.add(user(f"user{number}"))
+            await session.flush()
+            assert await session.scalar(select(func.count()).select_from(UserRow)) == before + 1
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(30):
+            group.create_task(add(number))
+
+    assert await count(database) == 30
+
+
+async def test_a_reader_is_not_held_up_by_a_writer_and_sees_one_state(database: Database) -> None:
+    async with database.writing() as writing, database.reading() as reading:
+        writing.add(user("a"))
+        await writing.flush()
+        assert await reading.scalar(select(func.count()).select_from(UserRow)) == 0
+        await writing.commit()
+        assert await reading.scalar(select(func.count()).select_from(UserRow)) == 0
+    assert await count(database) == 1
+
+
+async def test_a_reader_cannot_write(database: Database) -> None:
+    async def write() -> None:
+        async with database.reading() as session:
+            await session.execute(text("DELETE FROM users"))
+
+    with pytest.raises(Unavailable, match="readonly"):
+        await write()
+
+
+async def test_a_broken_constraint_is_not_an_outage(database: Database) -> None:
+    async def add() -> None:
+        async with database.writing() as session:
+            session.add(user("a"))
+
+    await add()
+    with pytest.raises(IntegrityError):
+        await add()
+
+
+async def test_the_file_is_its_owners_alone(database: Database, tmp_path: Path) -> None:
+    assert _modes(tmp_path) == {0o600}
+
+
+async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    async def start() -> None:
+        async with opened(f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}"):
+            pass
+
+    with pytest.raises(FileNotFoundError):
+        await start()
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2))),
+    ],
+    ids=str,
+)
+async def test_times_come_back_as_they_went_in(database: Database, when: datetime) -> None:
+    assert moment(microseconds(when)) == when
+    async with database.writing() as session:
+        session.add(UserRow(username="a", modified_at=when))
+    async with database.reading() as session:
+        assert await session.scalar(select(UserRow.modified_at)) == when
+
+
+def _modes(folder: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
