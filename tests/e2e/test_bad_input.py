@@ -22,7 +22,12 @@ def manifest(**changes: Any) -> dict[str, Any]:
     """Return the manifest of a small job; *changes* go into its launch parameters."""
     parameters = {
         "mode": "batch",
-        "environment": {"DET_TASK_ID": "t", "DET_ALLOCATION_ID": "t.1"},
+        "environment": {
+            "DET_TASK_ID": "t",
+            "DET_ALLOCATION_ID": "t.1",
+            "DET_SESSION_TOKEN": "none",
+            "DET_MASTER": "http://127.0.0.1:1",
+        },
         "configuration": {"queue": "gpu", "workingDir": "/var/tmp"},
         "arguments": ["/bin/true"],
         "custom": {"Archives": [], "slurmArgs": None, "pbsArgs": None},
@@ -34,7 +39,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "name": "ai_test",
         "id": "com.cray.analytics.capsules.generic.container",
         "version": "latest",
-        "carriers": [f"{SLURM}.SingularityOverSlurm"],
+        "carriers": [f"{SLURM}.SandboxOverSlurm"],
         "launchParameters": parameters,
         "resourceRequirements": {"instances": {"nodes": 1}, "cores": {"per-node": 1}},
     }
