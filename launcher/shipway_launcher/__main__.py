@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import click
 
+from shipway_launcher.commands.jobs import cancel, logs, ps, resources, submit
+from shipway_launcher.commands.serve import check, serve
+
 
 @click.group()
 @click.version_option(package_name="shipway")
 def main() -> None:
-    """Run and inspect shipway-launcher."""
+    """Run jobs of a Determined cluster under Slurm, and look after them."""
+
+
+for _command in (serve, check, submit, ps, logs, cancel, resources):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

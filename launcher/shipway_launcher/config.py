@@ -110,6 +110,15 @@ class LimitSettings(Settings):
     )
 
 
+class LogSettings(Settings):
+    """What the launcher says of itself, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important lines to write."
+    )
+    format: Literal["text", "json"] = Field("text", description="Form of the lines.")
+
+
 def _default_agent() -> list[str]:
     return [str(Path(sys.executable).parent / "shipway-agent")]
 
@@ -166,10 +175,7 @@ class LauncherSettings(Settings):
     watch: WatchSettings = Field(default_factory=lambda: WatchSettings.model_validate({}))
     limits: LimitSettings = Field(default_factory=lambda: LimitSettings.model_validate({}))
     relay: RelaySettings = Field(default_factory=lambda: RelaySettings.model_validate({}))
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least important log lines to write."
-    )
-    log_format: Literal["text", "json"] = Field("text", description="Form of log lines.")
+    log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}))
 
     @field_validator("job_storage_root")
     @classmethod

@@ -39,7 +39,8 @@ def _configured(config_text: str | None, kind: str) -> list[str]:
         return []
     if not isinstance(chosen, list):
         return []
-    return [text for text in cast("list[Any]", chosen) if isinstance(text, str)]
+    items = cast("list[object]", chosen)
+    return [text for text in items if isinstance(text, str)]
 
 
 def point_to_relay(environment: Mapping[str, str], relay_url: str) -> dict[str, str]:

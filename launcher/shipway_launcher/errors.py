@@ -6,6 +6,7 @@ LauncherError
 ├── NotFound              there is no such dispatch or log
 ├── NotAllowed            the token is wrong
 ├── SetupError            the launcher cannot run with these settings on this machine
+├── StorageError          the launcher's own records cannot be read or written
 ├── TransportError        a program could not be run, or a file not be moved
 │   └── CommandTimedOut   it may have done its work nevertheless
 └── BackendError          the workload manager
@@ -42,6 +43,10 @@ class NotAllowed(LauncherError):
 
 class SetupError(LauncherError):
     """The launcher cannot run with these settings on this machine."""
+
+
+class StorageError(LauncherError):
+    """The launcher's own records cannot be read or written."""
 
 
 class TransportError(LauncherError):

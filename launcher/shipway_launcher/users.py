@@ -20,15 +20,11 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
 class Users:
     """Finds the transport of a user."""
 
-    def __init__(self, settings: LauncherSettings, path: str) -> None:
-        """Remember how the settings allow to act as others.
-
-        Args:
-            settings: The launcher's settings.
-            path: PATH for all programs.
-        """
+    def __init__(self, settings: LauncherSettings) -> None:
+        """Remember how the settings allow to act as others."""
         self._settings = settings
-        self._path = path
+        bin_dir = settings.slurm.bin_dir
+        self.path = f"{bin_dir}:{settings.path}" if bin_dir else settings.path or os.defpath
         me = pwd.getpwuid(os.geteuid())
         self._local = LocalTransport(me.pw_name, self._environment_of(me))
         self._known: dict[str, Transport] = {me.pw_name: self._local}
@@ -74,7 +70,7 @@ class Users:
     def _environment_of(self, account: pwd.struct_passwd) -> Mapping[str, str]:
         slurm = self._settings.slurm
         environment = {
-            "PATH": self._path,
+            "PATH": self.path,
             "HOME": account.pw_dir,
             "USER": account.pw_name,
             "LOGNAME": account.pw_name,

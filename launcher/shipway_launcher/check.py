@@ -1,0 +1,194 @@
+"""Look for what is missing or unsafe before anybody finds out the hard way."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import grp
+import ipaddress
+import os
+import re
+import shutil
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shipway_launcher.config import Impersonation, LauncherSettings
+from shipway_launcher.daemon import check_user, make_slurm
+from shipway_launcher.errors import BackendError, LauncherError, SetupError, TransportError
+from shipway_launcher.slurm.cli import Programs
+from shipway_launcher.slurm.commands import SLURM_PROGRAMS
+from shipway_launcher.tokens import read_token
+from shipway_launcher.users import Users
+
+_LOCAL_FILE_SYSTEMS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "f2fs"}
+
+
+class Grade(enum.StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    grade: Grade
+    key: str
+    """The setting that it is about."""
+    text: str
+
+
+async def check(settings: LauncherSettings) -> AsyncIterator[Finding]:
+    """Look at everything; nothing is changed, and no job is made."""
+    for finding in await asyncio.to_thread(lambda: list(_check_machine(settings))):
+        yield finding
+    async for finding in _check_slurm(settings):
+        yield finding
+
+
+def _check_machine(settings: LauncherSettings) -> Iterator[Finding]:
+    yield from _check_who(settings)
+    yield from _check_root(settings.job_storage_root)
+    yield from _check_token(settings.token_file)
+    yield from _check_programs(settings)
+    yield from _check_agent(settings.agent_command[0])
+    if settings.impersonation is Impersonation.SUDO and shutil.which("sudo") is None:
+        yield _bad("impersonation", "there is no sudo")
+    if not _is_loopback(settings.host):
+        yield _warn(
+            "host", f"{settings.host} is reached from outside, and the token goes unencrypted"
+        )
+
+
+def _check_who(settings: LauncherSettings) -> Iterator[Finding]:
+    try:
+        check_user(settings)
+    except SetupError as error:
+        yield _bad("user_name", str(error).removeprefix("user_name: "))
+    if settings.group_name is not None:
+        try:
+            group = grp.getgrnam(settings.group_name)
+        except KeyError:
+            yield _bad("group_name", f"there is no group {settings.group_name}")
+            return
+        if group.gr_gid not in {os.getegid(), *os.getgroups()}:
+            yield _warn("group_name", f"this user is not in the group {settings.group_name}")
+
+
+def _check_root(root: Path) -> Iterator[Finding]:
+    key = "job_storage_root"
+    above = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not os.access(above, os.W_OK | os.X_OK):
+        yield _bad(key, f"this user cannot write into {above}")
+        return
+    if root.exists():
+        status = root.stat()
+        if status.st_uid != os.geteuid():
+            yield _bad(key, f"{root} does not belong to this user")
+        if stat.S_IMODE(status.st_mode) & 0o022:
+            yield _bad(key, f"others may write into {root}; chmod go-w {root}")
+    kind = _file_system(above)
+    if kind in _LOCAL_FILE_SYSTEMS:
+        yield _warn(
+            key, f"{root} is on {kind}; fine only if all compute nodes see this very folder"
+        )
+    else:
+        yield _good(key, f"{root} ({kind})")
+
+
+def _check_token(path: Path) -> Iterator[Finding]:
+    try:
+        read_token(path)
+    except FileNotFoundError:
+        yield _good("auth_file", f"{path} will be made at the first start")
+    except SetupError as error:
+        yield _bad("auth_file", str(error).removeprefix("auth_file: "))
+    except OSError as error:
+        yield _bad("auth_file", str(error))
+    else:
+        yield _good("auth_file", str(path))
+
+
+def _check_programs(settings: LauncherSettings) -> Iterator[Finding]:
+    programs = Programs(settings.slurm.bin_dir, settings.path or os.defpath)
+    for name in (*SLURM_PROGRAMS, "srun"):
+        found = programs.find(name)
+        if found is None:
+            yield _bad("path", f"there is no {name}; set path or slurm.bin_dir")
+        else:
+            yield _good("path", found)
+
+
+def _check_agent(program: str) -> Iterator[Finding]:
+    found = shutil.which(program)
+    if found is None:
+        yield _bad("agent_command", f"there is no program {program}")
+    else:
+        yield _good("agent_command", f"{found} (must be there on the compute nodes as well)")
+
+
+async def _check_slurm(settings: LauncherSettings) -> AsyncIterator[Finding]:
+    users = Users(settings)
+    slurm = make_slurm(settings, users)
+    try:
+        facts = await slurm.facts()
+    except LauncherError as error:
+        yield _bad("slurm", str(error))
+        return
+    if facts.version is None:
+        yield _bad("slurm", "sbatch --version says nothing that is understood")
+    else:
+        yield _good("slurm", f"Slurm {facts.version}")
+    try:
+        cluster = await slurm.cluster()
+    except (BackendError, TransportError) as error:
+        yield _bad("slurm.conf_file", f"no answer from Slurm's controller: {error}")
+        return
+    names = ", ".join(partition.name for partition in cluster.partitions) or "none"
+    yield _good("slurm", f"partitions {names}; {len(cluster.nodes)} nodes")
+    if (
+        settings.relay.enabled
+        and settings.relay.is_loopback
+        and settings.relay.advertised_url is None
+    ):
+        addresses = {node.address for node in cluster.nodes}
+        here = {"127.0.0.1", "localhost", socket.gethostname()}
+        if addresses - here:
+            yield _warn("relay.host", f"{settings.relay.host} cannot be reached from other nodes")
+
+
+def _file_system(path: Path) -> str:
+    """Return the kind of the file system that *path* is on."""
+    best, kind = "", "unknown"
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mount, name, *_ = line.split(" ")
+        point = re.sub(r"\\(\d{3})", lambda match: chr(int(match.group(1), 8)), mount)
+        is_above = path.resolve().is_relative_to(point)
+        if is_above and len(point) >= len(best):
+            best, kind = point, name
+    return kind
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _good(key: str, text: str) -> Finding:
+    return Finding(grade=Grade.OK, key=key, text=text)
+
+
+def _warn(key: str, text: str) -> Finding:
+    return Finding(grade=Grade.WARNING, key=key, text=text)
+
+
+def _bad(key: str, text: str) -> Finding:
+    return Finding(grade=Grade.ERROR, key=key, text=text)

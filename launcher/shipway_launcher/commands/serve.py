@@ -1,0 +1,57 @@
+"""`shipway-launcher serve` and `check`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from shipway_common.logsetup import setup_logging
+from shipway_common.signals import stop_on_signals
+from shipway_launcher.check import Grade
+from shipway_launcher.check import check as look_for_faults
+from shipway_launcher.commands.options import read_settings, run_async, settings_options
+from shipway_launcher.config import LauncherSettings
+from shipway_launcher.daemon import run_launcher
+
+_MARKS = {Grade.OK: ("ok", "green"), Grade.WARNING: ("warn", "yellow"), Grade.ERROR: ("bad", "red")}
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Settings file.",
+)
+@click.option("--master-config", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@run_async
+async def serve(
+    config_file: Path | None, master_config: Path | None, host: str | None, port: int | None
+) -> None:
+    """Run the launcher until SIGTERM or SIGINT; the jobs go on."""
+    settings = read_settings(config_file, master_config, host=host, port=port)
+    setup_logging(settings.log.level, settings.log.format)
+    async with stop_on_signals() as stop, run_launcher(settings):
+        await stop.wait()
+
+
+@click.command()
+@settings_options
+@run_async
+async def check(settings: LauncherSettings) -> None:
+    """Name each missing or unsafe setting; exit 1 if the launcher would not work."""
+    console = Console(highlight=False)
+    is_bad = False
+    async for finding in look_for_faults(settings):
+        mark, style = _MARKS[finding.grade]
+        line = Text.assemble((f"{mark:5}", style), (f"{finding.key}: ", "bold"), finding.text)
+        console.print(line, soft_wrap=True)
+        is_bad = is_bad or finding.grade is Grade.ERROR
+    if is_bad:
+        sys.exit(1)

@@ -1,0 +1,175 @@
+"""The parts of `shipway-launcher serve`, entered and left in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from shipway_launcher.api.routes import make_app
+from shipway_launcher.carriers.shelf import QueryShelf
+from shipway_launcher.config import Impersonation, LauncherSettings
+from shipway_launcher.dispatches.end import Ender
+from shipway_launcher.dispatches.follow import Follower
+from shipway_launcher.dispatches.registry import Registry
+from shipway_launcher.dispatches.store import DispatchStore
+from shipway_launcher.dispatches.submit import Submitter
+from shipway_launcher.errors import SetupError
+from shipway_launcher.relay import MasterAddress, Relay
+from shipway_launcher.service import Launcher, Parts
+from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
+from shipway_launcher.tokens import load_or_make_token
+from shipway_launcher.users import Users
+from shipway_launcher.watch import Watch
+
+log = logging.getLogger(__name__)
+
+_EXPIRE_EVERY_S = 60.0
+_CLOSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A launcher that listens."""
+
+    url: str
+    token: str
+    relay_url: str | None
+
+
+def check_user(settings: LauncherSettings) -> None:
+    """See to it that the launcher runs as who it is meant to.
+
+    Raises:
+        SetupError: It does not.
+    """
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    if settings.user_name is not None and settings.user_name != me:
+        raise SetupError(f"user_name: the launcher is to run as {settings.user_name}, not as {me}")
+    if os.geteuid() == 0 and settings.user_name is None:
+        raise SetupError(
+            "user_name: the launcher runs as root, and so would all jobs; run it as another user,"
+            " or set user_name: root to allow it"
+        )
+
+
+def make_slurm(settings: LauncherSettings, users: Users) -> CommandLineSlurm:
+    """Make the backend that the settings describe."""
+    return CommandLineSlurm(
+        Programs(settings.slurm.bin_dir, users.path),
+        users.own,
+        query_timeout_s=settings.slurm.query_timeout_s,
+        submit_timeout_s=settings.slurm.submit_timeout_s,
+    )
+
+
+@asynccontextmanager
+async def run_launcher(settings: LauncherSettings) -> AsyncGenerator[Serving]:
+    """Start everything; on the way out stop in reverse, leaving the jobs alone.
+
+    In the order of need: the folders, the records of earlier runs, the relay, the watch, the REST
+    face.
+
+    Raises:
+        SetupError: The settings do not fit this machine.
+    """
+    await asyncio.to_thread(check_user, settings)
+    store = DispatchStore(settings.job_storage_root)
+    is_shared = settings.impersonation is not Impersonation.NONE
+    await asyncio.to_thread(store.open, is_shared=is_shared)
+    token = await asyncio.to_thread(load_or_make_token, settings.token_file)
+    registry = Registry(store)
+    await registry.load()
+    async with AsyncExitStack() as stack:
+        relay_url, learn_master = await _enter_relay(stack, settings)
+        launcher, watch = _put_together(settings, store, registry, relay_url, learn_master)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks = [
+            group.create_task(watch.run(), name="watch"),
+            group.create_task(_expire(launcher), name="expire"),
+        ]
+        for task in tasks:
+            stack.callback(task.cancel)
+        app = make_app(launcher, token=token, body_mib=settings.limits.body_mib)
+        url = await _listen(stack, app, settings)
+        log.info("launcher ready", extra={"url": url, "relay": relay_url or "off"})
+        yield Serving(url=url, token=token, relay_url=relay_url)
+        log.info("launcher stopping; jobs go on")
+
+
+def _put_together(
+    settings: LauncherSettings,
+    store: DispatchStore,
+    registry: Registry,
+    relay_url: str | None,
+    learn_master: Callable[[str], Awaitable[None]],
+) -> tuple[Launcher, Watch]:
+    root = settings.job_storage_root
+    users = Users(settings)
+    slurm = make_slurm(settings, users)
+    follower = Follower(
+        registry,
+        slurm,
+        users,
+        root=root,
+        missing_after_s=settings.watch.missing_after_s,
+        kill_after_s=settings.watch.kill_after_s,
+    )
+    watch = Watch(slurm, follower.follow, interval_s=settings.watch.interval_s)
+    parts = Parts(
+        settings=settings,
+        users=users,
+        slurm=slurm,
+        store=store,
+        registry=registry,
+        watch=watch,
+        submitter=Submitter(
+            registry, store, slurm, watch, root=root, settle_s=settings.slurm.settle_s
+        ),
+        ender=Ender(registry, slurm, users, watch, follower, root=root),
+        shelf=QueryShelf(),
+    )
+    return Launcher(parts, relay_url=relay_url, learn_master=learn_master), watch
+
+
+async def _enter_relay(
+    stack: AsyncExitStack, settings: LauncherSettings
+) -> tuple[str | None, Callable[[str], Awaitable[None]]]:
+    """Start the relay if it is wanted; give its URL, and whom to tell the master's."""
+    if not settings.relay.enabled:
+        return None, _nobody
+    folder = settings.job_storage_root / "relay"
+    await asyncio.to_thread(folder.mkdir, mode=0o700, exist_ok=True)
+    master = MasterAddress(settings.relay.master, folder / "master.json")
+    relay = await stack.enter_async_context(Relay(settings.relay, folder / "spool", master))
+    return relay.url, master.learn
+
+
+async def _nobody(url: str) -> None:
+    """Take no notice of the master's URL."""
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, settings: LauncherSettings) -> str:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, settings.host, settings.port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise SetupError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+    port = runner.addresses[0][1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{port}"
+
+
+async def _expire(launcher: Launcher) -> None:
+    while True:
+        await asyncio.sleep(_EXPIRE_EVERY_S)
+        await launcher.expire()

@@ -1,0 +1,149 @@
+"""What the evidence says about a dispatch; pure."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from shipway_launcher.dispatches.record import Dispatch, Event, Submission
+from shipway_launcher.dispatches.state import DispatchState
+from shipway_launcher.slurm.reasons import split_reason
+from shipway_launcher.slurm.rows import JobRow, SlurmJobId, WaitStatus
+from shipway_launcher.slurm.states import End, Phase
+
+_REASONS = {
+    End.CANCELLED: ("Cancelled", "The job was cancelled, but not by way of the launcher"),
+    End.TIMED_OUT: ("TimeLimit", "The job reached its time limit"),
+    End.DEADLINE: ("DeadLine", "The job could not end before its deadline"),
+    End.PREEMPTED: ("Preempted", "Slurm took the resources for a job of higher priority"),
+    End.NODE_FAILED: ("NodeFail", "A node of the job failed"),
+    End.OUT_OF_MEMORY: ("OutOfMemory", "The job used more memory than it was given"),
+    End.COULD_NOT_START: ("BootFail", "Slurm could not start the job on its nodes"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftExit:
+    """What a job's script wrote when it ended."""
+
+    code: int
+    job_id: SlurmJobId
+
+
+def parse_exit_file(data: bytes) -> LeftExit | None:
+    """Read what a script left; None if it is not whole."""
+    match = re.fullmatch(rb"(\d{1,3}) (\d+)\n", data)
+    if match is None:
+        return None
+    return LeftExit(code=int(match.group(1)), job_id=SlurmJobId(match.group(2).decode()))
+
+
+def with_row(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
+    """Apply what Slurm says of the job."""
+    dispatch = replace(dispatch, unknown_since=None)
+    match row.state.phase:
+        case Phase.UNKNOWN | Phase.ENDING:  # keep watching
+            return dispatch
+        case Phase.WAITING:
+            return _living(dispatch, DispatchState.PENDING, at)
+        case Phase.RUNNING:
+            return _living(dispatch, DispatchState.RUNNING, at)
+        case Phase.ENDED:
+            return _ended(dispatch, row, at)
+
+
+def with_exit_file(dispatch: Dispatch, left: LeftExit, at: datetime) -> Dispatch:
+    """Apply what the job's script left, where Slurm no longer knows the job."""
+    if left.code == 0:
+        return _completed(dispatch, at)
+    status = WaitStatus(code=left.code, signal=0)
+    return _failed(dispatch, "NonZeroExitCode", [_exit_line(status), *_hints(status)], at)
+
+
+def without_trace(dispatch: Dispatch, at: datetime, *, missing_after_s: float) -> Dispatch:
+    """Apply that a working Slurm does not know the job, and nobody else either."""
+    since = dispatch.unknown_since or at
+    if (at - since).total_seconds() < missing_after_s:
+        return replace(dispatch, unknown_since=since)
+    if dispatch.terminate_requested_at is not None:
+        return dispatch.moved(DispatchState.TERMINATED, at=at)
+    if dispatch.submission is Submission.DOUBTFUL:
+        text = "Slurm gave no clear answer to the submission, and no such job exists; none was made"
+        failed = dispatch.moved(DispatchState.FAILED, at=at, event=_event(dispatch, text, at))
+        return replace(failed, submission=Submission.REFUSED)
+    text = (
+        f"Slurm job is in a missing state: Slurm does not know job {dispatch.job_id} any more, and"
+        " it left no exit code"
+    )
+    return dispatch.moved(DispatchState.MISSING, at=at, event=_event(dispatch, text, at))
+
+
+def _living(dispatch: Dispatch, state: DispatchState, at: datetime) -> Dispatch:
+    """Show the state, unless the end has been asked for: then it is ending until it has ended."""
+    if dispatch.state in (state, DispatchState.TERMINATING):
+        return dispatch
+    return dispatch.moved(state, at=at)
+
+
+def _ended(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
+    end = row.state.end
+    if end is End.COMPLETED:
+        return _completed(dispatch, at)
+    status = row.exit or WaitStatus(code=0, signal=0)
+    if end is None or end is End.FAILED:
+        reason, explained = split_reason(row.reason)
+        lines = [_exit_line(status), *_hints(status)]
+        if reason == "None":
+            reason = "RaisedSignal" if status.signal else "NonZeroExitCode"
+        elif reason not in ("NonZeroExitCode", "RaisedSignal"):
+            lines.append(explained)
+    else:
+        reason, explained = _REASONS[end]
+        lines = (
+            [explained]
+            if status == WaitStatus(code=0, signal=0)
+            else [
+                explained,
+                _exit_line(status),
+            ]
+        )
+    if row.preempted_at is not None and end is not End.PREEMPTED:
+        lines.append(f"Slurm had announced its preemption at {row.preempted_at.isoformat()}")
+    return _failed(dispatch, reason, lines, at)
+
+
+def _completed(dispatch: Dispatch, at: datetime) -> Dispatch:
+    return dispatch.moved(DispatchState.COMPLETED, at=at)
+
+
+def _failed(dispatch: Dispatch, reason: str, lines: list[str], at: datetime) -> Dispatch:
+    """End a dispatch in the form in which the master finds the reason."""
+    if dispatch.terminate_requested_at is not None:
+        return dispatch.moved(DispatchState.TERMINATED, at=at)
+    said = "".join(f"  {line}\n" for line in lines)
+    text = f"Slurm job is in a failed state due to reason '{reason}':\n{said}"
+    return dispatch.moved(DispatchState.FAILED, at=at, event=_event(dispatch, text, at))
+
+
+def _event(dispatch: Dispatch, text: str, at: datetime) -> Event:
+    return Event(level="ERROR", at=at, reporter=dispatch.carrier, message=text)
+
+
+def _exit_line(status: WaitStatus) -> str:
+    line = f"Job Exited with Exit Code {status.code}"
+    if status.signal:
+        line += f" in response to receiving Signal {status.signal}"
+    return line
+
+
+def _hints(status: WaitStatus) -> list[str]:
+    """Name the signal that an exit code over 128 usually stands for."""
+    if status.signal or not 128 < status.code < 128 + 65:
+        return []
+    try:
+        name = signal.Signals(status.code - 128).name
+    except ValueError:
+        return []
+    return [f"An exit code of {status.code} usually means that a process was ended by {name}"]
