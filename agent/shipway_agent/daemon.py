@@ -129,6 +129,7 @@ async def _flush_when(
         try:
             async with asyncio.timeout(_FLUSH_LIMIT_S):
                 await outbox.wait_empty()
+                await manager.wait_settled()
         except TimeoutError:
             log.warning("the master did not read everything; the next start tells it again")
 

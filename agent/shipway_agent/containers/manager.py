@@ -200,6 +200,16 @@ class ContainerManager:
             except TimeoutError:
                 log.error("launches do not end; their containers are found at the next start")
 
+    async def wait_settled(self) -> None:
+        """Wait until the containers whose end the master has read are removed."""
+        tasks = [
+            self._tasks[container.id]
+            for container in self._containers.values()
+            if container.state is State.TERMINATED
+        ]
+        if tasks:
+            await asyncio.wait(tasks)
+
     # orders
 
     def greet(self, options: MasterOptions) -> Greeting:
@@ -315,7 +325,12 @@ class ContainerManager:
                     log.error("signal ignored: there is none of that number: %d", order.number)
                     return
                 log.info("signal ordered", extra={"signal": order.number})
-                managed.signal(order.number)
+                if managed.state is State.TERMINATED:
+                    self._around.reports.state(
+                        managed.record.container, failure=managed.record.failure
+                    )
+                else:
+                    managed.signal(order.number)
             elif container_id in self._ends:
                 self._tell_end(container_id)
             else:

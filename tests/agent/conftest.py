@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.stand_in import StandInMaster
+
+
+class AgentProcess:
+    """`shipway-agent run` against a stand-in master, with the sandbox and artificial slots."""
+
+    def __init__(self, master: StandInMaster, folder: Path) -> None:
+        self._master = master
+        self._process: asyncio.subprocess.Process | None = None
+        self.log = folder / "agent.log"
+        self.state_dir = folder / "state"
+        self.settings: dict[str, str] = {
+            "master_host": "127.0.0.1",
+            "agent_id": "node one",
+            "artificial_slots": "2",
+            "container_runtime": "sandbox",
+            "agent_reconnect_backoff": "0.2",
+        }
+
+    async def start(self) -> None:
+        flags = {
+            **self.settings,
+            "master_port": str(self._master.port),
+            "state_dir": str(self.state_dir),
+        }
+        words = [f"--{key.replace('_', '-')}={value}" for key, value in flags.items()]
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "shipway_agent",
+                "run",
+                *words,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.environ["PATH"], "HOME": str(self.log.parent)},
+            )
+
+    async def end(self, number: signal.Signals = signal.SIGTERM, *, limit_s: float = 15) -> int:
+        """Send a signal and wait for the end; returns the exit status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return await self.wait(limit_s=limit_s)
+
+    async def wait(self, *, limit_s: float = 15) -> int:
+        assert self._process is not None
+        async with asyncio.timeout(limit_s):
+            return await self._process.wait()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def forgot_all(self) -> None:
+        """Wait until the agent has no record of a container left."""
+        async with asyncio.timeout(20):
+            while self.records():  # noqa: ASYNC110 (another process writes them)
+                await asyncio.sleep(0.05)
+
+    def records(self) -> list[Path]:
+        return sorted((self.state_dir / "containers").glob("*.json"))
+
+
+@pytest.fixture
+async def master() -> AsyncIterator[StandInMaster]:
+    async with StandInMaster() as master:
+        yield master
+    assert master.faults == []
+
+
+@pytest.fixture
+async def agent(master: StandInMaster, tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    """An agent that is not started yet; its containers are ended with the test."""
+    agent = AgentProcess(master, tmp_path)
+    yield agent
+    # A master that knows nothing of them makes the agent end its containers.
+    master.forgets = True
+    if agent.is_running:
+        await agent.end(signal.SIGKILL)
+    if agent.records():
+        hellos = len(master.hellos)
+        await agent.start()
+        await master.connected(hellos + 1)
+        await agent.forgot_all()
+        await agent.end()
