@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,9 @@ class Seen:
 class StandInMaster:
     """Serves `/agents` on a free port of loopback."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self.close_code: int | None = None
         self.cluster_id = "11111111-2222-3333-4444-555555555555"
         self.port = 0
         self.dials: list[dict[str, str]] = []
@@ -83,7 +86,7 @@ class StandInMaster:
         app.router.add_get("/agents", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -212,6 +215,7 @@ class StandInMaster:
             if frame.type in (WSMsgType.PING, WSMsgType.PONG):
                 continue
             if frame.type is not WSMsgType.TEXT:
+                self.close_code = frame.data if frame.type is WSMsgType.CLOSE else None
                 return
             self._take(json.loads(frame.data), is_first=is_first)
             is_first = False
