@@ -244,7 +244,11 @@ class MasterLink:
             asked = self._outbox.sent_number
             await connection.ping(asked)
             self._outbox.confirm(await connection.wait_receipt(asked))
-            await asyncio.sleep(self._persistence.receipt_interval_s)
+            try:
+                async with asyncio.timeout(self._persistence.receipt_interval_s):
+                    await self._outbox.wait_half_sent()
+            except TimeoutError:
+                continue
 
 
 async def _parse(text: str | bytes) -> MasterMessage:

@@ -39,17 +39,23 @@ class Outbox:
     brings it waits for room, and it waits in turn in the runtime's files.
     """
 
-    def __init__(self, *, room_bytes: int = 8 << 20, max_notes: int = 2000) -> None:
+    def __init__(
+        self, *, room_bytes: int = 8 << 20, window_bytes: int = 1 << 20, max_notes: int = 2000
+    ) -> None:
         """Make an empty queue.
 
         Args:
-            room_bytes: How much output may be on its way.
-            max_notes: How many of the agent's own lines may be on their way.
+            room_bytes: How much output may be kept here.
+            window_bytes: How much may be sent that the master has not read yet. A slow master then
+                shows by its receipts that it lives, and gets less again after a new connection.
+            max_notes: How many of the agent's own lines may be kept here.
         """
         self._room_bytes = room_bytes
+        self._window_bytes = window_bytes
         self._max_notes = max_notes
         self._waiting: deque[Entry] = deque()
         self._sent: deque[Entry] = deque()
+        self._sent_bytes = 0
         self._output_bytes = 0
         self._notes = 0
         self._dropped: dict[ContainerId, tuple[ContainerLog, int]] = {}
@@ -57,6 +63,7 @@ class Outbox:
         """How many messages were sent so far, those that were sent again included."""
         self._sent_more = asyncio.Event()
         self._wake = asyncio.Event()
+        self._half_sent = asyncio.Event()
         self._roomy = asyncio.Event()
         self._roomy.set()
         self._empty = asyncio.Event()
@@ -102,10 +109,13 @@ class Outbox:
 
     async def take(self) -> Entry:
         """Wait for the next message to send; it counts as sent when this returns."""
-        while not self._waiting:
+        while not self._waiting or self._sent_bytes >= self._window_bytes:
             self._wake.clear()
             await self._wake.wait()
         entry = self._waiting.popleft()
+        self._sent_bytes += len(entry.text)
+        if self._sent_bytes >= self._window_bytes // 2:
+            self._half_sent.set()
         self.sent_number += 1
         entry.number = self.sent_number
         self._sent.append(entry)
@@ -118,10 +128,19 @@ class Outbox:
             self._sent_more.clear()
             await self._sent_more.wait()
 
+    async def wait_half_sent(self) -> None:
+        """Wait until half of what may be sent without a receipt was sent."""
+        await self._half_sent.wait()
+
     def confirm(self, number: int) -> None:
         """Forget what the master has read: all messages up to *number*."""
         while self._sent and self._sent[0].number <= number:
-            self._forget(self._sent.popleft())
+            entry = self._sent.popleft()
+            self._sent_bytes -= len(entry.text)
+            self._forget(entry)
+        if self._sent_bytes < self._window_bytes // 2:
+            self._half_sent.clear()
+        self._wake.set()
         self._settle()
 
     def rewind(self, is_wanted: Callable[[AgentMessage], bool]) -> None:
@@ -132,6 +151,8 @@ class Outbox:
         """
         entries = [*self._sent, *self._waiting]
         self._sent.clear()
+        self._sent_bytes = 0
+        self._half_sent.clear()
         self._waiting.clear()
         for entry in entries:
             if is_wanted(entry.message):

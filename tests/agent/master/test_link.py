@@ -57,7 +57,7 @@ class Linked:
     def __init__(
         self, master: StandInMaster, settings: AgentSettings | None = None, **persistence: Any
     ) -> None:
-        self.outbox = Outbox()
+        self.outbox = Outbox(window_bytes=64 << 10)
         self.recorder = Recorder(self.outbox)
         self.ages: list[tuple[float, bool]] = []
         self._endpoint = Endpoint(url=URL(f"ws://127.0.0.1:{master.port}/agents"))

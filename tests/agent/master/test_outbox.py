@@ -102,3 +102,14 @@ async def test_lines_of_the_agent_beyond_the_limit_leave_a_mark_with_their_numbe
     marks = await take_all(outbox)
     assert [mark.split()[0] for mark in marks] == ["5", "3"]
     assert all("missing here" in mark for mark in marks)
+
+
+async def test_no_more_is_sent_than_may_be_without_a_receipt() -> None:
+    outbox = Outbox(window_bytes=1000)
+    for number in range(50):
+        outbox.put_note(line(f"note {number}"))
+    sent = await take_all(outbox)
+    assert 1 < len(sent) < 10
+    await asyncio.wait_for(outbox.wait_half_sent(), 1)
+    outbox.confirm(outbox.sent_number)
+    assert (await take_all(outbox))[0] == f"note {len(sent)}"
