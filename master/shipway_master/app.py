@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from shipway_master.auth import Authenticator
+from shipway_master.cluster.parts import running_cluster
 from shipway_master.config import MasterConfig
 from shipway_master.first_start import furnish
 from shipway_master.gateway.info import InfoRoutes
@@ -45,8 +46,9 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
 
     1. the database, its migrations run; the first users and workspace;
     2. the log book, which writes what is still waiting before it goes;
-    3. the registry of services, which lets calls in progress end;
-    4. the port: it is open only while everything behind it is there.
+    3. the cluster: what ran before is taken up, and is let go of again;
+    4. the registry of services, which lets calls in progress end;
+    5. the port: it is open only while everything behind it is there.
     """
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(config.db.resolve_url(config.data)))
@@ -62,7 +64,21 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             LogService(log_book, StoredTaskEnds(database)),
             ProfilerService(Readings(database)),
         ]
-        routes: list[web.AbstractRouteDef] = [*InfoRoutes(identity, database).routes()]
+        cluster = await stack.enter_async_context(
+            running_cluster(
+                config,
+                database=database,
+                authenticator=authenticator,
+                logbook=log_book,
+                identity=identity,
+            )
+        )
+        services += cluster.services
+        routes: list[web.AbstractRouteDef] = [
+            *InfoRoutes(identity, database).routes(),
+            *cluster.routes,
+        ]
         registry = await stack.enter_async_context(Registry(services, authenticator))
         port = await stack.enter_async_context(serving(config, registry, authenticator, routes))
+        cluster.begin(port)
         yield Master(port=port, password_file=password_file)

@@ -6,7 +6,7 @@ own `config.py`; here they are only named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,6 +15,15 @@ from sqlalchemy.engine import URL
 
 from shipway_common.logsetup import LogFormat
 from shipway_common.settings import Settings, parse_settings
+from shipway_master.agents.config import AgentManagerConfig
+from shipway_master.cluster.config import (
+    AdditionalResourceManager,
+    PoolConfig,
+    ResourceManagerConfig,
+    check_managers,
+)
+from shipway_master.tasks.defaults import TaskContainerDefaults
+from shipway_master.tasks.owners import DefaultTaskUser
 
 MASK = "********"
 
@@ -53,6 +62,8 @@ class Security(Settings):
 
     initial_user_password: SecretStr | None = None
     """Password of `admin` and `determined` when they are created; generated if absent."""
+    default_task: DefaultTaskUser = DefaultTaskUser()
+    """As whom tasks run whose owner has no agent user of his own."""
     tls: Tls = Tls()
 
     @field_serializer("initial_user_password", when_used="always")
@@ -107,6 +118,29 @@ class MasterConfig(Settings):
     log: Log = Log()
     security: Security = Security()
     db: Db = Db()
+    resource_manager: ResourceManagerConfig = AgentManagerConfig()
+    """Where tasks run: on agents, or in Slurm through a launcher; agents may always call in."""
+    resource_pools: Sequence[PoolConfig] = ()
+    """Pools of `resource_manager`; without any, agents have the pool `default`."""
+    additional_resource_managers: Sequence[AdditionalResourceManager] = ()
+    """More of them, each with its pools."""
+    task_container_defaults: TaskContainerDefaults = TaskContainerDefaults()
+    """What tasks get that do not say otherwise."""
+
+    @model_validator(mode="after")
+    def _check_managers(self) -> Self:
+        check_managers(self.list_resource_managers())
+        return self
+
+    def list_resource_managers(
+        self,
+    ) -> list[tuple[ResourceManagerConfig, Sequence[PoolConfig]]]:
+        """All resource managers with their pools, the main one first."""
+        more = self.additional_resource_managers
+        return [
+            (self.resource_manager, self.resource_pools),
+            *((one.resource_manager, one.resource_pools) for one in more),
+        ]
 
     @field_validator("data")
     @classmethod

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
+
+from google.protobuf.struct_pb2 import Struct
 
 from shipway_common.backoff import backoff_delays_s
 from shipway_master.allocations.errors import AllocationNotFound, UnknownResources
@@ -64,7 +65,7 @@ class Surroundings:
     """What an allocation depends on."""
 
     records: AllocationRecords
-    gathers: Gathers[Any]
+    gathers: Gathers[Struct]
     timers: Background
     timings: Timings
     write_log: Callable[[Allocation, str, bool], Awaitable[None]]
@@ -140,6 +141,13 @@ class Allocation:
         return self._ending.kill_reason is not None
 
     @property
+    def are_all_running(self) -> bool:
+        """Whether all of its containers have been seen to run."""
+        return bool(self.record.shares) and all(
+            share.state is ResourcesState.RUNNING for share in self.record.shares
+        )
+
+    @property
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self._ended.is_set()
@@ -161,6 +169,8 @@ class Allocation:
                 self.manager.submit(self)
             return
         self._open_rendezvous()
+        if await self._take_up_exits():
+            return
         live = [
             replace(share.assignment, state=share.state)
             for share in self.record.shares
@@ -184,6 +194,19 @@ class Allocation:
         elif self.preemption.is_given:
             self._around.timers.start(self._kill_after_preemption(), name="preemption timeout")
 
+    async def _take_up_exits(self) -> bool:
+        """Do what the exits call for that were stored before; True when that was the end."""
+        facts = [_get_facts(one) for one in self.record.shares]
+        if all(one.is_exited for one in facts):
+            await self._finish_and_tell()
+            return True
+        if any(one.is_exited for one in facts):
+            step = decide_after_exit(facts)
+            if step in (Step.KILL_DAEMONS, Step.KILL_REST):
+                self._ending.daemons_killed_gracefully = not self._ending.failures
+                self._start_killing()
+        return False
+
     async def assigned(self, assignments: Sequence[Assignment]) -> bool:
         """Take resources and start the task on them; False if they are not wanted any more."""
         async with self._lock:
@@ -193,10 +216,19 @@ class Allocation:
             self.record.state = advance(self.record.state, AllocationState.ASSIGNED)
             await self._save()
             self._open_rendezvous()
-            launch = await self._around.build_launch(self)
-            for one in assignments:
-                await self.manager.start(self, one, launch, shares=len(assignments))
-            return True
+            try:
+                launch = await self._around.build_launch(self)
+                for one in assignments:
+                    await self.manager.start(self, one, launch, shares=len(assignments))
+                return True
+            except Exception as error:
+                log.exception("a task cannot be started", extra={"allocation_id": self.id})
+                problem = f"it could not be started: {error}"
+        failure = Failure(type=FailureType.AGENT_ERROR, message=problem)
+        for one in assignments:
+            change = Change(state=ResourcesState.TERMINATED, failure=failure)
+            await self.changed(one.resources_id, change)
+        return True
 
     # what happens to its resources
 
@@ -392,7 +424,7 @@ class Allocation:
         await self._ready_even_if_the_caller_goes()
         return info
 
-    async def gather(self, peer_id: UUID, *, num_peers: int, data: Any) -> list[Any]:
+    async def gather(self, peer_id: UUID, *, num_peers: int, data: Struct) -> list[Struct]:
         """Wait for all peers and return the data of all.
 
         Raises:
@@ -452,6 +484,7 @@ class Allocation:
         self._start_killing()
 
     def _start_killing(self) -> None:
+        """Repeat the kill until nothing is left; the first repetition comes after a while."""
         if not self._ending.is_repeating:
             self._ending.is_repeating = True
             self._around.timers.start(self._keep_killing(), name="kill again")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Self, cast
+from typing import Self
+
+from google.protobuf.struct_pb2 import Struct
 
 from shipway_master.allocations.allocation import Allocation, Surroundings, Timings
 from shipway_master.allocations.errors import AllocationNotFound
@@ -48,7 +50,7 @@ class Allocations:
         self._live: dict[AllocationId, Allocation] = {}
         self._build_launch: BuildLaunch | None = None
         self._on_end: OnEnd | None = None
-        self._gathers: Gathers[Any] = Gathers(
+        self._gathers: Gathers[Struct] = Gathers(
             rank_of=find_rank, on_slow=self._gather_is_slow, warn_after_s=timings.slow_meeting_s
         )
 
@@ -151,9 +153,11 @@ class Allocations:
             )
 
 
-def find_rank(data: Any) -> int | None:
+def find_rank(data: Struct) -> int | None:
     """The whole number `rank` in a peer's data, if it has one."""
-    if not isinstance(data, dict):
+    if "rank" not in data.fields:
         return None
-    rank: Any = cast("Mapping[str, Any]", data).get("rank")
-    return rank if isinstance(rank, int) and not isinstance(rank, bool) else None
+    rank = data.fields["rank"]
+    if rank.WhichOneof("kind") != "number_value" or not rank.number_value.is_integer():
+        return None
+    return int(rank.number_value)

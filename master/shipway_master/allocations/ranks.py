@@ -39,7 +39,12 @@ class RankReports:
         """Whether every rank has reported; False while none has."""
         return 0 < self.num_peers <= len(self._nodes)
 
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes of the ranks, in rank order, each once."""
+        return list(dict.fromkeys(self._nodes[rank] for rank in sorted(self._nodes)))
+
     def describe(self) -> str:
         """The line for the task log."""
-        nodes = ", ".join(dict.fromkeys(self._nodes[rank] for rank in sorted(self._nodes)))
+        nodes = ", ".join(self.nodes)
         return f"{self.count} out of {self.num_peers} containers running on nodes {nodes}"

@@ -89,6 +89,11 @@ class Holder(Protocol):
         """Whether it is being killed."""
         ...
 
+    @property
+    def are_all_running(self) -> bool:
+        """Whether all of its containers have been seen to run."""
+        ...
+
     async def assigned(self, assignments: Sequence[Assignment]) -> bool:
         """Take resources, and start on them; False if they are not wanted any more."""
         ...

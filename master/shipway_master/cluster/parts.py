@@ -1,0 +1,201 @@
+"""The cluster side of the master, put together: resource managers, allocations, tasks, services."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from shipway_master.agents.config import AgentManagerConfig
+from shipway_master.agents.endpoint import AgentEndpoint
+from shipway_master.agents.manager import AgentManager
+from shipway_master.agents.messages import MasterInfo
+from shipway_master.agents.output import TaskOutput
+from shipway_master.agents.records import AgentRecords
+from shipway_master.agents.session import Heartbeat
+from shipway_master.allocations.allocation import Timings
+from shipway_master.allocations.live import Allocations
+from shipway_master.auth import Authenticator
+from shipway_master.cluster.cluster import Cluster
+from shipway_master.cluster.config import PoolConfig, ResourceManagerConfig
+from shipway_master.cluster.manager import ResourceManager
+from shipway_master.config import MasterConfig
+from shipway_master.hpc.client import LauncherClient
+from shipway_master.hpc.config import SlurmManagerConfig
+from shipway_master.hpc.manager import SlurmManager
+from shipway_master.hpc.manifest import Site
+from shipway_master.hpc.records import DispatchRecords
+from shipway_master.identity import VERSION, Identity
+from shipway_master.logbook import LogBook
+from shipway_master.services.agents import AgentService
+from shipway_master.services.allocations import AllocationService
+from shipway_master.services.commands import CommandService
+from shipway_master.services.generic import GenericTaskService
+from shipway_master.services.jobs import JobService
+from shipway_master.services.pools import PoolService
+from shipway_master.services.tasks import TaskService
+from shipway_master.store.database import Database
+from shipway_master.tasks.owners import Owners
+from shipway_master.tasks.records import TaskRecords
+from shipway_master.tasks.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _OwnAddress:
+    """Where tasks in Slurm jobs reach this master; the port is known when it is open."""
+
+    host: str
+    port: int
+
+
+class ClusterParts:
+    """What the rest of the master needs of the cluster side."""
+
+    def __init__(
+        self,
+        *,
+        services: Sequence[object],
+        endpoint: AgentEndpoint,
+        agents: AgentManager,
+        launchers: Sequence[SlurmManager],
+        address: _OwnAddress,
+    ) -> None:
+        self.services = services
+        """Objects with methods named as RPCs."""
+        self._endpoint = endpoint
+        self._agents = agents
+        self._launchers = launchers
+        self._address = address
+
+    @property
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Routes beside the API."""
+        return [self._endpoint.route]
+
+    def begin(self, port: int) -> None:
+        """Start to place tasks; called when the master's *port* is open."""
+        self._address.port = port
+        self._agents.begin()
+        for launcher in self._launchers:
+            launcher.begin()
+
+
+@asynccontextmanager
+async def running_cluster(
+    config: MasterConfig,
+    *,
+    database: Database,
+    authenticator: Authenticator,
+    logbook: LogBook,
+    identity: Identity,
+) -> AsyncGenerator[ClusterParts]:
+    """Run the cluster side until the block ends; tasks of an earlier process are taken up first.
+
+    Entered in this order, left in reverse: the allocations' timers, the agents, the launchers.
+    Leaving lets go of what runs on agents and in Slurm, and ends none of it.
+    """
+    address = _OwnAddress(config.host, config.port)
+    async with AsyncExitStack() as stack:
+        allocations = await stack.enter_async_context(
+            Allocations(database, logbook, authenticator, timings=Timings())
+        )
+        configs = config.list_resource_managers()
+        agents = await stack.enter_async_context(
+            _make_agent_manager(configs, database, logbook, identity)
+        )
+        launchers: list[SlurmManager] = []
+        managers: list[ResourceManager] = []
+        for manager, pools in configs:
+            if isinstance(manager, SlurmManagerConfig):
+                launcher = _make_slurm_manager(manager, pools, database, identity, config, address)
+                launchers.append(await stack.enter_async_context(launcher))
+                managers.append(launcher)
+            else:
+                managers.append(agents)
+        if agents not in managers:
+            managers.append(agents)  # agents are welcome beside a launcher
+        cluster = Cluster(managers, config.task_container_defaults)
+        tasks = Tasks(
+            records=TaskRecords(database),
+            allocations=allocations,
+            cluster=cluster,
+            owners=Owners(database, config.security.default_task),
+            authenticator=authenticator,
+            logbook=logbook,
+            uses_tls=config.security.tls.cert is not None,
+        )
+        await tasks.restore()
+        yield ClusterParts(
+            services=[
+                AgentService(cluster, agents),
+                PoolService(cluster),
+                JobService(tasks),
+                CommandService(database, tasks),
+                GenericTaskService(database, tasks),
+                TaskService(database, tasks, allocations),
+                AllocationService(database, tasks, allocations),
+            ],
+            endpoint=AgentEndpoint(agents, heartbeat=Heartbeat()),
+            agents=agents,
+            launchers=launchers,
+            address=address,
+        )
+
+
+def _make_agent_manager(
+    configs: Sequence[tuple[ResourceManagerConfig, Sequence[PoolConfig]]],
+    database: Database,
+    logbook: LogBook,
+    identity: Identity,
+) -> AgentManager:
+    chosen, pools = AgentManagerConfig(), list[PoolConfig]()
+    for manager, its_pools in configs:
+        if isinstance(manager, AgentManagerConfig):
+            chosen, pools = manager, list(its_pools)
+    return AgentManager(
+        chosen,
+        pools,
+        records=AgentRecords(database),
+        output=TaskOutput(database, logbook),
+        info=MasterInfo(
+            version=VERSION,
+            master_id=identity.master_id,
+            cluster_id=identity.cluster_id,
+            cluster_name=identity.cluster_name,
+        ),
+    )
+
+
+def _make_slurm_manager(
+    manager: SlurmManagerConfig,
+    pools: Sequence[PoolConfig],
+    database: Database,
+    identity: Identity,
+    config: MasterConfig,
+    address: _OwnAddress,
+) -> SlurmManager:
+    def get_site() -> Site:
+        host = manager.master_host or address.host
+        port = manager.master_port or address.port
+        scheme = "http" if config.security.tls.cert is None else "https"
+        return Site(
+            runtime=manager.container_run_type,
+            master_url=f"{scheme}://{host}:{port}",
+            master_host=host,
+            master_port=port,
+            cluster_id=identity.cluster_id,
+        )
+
+    name = f"slurm:{manager.cluster_name}"
+    return SlurmManager(
+        manager,
+        pools,
+        client=LauncherClient(manager),
+        records=DispatchRecords(database, name),
+        get_site=get_site,
+    )

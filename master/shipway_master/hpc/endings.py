@@ -1,0 +1,58 @@
+"""How a job ended, told to its allocation and to the user."""
+
+from __future__ import annotations
+
+import logging
+
+from shipway_master.allocations.exits import Failure, FailureType
+from shipway_master.hpc.client import LauncherClient
+from shipway_master.hpc.dispatch import Dispatch
+from shipway_master.hpc.errors import LauncherError
+from shipway_master.hpc.messages import collect_messages, cut_error_log, find_exit_code
+from shipway_master.hpc.reading import DispatchState, DispatchStatus
+
+log = logging.getLogger(__name__)
+
+LOST = "HPC launcher job lost. Assuming job terminated."
+
+
+async def explain(dispatch: Dispatch, status: DispatchStatus, client: LauncherClient) -> str:
+    """Collect what the user is told about the end; empty when there is nothing to tell."""
+    messages = collect_messages(status.events)
+    if status.state is DispatchState.MISSING:
+        messages.append(LOST)
+    if status.state is not DispatchState.COMPLETED:
+        messages.append(await _fetch_error_log(dispatch, client))
+    return "\n".join(text.strip("\n") for text in messages if text.strip())
+
+
+def find_failure(status: DispatchStatus, text: str) -> Failure | None:
+    """The failure that a final state means; None for a job that ended well.
+
+    Only a job's own exit code is named. One that was cancelled or lost has none.
+    """
+    match status.state:
+        case DispatchState.COMPLETED:
+            return None
+        case DispatchState.TERMINATED:
+            message, code = "the job was terminated", status.exit_code
+        case DispatchState.MISSING:
+            message, code = LOST, None
+        case _:
+            code = status.exit_code
+            if code is None:
+                code = find_exit_code([event.message for event in status.events])
+            message = "the job failed" if not text else text.split("\n", 1)[0].rstrip(": ")
+    return Failure(type=FailureType.RESOURCES_FAILED, message=message, exit_code=code or None)
+
+
+async def _fetch_error_log(dispatch: Dispatch, client: LauncherClient) -> str:
+    record = dispatch.record
+    try:
+        text = await client.fetch_log(
+            record.owner, record.id, f"{record.payload}-error.log", last_lines=500
+        )
+    except LauncherError as error:
+        log.debug("no error log", extra={"dispatch_id": record.id, "error": str(error)})
+        return ""
+    return cut_error_log(text, all_running=dispatch.holder.are_all_running)

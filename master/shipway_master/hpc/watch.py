@@ -1,0 +1,115 @@
+"""One pass over all watched jobs: one question for all, and one more for each in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from shipway_master.allocations.exits import Failure, FailureType
+from shipway_master.allocations.life import ResourcesState
+from shipway_master.cluster.manager import Change
+from shipway_master.hpc.client import LauncherClient
+from shipway_master.hpc.dispatch import Dispatch, note_reason
+from shipway_master.hpc.endings import explain, find_failure
+from shipway_master.hpc.errors import DispatchNotFound, LauncherError, LauncherUnreadable
+from shipway_master.hpc.reading import (
+    DispatchState,
+    DispatchStatus,
+    QueuedJob,
+    UnreadableAnswer,
+    parse_queue,
+)
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+
+Finish = Callable[[Dispatch, Failure | None], Awaitable[None]]
+
+
+class Watch:
+    """Asks after jobs, and tells their allocations what it hears."""
+
+    def __init__(self, client: LauncherClient, finish: Finish) -> None:
+        self._client = client
+        self._finish = finish
+        self._limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(self, dispatches: Sequence[Dispatch]) -> None:
+        """Look once at all of them. What cannot be asked now changes nothing.
+
+        Raises:
+            LauncherError: The launcher could not be asked at all.
+        """
+        try:
+            queue = parse_queue(await self._client.query("queue", "slurm-queue-info"))
+        except (UnreadableAnswer, LauncherUnreadable) as error:
+            log.warning("the queue cannot be read: %s", error)
+            queue = {}
+        async with asyncio.TaskGroup() as group:
+            for dispatch in sorted(dispatches, key=lambda one: one.checked_at):
+                group.create_task(self._look_at(dispatch, queue))
+
+    async def _look_at(self, dispatch: Dispatch, queue: Mapping[str, QueuedJob]) -> None:
+        async with self._limit, dispatch.lock:
+            if dispatch.is_finished:
+                return
+            dispatch.checked_at = asyncio.get_running_loop().time()
+            job = queue.get(dispatch.job_id) if dispatch.job_id is not None else None
+            try:
+                if job is None or dispatch.kill_accepted_at is not None:
+                    await self._ask_for(dispatch)
+                elif job.state.upper() in ("PD", "PENDING"):
+                    await self._publish(dispatch, DispatchState.PENDING, job)
+                elif job.state.upper() in ("R", "RUNNING"):
+                    await self._publish(dispatch, DispatchState.RUNNING, job)
+                else:
+                    await self._ask_for(dispatch)
+            except LauncherError as error:
+                log.info(
+                    "a job's state is not known now",
+                    extra={"dispatch_id": dispatch.record.id, "error": str(error)},
+                )
+
+    async def _ask_for(self, dispatch: Dispatch) -> None:
+        record = dispatch.record
+        try:
+            status = await self._client.fetch_status(record.owner, record.id)
+        except DispatchNotFound:
+            was_killed = dispatch.kill_accepted_at is not None
+            text = "job was canceled" if was_killed else "job was lost"
+            if not was_killed:
+                log.error("the launcher lost a job", extra={"dispatch_id": record.id})
+            failure = Failure(type=FailureType.RESOURCES_FAILED, message=text)
+            await self._finish(dispatch, failure)
+            return
+        await self.hear(dispatch, status)
+
+    async def hear(self, dispatch: Dispatch, status: DispatchStatus) -> None:
+        """Take in what the launcher says of a dispatch."""
+        if status.job_id is not None and dispatch.job_id is None:
+            dispatch.job_id = status.job_id
+            await dispatch.holder.say(f"HPC Job ID: {status.job_id}")
+        if not status.state.is_final:
+            await self._publish(dispatch, status.state, None)
+            return
+        text = await explain(dispatch, status, self._client)
+        if text:
+            is_success = status.state is DispatchState.COMPLETED
+            await dispatch.holder.say(text, is_error=not is_success)
+        await self._finish(dispatch, find_failure(status, text))
+
+    async def _publish(
+        self, dispatch: Dispatch, state: DispatchState, job: QueuedJob | None
+    ) -> None:
+        if job is not None and (line := note_reason(dispatch, job)) is not None:
+            await dispatch.holder.say(line)
+        if state is dispatch.state:
+            return
+        dispatch.state = state
+        if state is DispatchState.RUNNING:
+            # Slurm runs the script; the containers say themselves when they run.
+            await dispatch.holder.changed(
+                dispatch.record.resources_id, Change(state=ResourcesState.PULLING)
+            )

@@ -1,0 +1,117 @@
+"""From a user's request to a task that can be stored and scheduled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from shipway_master.allocations.ids import JobId, TaskId, make_allocation_id
+from shipway_master.cluster.cluster import Cluster
+from shipway_master.cluster.manager import PoolNotFound, Request, Unfulfillable
+from shipway_master.tasks.config import BadConfig, apply_defaults, load_config_text, parse_config
+from shipway_master.tasks.errors import BadTask
+from shipway_master.tasks.files import BadFile, TaskFile, check_files
+from shipway_master.tasks.model import TaskConfig
+from shipway_master.tasks.records import TaskRecord
+from shipway_master.tasks.states import TaskType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants to have run."""
+
+    task_type: TaskType
+    owner_id: int
+    workspace_id: int
+    config: Mapping[str, Any] | str = field(repr=False)
+    """Data, or YAML text."""
+    files: Sequence[TaskFile] = field(default=(), repr=False)
+    parent_id: TaskId | None = None
+    forked_from: TaskId | None = None
+    no_pause: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A task that could be started."""
+
+    record: TaskRecord
+    files: Sequence[TaskFile] = field(repr=False)
+    has_room: bool
+    """False when the pool is too small at the moment, but may grow."""
+
+
+def draft_task(wish: Wish, cluster: Cluster) -> Draft:
+    """Check a wish against the cluster as it is.
+
+    Raises:
+        BadTask: It cannot become a task; the text names what is wrong.
+    """
+    try:
+        config = (
+            load_config_text(wish.config)
+            if isinstance(wish.config, str)
+            else parse_config(wish.config)
+        )
+        check_files(wish.files)
+        choice = cluster.choose_pool(config.resources.resource_pool, slots=config.resources.slots)
+        config = apply_defaults(config, cluster.get_defaults(choice), has_files=bool(wish.files))
+        record = _make_record(wish, config, choice.pool, choice.manager.name)
+        if config.resources.priority is None:
+            record.priority = choice.manager.get_default_priority(choice.pool)
+        has_room = choice.manager.check(make_request(record, run=1))
+    except (BadConfig, BadFile, PoolNotFound, Unfulfillable) as error:
+        raise BadTask(str(error)) from error
+    return Draft(record=record, files=wish.files, has_room=has_room)
+
+
+def make_request(record: TaskRecord, *, run: int) -> Request:
+    """Say what a run of a task needs."""
+    config = record.config
+    return Request(
+        allocation_id=make_allocation_id(record.task_id, run),
+        task_id=record.task_id,
+        job_id=record.job_id,
+        pool=record.pool,
+        slots=record.slots,
+        priority=record.priority,
+        submitted_at=record.started_at,
+        requested_at=datetime.now(UTC),
+        is_preemptible=record.task_type is TaskType.GENERIC and not record.no_pause,
+        is_single_agent=record.task_type is TaskType.COMMAND or config.resources.is_single_node,
+        slots_per_node=config.slurm.slots_per_node,
+    )
+
+
+def _make_record(wish: Wish, config: TaskConfig, pool: str, manager: str) -> TaskRecord:
+    task_id = TaskId(str(uuid4()))
+    description = config.description or config.name
+    if not description and wish.task_type is TaskType.COMMAND:
+        description = f"Command ({task_id[:8]})"
+    resources = config.resources.model_copy(update={"resource_pool": pool})
+    return TaskRecord(
+        task_id=task_id,
+        task_type=wish.task_type,
+        job_id=JobId(str(uuid4())),
+        owner_id=wish.owner_id,
+        workspace_id=wish.workspace_id,
+        description=description,
+        config=config.model_copy(update={"description": description, "resources": resources}),
+        given_config=_dump(wish.config),
+        pool=pool,
+        manager=manager,
+        slots=config.resources.slots,
+        priority=config.resources.priority or 0,
+        started_at=datetime.now(UTC),
+        parent_id=wish.parent_id,
+        forked_from=wish.forked_from,
+        no_pause=wish.no_pause,
+    )
+
+
+def _dump(config: Mapping[str, Any] | str) -> str:
+    return config if isinstance(config, str) else json.dumps(config)

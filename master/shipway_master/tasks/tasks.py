@@ -1,0 +1,348 @@
+"""All tasks: started, ended, paused, and started again when a run of theirs is over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+
+from shipway_common.backoff import backoff_delays_s
+from shipway_master.allocations.allocation import Allocation
+from shipway_master.allocations.exits import Ending, Outcome
+from shipway_master.allocations.ids import TaskId, get_run, make_allocation_id
+from shipway_master.allocations.live import Allocations
+from shipway_master.allocations.records import AllocationRecord
+from shipway_master.auth import Authenticator
+from shipway_master.cluster.cluster import Cluster
+from shipway_master.cluster.manager import PoolChoice, ResourceManager
+from shipway_master.errors import MasterError, Unavailable
+from shipway_master.logbook import LogBook
+from shipway_master.tasks.creation import Draft, Wish, draft_task, make_request
+from shipway_master.tasks.errors import BadTask, TaskInWrongState, TaskNotFound
+from shipway_master.tasks.launch import Launch, Tcd
+from shipway_master.tasks.owners import Owners
+from shipway_master.tasks.records import TaskRecord, TaskRecords, pack_files, unpack_files
+from shipway_master.tasks.states import (
+    TaskState,
+    TaskType,
+    WrongState,
+    after_run,
+    cancel,
+    pause,
+    unpause,
+)
+
+log = logging.getLogger(__name__)
+
+LISTED_AFTER_END = timedelta(hours=24)
+"""So long a task that has ended is still listed."""
+
+
+class Tasks:
+    """The tasks of this master; what is decided about one is decided under its lock."""
+
+    def __init__(
+        self,
+        *,
+        records: TaskRecords,
+        allocations: Allocations,
+        cluster: Cluster,
+        owners: Owners,
+        authenticator: Authenticator,
+        logbook: LogBook,
+        uses_tls: bool,
+    ) -> None:
+        self.records = records
+        self.owners = owners
+        self._allocations = allocations
+        self._cluster = cluster
+        self._authenticator = authenticator
+        self._logbook = logbook
+        self._uses_tls = uses_tls
+        self._open: dict[TaskId, TaskRecord] = {}
+        self._runs: dict[TaskId, Allocation] = {}
+        self._locks: defaultdict[TaskId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._lost_runs: Counter[TaskId] = Counter()
+        allocations.connect(build_launch=self._build_launch, on_end=self._run_ended)
+
+    # looking
+
+    async def get(self, task_id: str, *, kind: str = "task") -> TaskRecord:
+        """The task of that id, live or not.
+
+        Raises:
+            TaskNotFound: There is none.
+        """
+        record = self._open.get(TaskId(task_id)) or await self.records.load(task_id)
+        if record is None:
+            raise TaskNotFound(kind, task_id)
+        return record
+
+    async def list_recent(self, task_type: TaskType) -> list[TaskRecord]:
+        """The tasks of a type that live, or ended not long ago, oldest first."""
+        return await self.records.load_recent(task_type, datetime.now(UTC) - LISTED_AFTER_END)
+
+    def list_open(self) -> list[TaskRecord]:
+        """The tasks that live, oldest first."""
+        return list(self._open.values())
+
+    def find_run(self, task_id: TaskId) -> Allocation | None:
+        """The live run of a task."""
+        return self._runs.get(task_id)
+
+    # starting
+
+    async def create(self, wish: Wish) -> Draft:
+        """Start a task.
+
+        Raises:
+            BadTask: It cannot become one.
+            TaskNotFound: Its parent does not exist.
+        """
+        if wish.parent_id is not None:
+            await self.get(wish.parent_id)
+        draft = draft_task(wish, self._cluster)
+        record = draft.record
+        tgz = await asyncio.to_thread(pack_files, draft.files)
+        await self.records.add(record, tgz)
+        async with self._locks[record.task_id]:
+            self._open[record.task_id] = record
+            try:
+                await self._start_run(record, run=1)
+            except MasterError as error:
+                await self._end(record, TaskState.ERROR, f"it could not be scheduled: {error}")
+                raise
+        log.info(
+            "task created",
+            extra={
+                "task_id": record.task_id,
+                "task_type": record.task_type.value,
+                "pool": record.pool,
+                "slots": record.slots,
+            },
+        )
+        return draft
+
+    async def restore(self) -> None:
+        """Take up all tasks that lived when the master stopped."""
+        open_runs = {one.task_id: one for one in await self._allocations.records.load_open()}
+        for record in await self.records.load_open():
+            self._open[record.task_id] = record
+            run = open_runs.pop(record.task_id, None)
+            if run is not None:
+                await self._restore_run(record, run)
+            elif record.state is not TaskState.PAUSED:
+                await self._go_on_without_run(record)
+
+    async def _restore_run(self, record: TaskRecord, run: AllocationRecord) -> None:
+        manager = self._cluster.find_manager(record.manager)
+        if manager is None:
+            log.error(
+                "the resource manager of a task is not in the settings any more",
+                extra={"task_id": record.task_id, "manager": record.manager},
+            )
+            run.ended_at = datetime.now(UTC)
+            run.exit_reason = f"resource manager {record.manager!r} is not configured any more"
+            await self._allocations.records.save(run)
+            await self._end(record, TaskState.ERROR, run.exit_reason)
+            return
+        allocation = self._adopt(record, run, manager)
+        await allocation.restore()
+
+    async def _go_on_without_run(self, record: TaskRecord) -> None:
+        """The master stopped between two runs, or before the first."""
+        if record.state is TaskState.STOPPING_PAUSED:
+            record.state = TaskState.PAUSED
+            await self.records.save(record)
+        elif record.state is TaskState.STOPPING_CANCELED:
+            await self._end(record, TaskState.CANCELED, "killed")
+        else:
+            earlier = await self._allocations.records.load_of_tasks([record.task_id])
+            await self._start_run(record, run=1 + max((one.run for one in earlier), default=0))
+
+    async def _start_run(self, record: TaskRecord, *, run: int) -> None:
+        manager = self._cluster.find_manager(record.manager)
+        if manager is None:
+            await self._end(
+                record,
+                TaskState.ERROR,
+                f"resource manager {record.manager!r} is not configured any more",
+            )
+            return
+        request = make_request(record, run=run)
+        stored = AllocationRecord(
+            allocation_id=make_allocation_id(record.task_id, run),
+            task_id=record.task_id,
+            run=run,
+            slots=record.slots,
+            requested_at=request.requested_at,
+        )
+        await self._allocations.records.add(stored)
+        allocation = self._adopt(record, stored, manager)
+        await allocation.schedule()
+
+    def _adopt(
+        self, record: TaskRecord, stored: AllocationRecord, manager: ResourceManager
+    ) -> Allocation:
+        allocation = self._allocations.adopt(
+            stored,
+            request=make_request(record, run=stored.run),
+            manager=manager,
+            name=record.name,
+            preemption_s=record.config.preemption_timeout,
+        )
+        self._runs[record.task_id] = allocation
+        return allocation
+
+    async def _build_launch(self, allocation: Allocation) -> Launch:
+        record = await self.get(allocation.request.task_id)
+        owner = await self.owners.get(record.owner_id)
+        tgz = await self.records.load_tgz(record.task_id)
+        defaults = self._cluster.get_defaults(
+            PoolChoice(pool=record.pool, manager=allocation.manager)
+        )
+        token = await self._authenticator.issue_allocation_token(
+            allocation.id, owner_id=record.owner_id
+        )
+        if defaults.startup_hook:
+            await allocation.say(
+                "task_container_defaults.startup_hook is set, and is not run by this master"
+            )
+        return Launch(
+            task_id=record.task_id,
+            task_type=record.task_type.value,
+            allocation_id=allocation.id,
+            label=record.label,
+            owner=owner.username,
+            config=record.config,
+            tcd=Tcd(
+                network_mode=defaults.network_mode or "bridge",
+                gloo_port_range=defaults.gloo_port_range,
+                nccl_port_range=defaults.nccl_port_range,
+                dtrain_network_interface=defaults.dtrain_network_interface,
+            ),
+            agent_user=owner.agent_user,
+            token=token,
+            files=await asyncio.to_thread(unpack_files, tgz),
+            uses_tls=self._uses_tls,
+        )
+
+    # ending
+
+    async def kill(self, record: TaskRecord, *, reason: str) -> None:
+        """End a task at once, with all tasks that it started. Repeating changes nothing."""
+        for child in await self.records.load_children(record.task_id):
+            await self.kill(self._open.get(child.task_id, child), reason="its parent was killed")
+        async with self._locks[record.task_id]:
+            run = self._runs.get(record.task_id)
+            state = cancel(record.state, has_run=run is not None)
+            if state is TaskState.CANCELED and not record.state.is_final:
+                await self._end(record, state, "killed")
+            elif state is not record.state:
+                record.state = state
+                await self.records.save(record)
+        if run is not None:
+            await run.kill(reason)
+
+    async def pause(self, record: TaskRecord) -> None:
+        """Have a generic task leave its resources until it is unpaused.
+
+        Raises:
+            TaskInWrongState: It cannot be paused.
+        """
+        async with self._locks[record.task_id]:
+            try:
+                state = pause(record.state, no_pause=record.no_pause)
+            except WrongState as error:
+                raise TaskInWrongState(str(error)) from error
+            run = self._runs.get(record.task_id)
+            if run is None and state is TaskState.STOPPING_PAUSED:
+                state = TaskState.PAUSED
+            record.state = state
+            await self.records.save(record)
+        if run is not None:
+            await run.stop("user requested pause")
+
+    async def unpause(self, record: TaskRecord) -> None:
+        """Start a paused task again.
+
+        Raises:
+            TaskInWrongState: It is not paused.
+        """
+        async with self._locks[record.task_id]:
+            try:
+                record.state = unpause(record.state)
+            except WrongState as error:
+                raise TaskInWrongState(str(error)) from error
+            await self.records.save(record)
+            await self._go_on_without_run(record)
+
+    async def find_root(self, record: TaskRecord) -> TaskRecord:
+        """The task at the top of the tree that a task belongs to."""
+        seen = {record.task_id}
+        while record.parent_id is not None and record.parent_id not in seen:
+            seen.add(record.parent_id)
+            parent = self._open.get(record.parent_id) or await self.records.load(record.parent_id)
+            if parent is None:
+                break
+            record = parent
+        return record
+
+    async def _run_ended(self, allocation: Allocation, outcome: Outcome) -> None:
+        task_id = allocation.request.task_id
+        async with self._locks[task_id]:
+            record = self._open.get(task_id)
+            if self._runs.get(task_id) is allocation:
+                del self._runs[task_id]
+            if record is None:
+                return
+            never_ran = outcome.ending is Ending.LOST and allocation.record.started_at is None
+            self._lost_runs[task_id] = self._lost_runs[task_id] + 1 if never_ran else 0
+            following = after_run(
+                record.task_type, record.state, outcome, lost_runs=self._lost_runs[task_id]
+            )
+            if following.runs_again:
+                await self._start_run(record, run=get_run(allocation.id) + 1)
+            elif following.state.is_final:
+                await self._end(record, following.state, following.exit_status)
+            else:
+                record.state = following.state
+                await self._save(record)
+
+    async def _end(self, record: TaskRecord, state: TaskState, exit_status: str) -> None:
+        record.state, record.exit_status = state, exit_status
+        record.ended_at = datetime.now(UTC)
+        await self._save(record)
+        self._open.pop(record.task_id, None)
+        self._lost_runs.pop(record.task_id, None)
+        self._locks.pop(record.task_id, None)
+        self._logbook.announce_end(record.task_id)
+        log.info(
+            "task ended",
+            extra={"task_id": record.task_id, "state": state.value, "exit_status": exit_status},
+        )
+
+    async def _save(self, record: TaskRecord) -> None:
+        """Store what has happened already; a full disk is waited for."""
+        for delay_s in backoff_delays_s(limit_s=10.0):
+            try:
+                await self.records.save(record)
+                return
+            except Unavailable as error:
+                log.error(
+                    "a task cannot be stored; trying again",
+                    extra={"task_id": record.task_id, "error": str(error)},
+                )
+                await asyncio.sleep(delay_s)
+
+
+def require_generic(record: TaskRecord) -> TaskRecord:
+    """Refuse tasks of another type where only generic ones have the ability.
+
+    Raises:
+        BadTask: It is a command.
+    """
+    if record.task_type is not TaskType.GENERIC:
+        raise BadTask(f"task {record.task_id} is a {record.task_type.lower()}, not a generic task")
+    return record

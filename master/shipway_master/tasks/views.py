@@ -1,0 +1,232 @@
+"""Tasks, their runs and their jobs as the API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from shipway_master.agents.views import view_container, view_device
+from shipway_master.allocations.allocation import Allocation
+from shipway_master.allocations.exits import Failure, FailureType
+from shipway_master.allocations.life import AllocationState, is_at_least
+from shipway_master.allocations.records import AllocationRecord, Share
+from shipway_master.tasks.owners import Owner
+from shipway_master.tasks.records import TaskRecord
+from shipway_master.tasks.states import TaskState, TaskType
+from shipway_proto.determined.command.v1.command_pb2 import Command
+from shipway_proto.determined.job.v1 import job_pb2
+from shipway_proto.determined.task.v1 import task_pb2
+
+_STATES = {
+    AllocationState.PENDING: task_pb2.STATE_QUEUED,
+    AllocationState.ASSIGNED: task_pb2.STATE_QUEUED,
+    AllocationState.PULLING: task_pb2.STATE_PULLING,
+    AllocationState.STARTING: task_pb2.STATE_STARTING,
+    AllocationState.RUNNING: task_pb2.STATE_RUNNING,
+    AllocationState.WAITING: task_pb2.STATE_WAITING,
+    AllocationState.TERMINATING: task_pb2.STATE_TERMINATING,
+    AllocationState.TERMINATED: task_pb2.STATE_TERMINATED,
+}
+_TASK_TYPES = {
+    TaskType.COMMAND: task_pb2.TASK_TYPE_COMMAND,
+    TaskType.GENERIC: task_pb2.TASK_TYPE_GENERIC,
+}
+_JOB_TYPES = {
+    TaskType.COMMAND: job_pb2.TYPE_COMMAND,
+    TaskType.GENERIC: job_pb2.TYPE_GENERIC,
+}
+_GENERIC_STATES = {
+    TaskState.ACTIVE: task_pb2.GENERIC_TASK_STATE_ACTIVE,
+    TaskState.STOPPING_PAUSED: task_pb2.GENERIC_TASK_STATE_STOPPING_PAUSED,
+    TaskState.PAUSED: task_pb2.GENERIC_TASK_STATE_PAUSED,
+    TaskState.STOPPING_CANCELED: task_pb2.GENERIC_TASK_STATE_STOPPING_CANCELED,
+    TaskState.CANCELED: task_pb2.GENERIC_TASK_STATE_CANCELED,
+    TaskState.COMPLETED: task_pb2.GENERIC_TASK_STATE_COMPLETED,
+    TaskState.ERROR: task_pb2.GENERIC_TASK_STATE_ERROR,
+}
+_FAILURE_TYPES = {
+    FailureType.RESOURCES_FAILED: task_pb2.FAILURE_TYPE_RESOURCES_FAILED,
+    FailureType.RESOURCES_ABORTED: task_pb2.FAILURE_TYPE_RESOURCES_ABORTED,
+    FailureType.RESOURCES_MISSING: task_pb2.FAILURE_TYPE_RESOURCES_MISSING,
+    FailureType.TASK_ABORTED: task_pb2.FAILURE_TYPE_TASK_ABORTED,
+    FailureType.TASK_ERROR: task_pb2.FAILURE_TYPE_TASK_ERROR,
+    FailureType.AGENT_FAILED: task_pb2.FAILURE_TYPE_AGENT_FAILED,
+    FailureType.AGENT_ERROR: task_pb2.FAILURE_TYPE_AGENT_ERROR,
+    FailureType.RESTORE_ERROR: task_pb2.FAILURE_TYPE_RESTORE_ERROR,
+    FailureType.UNKNOWN: task_pb2.FAILURE_TYPE_UNKNOWN_ERROR,
+}
+
+
+def _stamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def view_allocation(record: AllocationRecord) -> task_pb2.Allocation:
+    """Write a run."""
+    message = task_pb2.Allocation(
+        task_id=record.task_id,
+        allocation_id=record.allocation_id,
+        state=_STATES[record.state],
+        is_ready=record.is_ready,
+        slots=record.slots,
+    )
+    if record.started_at is not None:
+        message.start_time = _text(record.started_at)
+    if record.ended_at is not None:
+        message.end_time = _text(record.ended_at)
+    if record.exit_reason is not None:
+        message.exit_reason = record.exit_reason
+    if record.status_code is not None:
+        message.status_code = record.status_code
+    return message
+
+
+def view_task(record: TaskRecord, runs: Sequence[AllocationRecord]) -> task_pb2.Task:
+    """Write a task with its runs, newest first."""
+    message = task_pb2.Task(
+        task_id=record.task_id,
+        task_type=_TASK_TYPES[record.task_type],
+        allocations=[view_allocation(run) for run in runs],
+        start_time=_stamp(record.started_at),
+        config=record.given_config,
+    )
+    if record.ended_at is not None:
+        message.end_time.CopyFrom(_stamp(record.ended_at))
+    if record.task_type is TaskType.GENERIC:
+        message.task_state = _GENERIC_STATES[record.state]
+        message.no_pause = record.no_pause
+    if record.parent_id is not None:
+        message.parent_id = record.parent_id
+    if record.forked_from is not None:
+        message.forked_from = record.forked_from
+    return message
+
+
+def view_summary(allocation: Allocation) -> task_pb2.AllocationSummary:
+    """Write what a live run has."""
+    request = allocation.request
+    is_agent = allocation.manager.name == "agent"
+    message = task_pb2.AllocationSummary(
+        task_id=request.task_id,
+        allocation_id=allocation.id,
+        name=allocation.name,
+        registered_time=_stamp(request.requested_at),
+        resource_pool=request.pool,
+        slots_needed=request.slots,
+        resources=[_view_share(allocation, share) for share in allocation.record.shares],
+        scheduler_type="priority" if is_agent else "slurm",
+    )
+    if is_agent:
+        message.priority = request.priority
+    return message
+
+
+def _view_share(allocation: Allocation, share: Share) -> task_pb2.ResourcesSummary:
+    assignment = share.assignment
+    message = task_pb2.ResourcesSummary(
+        resources_id=share.id,
+        resources_type="slurm-job" if assignment.agent_id is None else "docker-container",
+        allocation_id=allocation.id,
+    )
+    if assignment.agent_id is None:
+        for node in allocation.record.ranks.nodes:
+            message.agent_devices[node].SetInParent()
+    else:
+        message.container_id = share.id
+        devices = message.agent_devices[assignment.agent_id]
+        devices.devices.extend(view_device(device) for device in assignment.devices)
+    if share.native_id or share.addresses:
+        message.started.native_resources_id = share.native_id
+        for address in share.addresses:
+            message.started.addresses.add(
+                container_ip=address.container_ip,
+                container_port=address.container_port,
+                host_ip=address.host_ip,
+                host_port=address.host_port,
+            )
+    if share.is_exited:
+        message.exited.SetInParent()
+        if share.failure is not None:
+            message.exited.failure.CopyFrom(_view_failure(share.failure))
+    return message
+
+
+def _view_failure(failure: Failure) -> task_pb2.ResourcesFailure:
+    message = task_pb2.ResourcesFailure(
+        failure_type=_FAILURE_TYPES[failure.type], err_msg=failure.message
+    )
+    if failure.exit_code is not None:
+        message.exit_code = failure.exit_code
+    return message
+
+
+def view_command(record: TaskRecord, owner: Owner, run: Allocation | None) -> Command:
+    """Write a command; *run* is its live run."""
+    state = task_pb2.STATE_QUEUED
+    if record.ended_at is not None:
+        state = task_pb2.STATE_TERMINATED
+    elif run is not None:
+        state = _STATES[run.record.state]
+    message = Command(
+        id=record.task_id,
+        description=record.description,
+        state=state,
+        start_time=_stamp(record.started_at),
+        display_name=owner.display_name or owner.username,
+        user_id=owner.id,
+        username=owner.username,
+        resource_pool=record.pool,
+        exit_status=record.exit_status,
+        job_id=record.job_id,
+        workspace_id=record.workspace_id,
+    )
+    if run is not None and run.record.shares:
+        share = run.record.shares[0]
+        if share.assignment.agent_id is not None:
+            container = view_container(share.id, share.state, share.assignment.devices)
+            message.container.CopyFrom(container)
+    return message
+
+
+def view_job(record: TaskRecord, owner: Owner, run: Allocation | None) -> job_pb2.Job:
+    """Write the job of a task that lives."""
+    is_scheduled = run is not None and _has_resources(run)
+    ahead = 0
+    if run is not None and not is_scheduled:
+        ahead = run.manager.get_jobs_ahead(run.id)
+    return job_pb2.Job(
+        summary=job_pb2.JobSummary(
+            state=job_pb2.STATE_SCHEDULED if is_scheduled else job_pb2.STATE_QUEUED,
+            jobs_ahead=ahead,
+        ),
+        type=_JOB_TYPES[record.task_type],
+        submission_time=_stamp(record.started_at),
+        username=owner.username,
+        user_id=owner.id,
+        resource_pool=record.pool,
+        is_preemptible=record.task_type is TaskType.GENERIC and not record.no_pause,
+        priority=record.priority,
+        weight=record.config.resources.weight,
+        entity_id=record.task_id,
+        job_id=record.job_id,
+        requested_slots=record.slots,
+        allocated_slots=record.slots if is_scheduled else 0,
+        name=record.description or record.name,
+        workspace_id=record.workspace_id,
+    )
+
+
+def _has_resources(run: Allocation) -> bool:
+    """Whether it has its slots; a Slurm job has them when Slurm has started it."""
+    if not run.record.shares:
+        return False
+    on_agent = run.record.shares[0].assignment.agent_id is not None
+    return on_agent or is_at_least(run.record.state, AllocationState.PULLING)
