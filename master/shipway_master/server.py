@@ -50,6 +50,7 @@ async def serving(
         assert runner.server is not None
         tls = _tls_context(config.security.tls)
         port = await door.listen(config.host, config.port, runner.server, tls=tls)
+        stack.callback(registry.interrupt)
         stack.callback(door.stop_listening)
         yield port
 

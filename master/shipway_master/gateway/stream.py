@@ -33,10 +33,14 @@ async def send_stream(request: web.Request, items: AsyncIterator[Message]) -> we
     lines = _Lines()
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_collect(items, lines), name="stream producer")
+            producer = group.create_task(_collect(items, lines), name="stream producer")
             while (data := await lines.take()) is not None:
                 await response.write(data if packer is None else packer.pack(data))
-            await response.write_eof(b"" if packer is None else packer.finish())
+            await asyncio.wait([producer])
+            if not producer.cancelled():
+                await response.write_eof(b"" if packer is None else packer.finish())
+            elif request.transport is not None:
+                request.transport.abort()  # without its end, so that nobody takes it for whole
     except* ConnectionError:
         log.debug("the reader of a stream hung up")
     return response

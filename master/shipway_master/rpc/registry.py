@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+)
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,7 +21,7 @@ from google.protobuf.message import Message
 
 from shipway_common.logsetup import log_context
 from shipway_master.auth import OPEN_RPCS, Authenticator, find_token
-from shipway_master.errors import Internal, MasterError, Unimplemented
+from shipway_master.errors import Internal, MasterError, Unavailable, Unimplemented
 from shipway_master.rpc.call import Call
 from shipway_master.rpc.methods import METHODS, Method
 
@@ -40,6 +49,8 @@ class Registry:
         self._authenticator = authenticator
         self._entries = _collect(services)
         self._calls: set[asyncio.Task[Message]] = set()
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._is_stopping = False
 
     @property
     def implemented(self) -> frozenset[str]:
@@ -55,7 +66,10 @@ class Registry:
             Unauthenticated: It needs a token, and there is no valid one.
             PermissionDenied: The user has been deactivated.
             Unimplemented: Somebody known asks for what this master cannot do.
+            Unavailable: The master is stopping.
         """
+        if self._is_stopping:
+            raise _stopping()
         principal = None
         if method.name not in OPEN_RPCS:
             token = find_token(metadata, cookie=cookie)
@@ -72,8 +86,9 @@ class Registry:
         """
         entry = self._entries[call.rpc]
         if entry.is_long_poll:
-            answer: Message = await self._guarded(entry.run, request, call)
-            return answer
+            with self._interruptible():
+                answer: Message = await self._guarded(entry.run, request, call)
+                return answer
         task: asyncio.Task[Message] = asyncio.create_task(
             self._guarded(entry.run, request, call), name=call.rpc
         )
@@ -85,6 +100,16 @@ class Registry:
         """Start a stream; its errors come out of this call or of the iterator, as MasterErrors."""
         items = await self._guarded(self._entries[call.rpc].run, request, call)
         return self._guarded_items(items, call)
+
+    def interrupt(self) -> None:
+        """Begin to stop: take no more calls and end those that wait for something to happen.
+
+        A stream ends with an error that says so. A long poll is cut off without an answer: that is
+        what tasks repeat by themselves, while an error is for good to them.
+        """
+        self._is_stopping = True
+        for task in self._waiting:
+            task.cancel()
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,6 +125,16 @@ class Registry:
             task.cancel()
         if late:
             await asyncio.wait(late)
+
+    @contextmanager
+    def _interruptible(self) -> Generator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
 
     def _finished(self, task: asyncio.Task[Message]) -> None:
         self._calls.discard(task)
@@ -119,10 +154,15 @@ class Registry:
         self, items: AsyncIterator[Message], call: Call
     ) -> AsyncGenerator[Any]:
         try:
-            async for item in items:
-                yield item
+            with self._interruptible():
+                async for item in items:
+                    yield item
         except MasterError:
             raise
+        except asyncio.CancelledError:
+            if not self._is_stopping:
+                raise
+            raise _stopping() from None
         except Exception as error:
             with log_context(rpc=call.rpc):
                 raise _internal(error) from error
@@ -130,6 +170,10 @@ class Registry:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the master is stopping")
 
 
 def _internal(error: Exception) -> Internal:
