@@ -55,7 +55,7 @@ def wait_for_state(api: Api, task_id: str, *wanted: str, limit_s: float = 60) ->
 def wait_for_end(api: Api, task_id: str, *, limit_s: float = 60) -> Any:
     """Wait until the task has ended and return it."""
     wait_until(
-        lambda: fetch_task(api, task_id)["endTime"],
+        lambda: fetch_task(api, task_id).get("endTime"),
         f"the end of {task_id}",
         limit_s=limit_s,
         interval_s=0.2,

@@ -93,7 +93,7 @@ def test_a_disabled_slot_is_not_used_until_it_is_enabled(site: Site) -> None:
         waiting = site.det.run(
             "cmd", "run", "--detach", "--config", f"resources.slots={SLOTS}", "true"
         ).stdout.strip()
-        assert site.api.call("GET", f"/api/v1/tasks/{waiting}")["task"]["endTime"] is None
+        assert site.api.call("GET", f"/api/v1/tasks/{waiting}")["task"].get("endTime") is None
         assert fetch_command(site.api, waiting)["state"] == "STATE_QUEUED"
     finally:
         done = site.admin.run("slot", "enable", "agent-a", "3")

@@ -163,7 +163,7 @@ def test_slurm_preempts_a_task_which_leaves_in_time_and_comes_back(
 
     assert slurm.job_states()[first] == "COMPLETED", "the job ended by itself, Slurm did not end it"
     assert left_after_s < slurm.grace_s + 3, "the nodes were free before the grace time was over"
-    assert not fetch_task(site.api, task_id)["endTime"], "it waits for its second run"
+    assert not fetch_task(site.api, task_id).get("endTime"), "it waits for its second run"
 
     slurm.run(["scancel", urgent])
     step = int(progress.read_text())
