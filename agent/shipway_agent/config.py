@@ -128,6 +128,15 @@ class SandboxSettings(Settings):
     hide: Paths = Field(default=(), description="Host folders shown empty inside; colon-separated.")
 
 
+class ProfilingSettings(Settings):
+    """Metrics of the node and the GPUs while a trial runs."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Profile every trial, not only those with SHIPWAY_PROFILE=true.",
+    )
+
+
 class AgentSettings(Settings):
     """Settings of `shipway-agent run`."""
 
@@ -191,6 +200,7 @@ class AgentSettings(Settings):
     docker: DockerSettings = DockerSettings()
     podman: PodmanSettings = PodmanSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    profiling: ProfilingSettings = ProfilingSettings()
     hooks: HookSettings = HookSettings()
     log: LogSettings = LogSettings()
     debug: bool = Field(default=False, description="Log at level debug.")

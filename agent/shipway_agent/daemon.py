@@ -22,6 +22,7 @@ from shipway_agent.master.endpoint import make_endpoint
 from shipway_agent.master.link import MasterLink, Persistence
 from shipway_agent.master.messages import Device
 from shipway_agent.master.outbox import Outbox
+from shipway_agent.profiler.agent import profile_containers
 from shipway_agent.runtimes.registry import find_runtime
 from shipway_agent.slots.detect import SlotOptions, detect_slots
 from shipway_agent.slots.slot import Detection, Slot
@@ -110,6 +111,7 @@ async def _serve(settings: AgentSettings, environ: Mapping[str, str], stop: asyn
                 link.run(),
                 _wait_for_other_slots(watch, manager),
                 _watch_slots(watch, settings.slot_check_interval_s),
+                profile_containers(manager.running, settings, environ),
             )
         except MustRestart as error:
             log.warning("the master gave this agent up: %s", error)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from yarl import URL
 
 from shipway_agent.errors import MasterError
 from shipway_common.backoff import backoff_delays_s
@@ -46,6 +47,7 @@ class TaskApi:
         *,
         trust: ssl.SSLContext | None = None,
         certificate_name: str | None = None,
+        proxy: URL | None = None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -54,10 +56,11 @@ class TaskApi:
             token: The allocation's session token.
             trust: Whom to believe that it is the master; None: the system's authorities.
             certificate_name: The name that the master's certificate must carry; None: the host.
+            proxy: HTTP proxy on the way there.
         """
         self._url = url
         self._headers = {"Grpc-Metadata-x-allocation-token": f"Bearer {token}"}
-        self._trust, self._certificate_name = trust, certificate_name
+        self._trust, self._certificate_name, self._proxy = trust, certificate_name, proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -93,13 +96,14 @@ class TaskApi:
                 data=data,
                 headers=headers,
                 server_hostname=self._certificate_name,
+                proxy=self._proxy,
             ) as answer:
                 if answer.status == 200:
                     await answer.read()
                     return
                 text = (await answer.text(errors="replace"))[:500]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise CallFailed(f"POST {self._url}{path}: {error or type(error).__name__}") from error
+            raise CallFailed(f"POST {self._url}{path}: {error!r}") from error
         message = f"POST {self._url}{path} was answered {answer.status}: {text}"
         if answer.status >= 500 or answer.status in {408, 429}:
             raise CallFailed(message)

@@ -30,7 +30,7 @@ class ProfilerTiming:
     """How often to read and to post."""
 
     sample_s: float = 1.0
-    post_s: float = 10.0
+    post_s: float = 5.0
     keep_samples: int = 60_000
     """More are not kept while the master is away; an hour of a node with four GPUs."""
 

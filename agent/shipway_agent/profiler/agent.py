@@ -1,0 +1,94 @@
+"""The profilers of all containers of an agent: one for each that asks for it, while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from shipway_agent.config import AgentSettings
+from shipway_agent.containers.manager import RunningContainer
+from shipway_agent.errors import AgentError
+from shipway_agent.master.endpoint import make_endpoint
+from shipway_agent.profiler.task import TaskProfiler, profiled_trial
+from shipway_agent.runtimes.spec import ContainerId
+from shipway_agent.taskapi import TaskApi
+from shipway_common.logsetup import log_context
+
+log = logging.getLogger(__name__)
+
+
+class _Profiled(NamedTuple):
+    task: asyncio.Task[None]
+    ended: asyncio.Event
+
+
+async def profile_containers(
+    list_running: Callable[[], Sequence[RunningContainer]],
+    settings: AgentSettings,
+    environ: Mapping[str, str],
+    *,
+    interval_s: float = 1.0,
+) -> None:
+    """Keep a profiler beside each running container that wants one; until cancelled.
+
+    A container that an earlier process of this agent started has none: its token is not kept.
+
+    Args:
+        list_running: The containers that run at this moment.
+        settings: The agent's; say where the master is and whether all trials are profiled.
+        environ: The agent's own environment.
+        interval_s: How often to look for new and ended containers.
+    """
+    profiled: dict[ContainerId, _Profiled] = {}
+    async with asyncio.TaskGroup() as group:
+        while True:
+            running = {container.id: container for container in list_running()}
+            for gone in profiled.keys() - running.keys():
+                profiled.pop(gone).ended.set()
+            for container_id in running.keys() - profiled.keys():
+                ended = asyncio.Event()
+                work = _profile(running[container_id], settings, environ, ended)
+                profiled[container_id] = _Profiled(group.create_task(work), ended)
+            await asyncio.sleep(interval_s)
+
+
+async def _profile(
+    container: RunningContainer,
+    settings: AgentSettings,
+    environ: Mapping[str, str],
+    ended: asyncio.Event,
+) -> None:
+    if container.spec is None:
+        return
+    environment = container.spec.environment
+    trial_id = profiled_trial(environment, enabled=settings.profiling.enabled)
+    token = environment.get("DET_SESSION_TOKEN", "")
+    if trial_id is None or not token:
+        return
+    with log_context(container_id=container.id):
+        try:
+            endpoint = await asyncio.to_thread(make_endpoint, settings, environ)
+            url = endpoint.url.with_scheme("https" if endpoint.tls else "http").origin()
+            async with (
+                TaskApi(
+                    str(url),
+                    token,
+                    trust=endpoint.tls,
+                    certificate_name=endpoint.server_name,
+                    proxy=endpoint.proxy,
+                ) as api,
+                TaskProfiler(
+                    api,
+                    trial_id=trial_id,
+                    agent_id=settings.agent_id,
+                    gpus=[device.uuid for device in container.devices if device.type == "cuda"],
+                    environ=environ,
+                ),
+            ):
+                await ended.wait()
+        except AgentError as error:
+            log.warning("no metrics of a task: %s", error)
+        except Exception:
+            log.exception("profiling a task failed; the task goes on without")

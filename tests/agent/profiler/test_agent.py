@@ -1,0 +1,82 @@
+"""The agent keeps a profiler beside each container that wants one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+
+from shipway_agent.config import AgentSettings
+from shipway_agent.containers.manager import RunningContainer
+from shipway_agent.profiler.agent import profile_containers
+from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, ContainerSpec
+from tests.agent.job.conftest import eventually
+from tests.agent.job.stand_in import TOKEN, StandInRelay
+
+
+def make_container(name: str, **environment: str) -> RunningContainer:
+    container_id = ContainerId(name)
+    return RunningContainer(
+        id=container_id,
+        allocation_id="t.1",
+        task_type="TRIAL",
+        devices=(),
+        handle=ContainerHandle(container_id=container_id, native_id=name),
+        spec=ContainerSpec(
+            id=container_id,
+            image=None,
+            argv=("x",),
+            environment={"DET_SESSION_TOKEN": TOKEN, **environment},
+        ),
+    )
+
+
+@contextlib.asynccontextmanager
+async def profiling(
+    relay: StandInRelay, running: list[RunningContainer], *, enabled: bool = False
+) -> AsyncIterator[None]:
+    settings = AgentSettings.model_validate(
+        {
+            "master_host": "127.0.0.1",
+            "master_port": relay.port,
+            "agent_id": "node one",
+            "profiling": {"enabled": enabled},
+        }
+    )
+    task = asyncio.create_task(
+        profile_containers(lambda: running, settings, os.environ, interval_s=0.05)
+    )
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def trials(relay: StandInRelay) -> set[tuple[int, str]]:
+    return {
+        (batch["labels"]["trialId"], batch["labels"]["agentId"])
+        for body in relay.bodies("profiler/metrics")
+        for batch in body["batches"]
+    }
+
+
+async def test_a_trial_that_asks_is_profiled_until_it_ends(relay: StandInRelay) -> None:
+    running = [
+        make_container("asks", DET_TRIAL_ID="7", SHIPWAY_PROFILE="true"),
+        make_container("does not ask", DET_TRIAL_ID="8"),
+        make_container("is no trial", SHIPWAY_PROFILE="true"),
+    ]
+    async with profiling(relay, running):
+        await asyncio.sleep(0.3)  # something was read
+        running.clear()
+        await eventually(lambda: trials(relay))  # the last words of an ended one
+    assert trials(relay) == {(7, "node one")}
+
+
+async def test_the_setting_profiles_every_trial(relay: StandInRelay) -> None:
+    async with profiling(relay, [make_container("trial", DET_TRIAL_ID="8")], enabled=True):
+        await asyncio.sleep(0.3)
+    assert trials(relay) == {(8, "node one")}
