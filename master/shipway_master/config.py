@@ -149,7 +149,7 @@ class MasterConfig(Settings):
 
     def masked(self) -> dict[str, Any]:
         """Dump the settings as plain JSON data, secrets hidden."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", context={"for_log": True})
 
 
 def load_config(*, file_text: str | None, file_name: str, flags: Mapping[str, Any]) -> MasterConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from sqlalchemy import select
 
 from shipway_master.allocations.ids import TaskId
@@ -11,6 +13,7 @@ from shipway_master.services.files import read_files
 from shipway_master.services.told import told
 from shipway_master.store.database import Database
 from shipway_master.store.workspaces import ProjectRow
+from shipway_master.tasks.config import dump_config
 from shipway_master.tasks.creation import Wish
 from shipway_master.tasks.records import TaskRecord, unpack_files
 from shipway_master.tasks.states import TaskType
@@ -40,10 +43,12 @@ class GenericTaskService:
                 raise InvalidArgument("inherit_context needs a parent_id to inherit from")
             if files:
                 raise InvalidArgument("either inherit_context or send a context, not both")
+            await self._find_own(parent_id, call)
             files = unpack_files(await self._tasks.records.load_tgz(parent_id))
         config = request.config
         if forked_from is not None and not config:
-            config = (await self._find(forked_from)).given_config
+            forked = await self._find_own(forked_from, call)
+            config = forked.config.model_dump_json(context={"reveal": True})
         wish = Wish(
             task_type=TaskType.GENERIC,
             owner_id=call.principal.user_id,
@@ -64,9 +69,9 @@ class GenericTaskService:
     async def GetGenericTaskConfig(
         self, request: api.GetGenericTaskConfigRequest, call: Call
     ) -> api.GetGenericTaskConfigResponse:
-        """Give back the configuration that a task was created with."""
+        """Give out the configuration of a task, defaults applied, as JSON text."""
         record = await self._find(request.task_id)
-        return api.GetGenericTaskConfigResponse(config=record.given_config)
+        return api.GetGenericTaskConfigResponse(config=json.dumps(dump_config(record.config)))
 
     async def KillGenericTask(
         self, request: api.KillGenericTaskRequest, call: Call

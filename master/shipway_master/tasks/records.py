@@ -27,8 +27,6 @@ class TaskRecord:
     workspace_id: int
     description: str
     config: TaskConfig = field(repr=False)
-    given_config: str = field(repr=False)
-    """What the user sent, as JSON or YAML."""
     pool: str
     manager: str
     slots: int
@@ -69,8 +67,7 @@ class TaskRecords:
             owner_id=record.owner_id,
             workspace_id=record.workspace_id,
             description=record.description,
-            config=record.config.model_dump_json(),
-            given_config=record.given_config,
+            config=record.config.model_dump_json(context={"reveal": True}),
             resource_pool=record.pool,
             manager=record.manager,
             slots=record.slots,
@@ -144,7 +141,6 @@ def _make_record(row: TaskRow) -> TaskRecord:
         workspace_id=row.workspace_id,
         description=row.description,
         config=TaskConfig.model_validate_json(row.config),
-        given_config=row.given_config,
         pool=row.resource_pool,
         manager=row.manager,
         slots=row.slots,

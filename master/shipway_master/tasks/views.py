@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from shipway_master.allocations.allocation import Allocation
 from shipway_master.allocations.exits import Failure, FailureType
 from shipway_master.allocations.life import AllocationState, is_at_least
 from shipway_master.allocations.records import AllocationRecord, Share
+from shipway_master.tasks.config import dump_config
 from shipway_master.tasks.owners import Owner
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.states import TaskState, TaskType
@@ -96,7 +98,7 @@ def view_task(record: TaskRecord, runs: Sequence[AllocationRecord]) -> task_pb2.
         task_type=_TASK_TYPES[record.task_type],
         allocations=[view_allocation(run) for run in runs],
         start_time=_stamp(record.started_at),
-        config=record.given_config,
+        config=json.dumps(dump_config(record.config)),
     )
     if record.ended_at is not None:
         message.end_time.CopyFrom(_stamp(record.ended_at))

@@ -56,7 +56,6 @@ def _create_tasks() -> None:
         sa.Column("workspace_id", sa.Integer, nullable=False),
         sa.Column("description", sa.String, nullable=False),
         sa.Column("config", sa.Text, nullable=False),
-        sa.Column("given_config", sa.Text, nullable=False),
         sa.Column("resource_pool", sa.String, nullable=False),
         sa.Column("manager", sa.String, nullable=False),
         sa.Column("slots", sa.Integer, nullable=False),
