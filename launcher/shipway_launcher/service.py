@@ -136,12 +136,12 @@ class Launcher:
         known = self._parts.registry.find(name)
         if known is None:
             return None
+        if known.owner == owner and known.submission is Submission.REFUSED:
+            await self._parts.ender.delete(known.id)  # there was no job; this is a new try
+            return None
         if known.owner != owner or known.digest != digest:
             raise WrongRequest(f"dispatchId {name} has been used for another launch")
-        if known.submission is not Submission.REFUSED:
-            return known
-        await self._parts.ender.delete(known.id)  # there was no job; this is a new try
-        return None
+        return known
 
     async def _submit(
         self, dispatch: Dispatch, prepared: Prepared, transport: Transport

@@ -29,7 +29,7 @@ def render_queues(rows: Sequence[JobRow]) -> str:
 
 
 def _fields(row: JobRow) -> dict[str, str]:
-    reason, explained = split_reason(row.reason)
+    reason, explained = split_reason(row.reason, is_waiting=row.state.phase is Phase.WAITING)
     return {
         "state": row.state.word or "UNKNOWN",
         "name": row.name or row.shown_id,

@@ -53,7 +53,10 @@ _LIMITS = (
 )
 
 
-def split_reason(text: str) -> tuple[str, str]:
+_NOT_LOOKED_AT = "The scheduler has not looked at the job yet"
+
+
+def split_reason(text: str, *, is_waiting: bool = False) -> tuple[str, str]:
     """Split Slurm's reason into its word and one line for people.
 
     The word is the same for as long as the cause is; the line holds what Slurm added to it.
@@ -61,6 +64,8 @@ def split_reason(text: str) -> tuple[str, str]:
     words = " ".join(text.strip().strip("()").split())
     word, _, more = words.partition(",")
     word = word.partition(":")[0].strip().split(" ")[0] or "None"
+    if is_waiting and word == "None":
+        return word, _NOT_LOOKED_AT
     line = _WORDS.get(word)
     if line is None:
         line = next((said for start, said in _LIMITS if word.startswith(start)), words)
