@@ -185,6 +185,12 @@ class AgentSettings(Settings):
     agent_reconnect_backoff: float = Field(
         default=5, gt=0, description="Longest wait between two tries, in seconds."
     )
+    registration_pause_s: float = Field(
+        default=30,
+        ge=0,
+        description="Wait before registering anew, in seconds; more than agent_reconnect_wait of"
+        " the master's pool, which is 25 unless set.",
+    )
     container_runtime: RuntimeName = Field(default="auto", description="What runs the containers.")
     container_auto_remove_disabled: bool = Field(
         default=False, description="Keep ended containers, for looking into them."

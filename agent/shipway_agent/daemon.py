@@ -75,6 +75,7 @@ async def _serve(settings: AgentSettings, environ: Mapping[str, str], stop: asyn
     persistence = Persistence(
         longest_delay_s=settings.agent_reconnect_backoff,
         max_attempts=settings.agent_reconnect_attempts,
+        linger_s=settings.registration_pause_s,
     )
     async with AsyncExitStack() as stack:
         runtime = await find_runtime(settings.container_runtime, settings.runtime_options(environ))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.agent.slots.fake_driver import FakeDriver, compile_fake_nvml
 from tests.agent.stand_in import StandInMaster
 
 
@@ -20,6 +21,7 @@ class AgentProcess:
         self._process: asyncio.subprocess.Process | None = None
         self.log = folder / "agent.log"
         self.state_dir = folder / "state"
+        self.environ: dict[str, str] = {}
         self.settings: dict[str, str] = {
             "master_host": "127.0.0.1",
             "agent_id": "node one",
@@ -45,7 +47,7 @@ class AgentProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={"PATH": os.environ["PATH"], "HOME": str(self.log.parent)},
+                env={"PATH": os.environ["PATH"], "HOME": str(self.log.parent), **self.environ},
             )
 
     async def end(self, number: signal.Signals = signal.SIGTERM, *, limit_s: float = 15) -> int:
@@ -95,3 +97,14 @@ async def agent(master: StandInMaster, tmp_path: Path) -> AsyncIterator[AgentPro
         await master.connected(hellos + 1)
         await agent.forgot_all()
         await agent.end()
+
+
+@pytest.fixture(scope="session")
+def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for the driver's library."""
+    return compile_fake_nvml(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def driver(fake_nvml: Path, tmp_path: Path) -> FakeDriver:
+    return FakeDriver(fake_nvml, tmp_path)

@@ -9,7 +9,7 @@ from shipway_agent.slots.artificial import make_artificial
 from shipway_agent.slots.cpu import parse_brand, read_cpu
 from shipway_agent.slots.detect import detect_slots
 from shipway_agent.slots.watch import SlotWatch
-from tests.agent.slots.conftest import FakeDriver
+from tests.agent.slots.fake_driver import FakeDriver
 
 
 def with_device_node(driver: FakeDriver) -> None:

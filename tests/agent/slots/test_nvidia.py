@@ -5,7 +5,7 @@ import pytest
 from shipway_agent.errors import SlotsUnknown
 from shipway_agent.slots.detect import detect_slots
 from shipway_agent.slots.slot import Slot
-from tests.agent.slots.conftest import FakeDriver
+from tests.agent.slots.fake_driver import FakeDriver
 
 
 async def offered(driver: FakeDriver, **changes: object) -> list[tuple[int, str]]:

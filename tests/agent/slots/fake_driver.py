@@ -1,11 +1,11 @@
+"""A machine whose NVIDIA driver is a stand-in, for what runs no GPU."""
+
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from shipway_agent.slots.detect import SlotOptions
 from tests.lab.require import require
@@ -17,7 +17,7 @@ class FakeDriver:
     """A machine with a stand-in NVML; what it says can change while it is in use."""
 
     def __init__(self, library: Path, folder: Path) -> None:
-        self._state = folder / "state"
+        self._state = folder / "nvml-says"
         self.root = folder / "root"
         (self.root / "proc").mkdir(parents=True)
         (self.root / "proc/cpuinfo").write_text("processor : 0\nmodel name : Some CPU\n")
@@ -51,17 +51,11 @@ class FakeDriver:
         return SlotOptions(**values)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="session")
-def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile the stand-in library."""
+def compile_fake_nvml(folder: Path) -> Path:
+    """Compile the stand-in library into *folder*."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     require("the stand-in NVML", [] if compiler else ["gcc"])
     assert compiler
-    library = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
+    library = folder / "libnvidia-ml.so.1"
     subprocess.run([compiler, "-w", "-shared", "-fPIC", "-o", library, _source], check=True)
     return library
-
-
-@pytest.fixture
-def driver(fake_nvml: Path, tmp_path: Path) -> FakeDriver:
-    return FakeDriver(fake_nvml, tmp_path)

@@ -1,0 +1,127 @@
+"""The commands that look at a machine, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.agent.slots.fake_driver import FakeDriver
+
+
+def agent(
+    *words: str | Path, environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "shipway_agent", *map(str, words)],
+        env={"PATH": os.environ["PATH"], "COLUMNS": "300", **(environ or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_slots_as_json(driver: FakeDriver) -> None:
+    driver.says(N=3, HANDLE1=15)
+    done = agent("slots", "--slot-type=cuda", "--json", environ=driver.environ)
+    assert done.returncode == 0
+    slots = json.loads(done.stdout)["slots"]
+    assert [(slot["id"], slot["type"], bool(slot["problem"])) for slot in slots] == [
+        (0, "cuda", False),
+        (1, "cuda", True),
+        (2, "cuda", False),
+    ]
+    assert slots[0]["memory_bytes"] == 8 << 30
+
+
+def test_slots_as_a_table_says_what_is_wrong(driver: FakeDriver) -> None:
+    driver.says(HANDLE1=15)
+    done = agent("slots", "--slot-type=cuda", environ=driver.environ)
+    assert done.returncode == 0
+    assert "GPU-00000000-aaaa-bbbb-cccc-dddddddddddd" in done.stdout
+    assert "8.0 GiB" in done.stdout
+    assert "the GPU is lost" in done.stdout
+
+
+def test_slots_that_cannot_be_told_are_an_error(driver: FakeDriver) -> None:
+    driver.says(INIT=18)
+    done = agent("slots", "--slot-type=cuda", environ=driver.environ)
+    assert done.returncode == 1
+    assert done.stderr.startswith("shipway-agent: NVML error 18: ")
+    assert done.stdout == ""
+
+
+def test_check_of_a_machine_that_is_ready(tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(
+        f"master_host: 127.0.0.1\nmaster_port: 1\nartificial_slots: 2\nlabel: x\n"
+        f"state_dir: {tmp_path}/state\ncontainer_runtime: sandbox\n"
+    )
+    done = agent("check", "--config", file)
+    assert done.returncode == 0, done.stdout
+    assert f"{file}: label: has no effect" in done.stderr
+    text = done.stdout
+    assert f"ok      {file}: state_dir: {tmp_path}/state can be written" in text
+    assert f"warning {file}: master_host: 127.0.0.1:1 cannot be reached" in text
+    assert f"ok      {file}: slot_type: 2 slots: Artificial" in text
+    assert f"ok      {file}: container_runtime: sandbox" in text
+
+
+def test_check_names_what_is_unsafe_and_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(
+        f"master_host: master.invalid\nstate_dir: {tmp_path}/state\nslot_type: rocm\n"
+        f"container_runtime: enroot\nsecurity: {{tls: {{enabled: true, skip_verify: true,"
+        f" client_cert: {tmp_path}/no.pem, client_key: {tmp_path}/key.pem}}}}\n"
+    )
+    file.chmod(0o666)
+    (tmp_path / "key.pem").write_text("")
+    (tmp_path / "key.pem").chmod(0o644)
+    done = agent("check", "--config", file)
+    assert done.returncode == 1
+    for severity, key in [
+        ("warning", "others may write the file"),
+        ("error", "security.tls: "),
+        ("warning", "security.tls.skip_verify: "),
+        ("warning", "security.tls.client_key: others may read"),
+        ("warning", "master_host: master.invalid:443 cannot be reached"),
+        ("error", "slot_type: "),
+        ("error", "container_runtime: enroot"),
+    ]:
+        assert any(
+            line.startswith(severity) and f"{file}: {key}" in line
+            for line in done.stdout.splitlines()
+        ), (key, done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["run"], "master_host: is not set"),
+        (["run", "--master-host=m", "--config=/nonexistent.yaml"], "there is no such file"),
+        (["run", "--master-host=m", "--slot-type=tpu"], "slot_type: "),
+        (["slots", "--artificial-slots=many"], "artificial_slots: "),
+    ],
+    ids=["no master", "no file", "bad type", "bad number"],
+)
+def test_a_mistake_in_the_settings_ends_the_program(words: list[str], text: str) -> None:
+    done = agent(*words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("shipway-agent: ")
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_state_folder_that_cannot_be_used_ends_the_agent(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = agent(
+        "run", "--master-host=127.0.0.1", "--artificial-slots=1", f"--state-dir={tmp_path}/file/x"
+    )
+    assert done.returncode == 1
+    assert f"{tmp_path}/file" in done.stderr
+    assert "Traceback" not in done.stderr

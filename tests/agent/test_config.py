@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shipway_agent.config import AgentSettings, default_state_dir, list_options, load_settings
+from shipway_common.settings import SettingsError
+
+
+def load(
+    file_text: str | None = None,
+    *,
+    flags: dict[str, str | None] | None = None,
+    environ: dict[str, str] | None = None,
+    needs_master: bool = False,
+) -> tuple[AgentSettings, list[str]]:
+    return load_settings(
+        flags=flags or {},
+        environ=environ or {},
+        file_text=file_text,
+        file_name="agent.yaml",
+        host_name="this-host",
+        is_root=True,
+        needs_master=needs_master,
+    )
+
+
+def test_flags_win_over_variables_and_those_over_the_file() -> None:
+    text = "master_host: file\nresource_pool: file\nagent_id: file\n"
+    settings, _ = load(
+        text,
+        environ={"DET_RESOURCE_POOL": "variable", "DET_AGENT_ID": "variable"},
+        flags={"agent_id": "flag", "resource_pool": None},
+    )
+    assert (settings.master_host, settings.resource_pool, settings.agent_id) == (
+        "file",
+        "variable",
+        "flag",
+    )
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert load("agent_id: file", environ={"DET_AGENT_ID": ""})[0].agent_id == "file"
+
+
+def test_nested_keys_have_flags_and_variables() -> None:
+    settings, _ = load(
+        "security: {tls: {master_cert_name: file}}",
+        environ={"DET_SECURITY_TLS_ENABLED": "true"},
+        flags={"security.tls.master_cert": "/x.pem"},
+    )
+    tls = settings.security.tls
+    assert (tls.master_cert_name, tls.enabled, tls.master_cert) == ("file", True, Path("/x.pem"))
+
+
+def test_names_of_flags_and_variables_are_the_originals() -> None:
+    names = {option.flag: option.variable for option in list_options()}
+    assert names["--master-host"] == "DET_MASTER_HOST"
+    assert names["--security-tls-master-cert-name"] == "DET_SECURITY_TLS_MASTER_CERT_NAME"
+    assert names["--container-auto-remove-disabled"] == "DET_CONTAINER_AUTO_REMOVE_DISABLED"
+    assert names["--log-level"] == "DET_LOG_LEVEL"
+
+
+def test_defaults() -> None:
+    settings, warnings = load()
+    assert settings.agent_id == "this-host"
+    assert settings.resource_pool == "default"
+    assert settings.state_dir == Path("/var/lib/shipway-agent")
+    assert settings.agent_reconnect_attempts == 0
+    assert settings.visible_gpus == ""
+    assert warnings == []
+
+
+def test_keys_are_read_in_any_case() -> None:
+    settings, _ = load(
+        "Master_Host: m\nSECURITY: {Tls: {Enabled: true}}\n", flags={"master_host": "flag"}
+    )
+    assert settings.master_host == "flag"
+    assert settings.security.tls.enabled
+
+
+def test_visible_gpus_come_from_the_vendors_variables_if_not_set() -> None:
+    both = {"ROCR_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "2"}
+    assert load(environ=both)[0].visible_gpus == "1"
+    assert load(environ={**both, "ROCR_VISIBLE_DEVICES": ""})[0].visible_gpus == ""
+    assert load(environ={"CUDA_VISIBLE_DEVICES": "2"})[0].visible_gpus == "2"
+    assert load("visible_gpus: '0,3'", environ=both)[0].visible_gpus == "0,3"
+
+
+def test_keys_of_former_releases_are_accepted_with_a_warning() -> None:
+    text = """
+label: gpu
+fluent: {image: x, port: 1}
+api_enabled: true
+bind_port: 9090
+tls: false
+log: {color: true, level: trace}
+"""
+    settings, warnings = load(text)
+    assert settings.log_level == "debug"
+    assert [warning.split(": ")[1] for warning in warnings] == [
+        "label",
+        "fluent",
+        "api_enabled",
+        "bind_port",
+        "tls",
+        "log.color",
+    ]
+
+
+def test_every_mistake_is_told_at_once_with_its_key() -> None:
+    text = "masterhost: x\nmaster_port: 70000\nslot_type: tpu\nsecurity: {tls: {enable: 1}}\n"
+    with pytest.raises(SettingsError) as caught:
+        load(text)
+    for key in ("masterhost", "master_port", "slot_type", "security.tls.enable"):
+        assert f"{key}: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- a list", "must be a mapping"),
+        ("a: [", "not YAML"),
+        ("security: {tls: {skip_verify: true, master_cert: /x}}", "exclude each other"),
+        ("security: {tls: {client_cert: /x}}", "need each other"),
+        ('agent_id: "a\\nb"', "control characters"),
+        ("agent_reconnect_backoff: 0", "greater than 0"),
+        ("container_runtime: lxc", "container_runtime"),
+    ],
+)
+def test_what_does_not_fit_is_refused(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(text)
+
+
+def test_the_master_must_be_named_where_it_is_needed() -> None:
+    with pytest.raises(SettingsError, match="master_host: is not set"):
+        load("", needs_master=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "port"),
+    [("", 80), ("master_port: 8080", 8080), ("security: {tls: {enabled: true}}", 443)],
+)
+def test_the_port_of_the_master(values: str, port: int) -> None:
+    assert load(values)[0].port == port
+
+
+def test_hooks_are_lists_in_the_file_and_words_elsewhere() -> None:
+    in_file, _ = load("hooks: {on_connection_lost: [touch, /a b]}")
+    assert in_file.hooks.on_connection_lost == ("touch", "/a b")
+    by_flag, _ = load(flags={"hooks.on_connection_lost": "touch '/a b'"})
+    assert by_flag.hooks.on_connection_lost == ("touch", "/a b")
+
+
+def test_the_state_folder_of_a_plain_user_is_in_the_home() -> None:
+    home = {"HOME": "/home/u"}
+    assert default_state_dir(home, is_root=False) == Path("/home/u/.local/state/shipway-agent")
+    state = {"XDG_STATE_HOME": "/s", **home}
+    assert default_state_dir(state, is_root=False) == Path("/s/shipway-agent")
+
+
+def test_proxies_which_may_hold_passwords_are_not_shown() -> None:
+    settings, _ = load("http_proxy: http://user:secret@p")
+    assert "secret" not in repr(settings)
