@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from shipway_agent.runtimes.chunks import STDERR, STDOUT
 from shipway_agent.runtimes.oom import OomCounter
 from shipway_agent.runtimes.payload import find_apptainer_payload, find_bubblewrap_payload
 from shipway_agent.runtimes.processes import ProcessIdentity, descendants, identify, kill_all
@@ -31,8 +32,6 @@ from shipway_agent.runtimes.shimfiles import (
     LOG,
     OUTPUT,
     STARTED,
-    STDERR,
-    STDOUT,
     ExitRecord,
     PayloadKind,
     StartedRecord,
@@ -284,13 +283,15 @@ class _Shim:
         code = os.waitstatus_to_exitcode(self._main_status) if number is None else 128 + number
         killed = self._killed_at is not None
         launched = killed or self._was_launched(code)
+        # Podman knows whether its container ran; these are the words of its client if it did not.
+        tells = not launched or self._launch.kind is PayloadKind.PODMAN
         return ExitRecord(
             code=code,
             signal=number,
             launched=launched,
             killed=killed,
             out_of_memory=code == 128 + signal.SIGKILL and not killed and self._oom.has_grown(),
-            message="" if launched else self._output.stderr_tail.decode(errors="replace").strip(),
+            message=self._output.stderr_tail.decode(errors="replace").strip() if tells else "",
         )
 
     def _was_launched(self, code: int) -> bool:

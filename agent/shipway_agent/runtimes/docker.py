@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
 import signal
 import uuid
@@ -95,6 +96,8 @@ class DockerRuntime:
         if not spec.image:
             raise SpecUnsupported("the container names no image")
         check_strings(spec, utf8_only=True)
+        if self._engine.is_podman and self._engine.address.startswith("unix://"):
+            await asyncio.to_thread(_check_sources, spec)
         body = create_body(spec, for_podman=self._engine.is_podman)
         name = _container_name(spec)
         try:
@@ -322,3 +325,10 @@ def _container_name(spec: ContainerSpec) -> str:
     """Return a name that nobody else has, and that tells people what it is."""
     hint = re.sub(r"[^a-zA-Z0-9_.-]", "-", spec.name)[:64].lstrip("_.-") or "shipway"
     return f"{hint}-{uuid.uuid4().hex[:12]}"
+
+
+def _check_sources(spec: ContainerSpec) -> None:
+    """Refuse mounts of what is not there; Podman's service would make folders for them."""
+    for mount in spec.mounts:
+        if not os.path.exists(mount.source):
+            raise SpecUnsupported(f"bind mount {mount.source}: there is no such path on this host")

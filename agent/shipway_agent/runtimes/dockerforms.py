@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shipway_agent.errors import SpecUnsupported
@@ -20,6 +20,8 @@ from shipway_agent.runtimes.spec import (
 )
 
 Json = dict[str, Any]
+
+_PORTS_LABEL = "shipway.ports"
 
 # Keeps the bytes as they are (json-file replaces what is no UTF-8) and, with one file that is never
 # full, all of them: an offset into the output stays true.
@@ -60,7 +62,11 @@ def create_body(spec: ContainerSpec, *, for_podman: bool) -> Json:
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "WorkingDir": spec.work_dir,
         "User": spec.user or "",
-        "Labels": {**spec.labels, ID_LABEL: spec.id},
+        "Labels": {
+            **spec.labels,
+            ID_LABEL: spec.id,
+            _PORTS_LABEL: " ".join(str(port) for port in spec.ports),
+        },
         "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
         "HostConfig": _host_config(spec, for_podman=for_podman),
     }
@@ -88,11 +94,13 @@ def exit_of(inspected: Json) -> Exit:
 def addresses_of(inspected: Json) -> tuple[Address, ...]:
     """Return where the ports of an inspected container can be reached."""
     if inspected["HostConfig"].get("NetworkMode") == "host":
-        exposed: Mapping[str, Any] = inspected["Config"].get("ExposedPorts") or {}
-        return tuple(
-            Address(container_ip="", container_port=port, host_ip="", host_port=port)
-            for port in sorted(_port(name) for name in exposed)
-        )
+        config: Json = inspected["Config"]
+        exposed: Mapping[str, Any] = config.get("ExposedPorts") or {}
+        # Podman's answer lacks them, but has the label.
+        labels: Mapping[str, str] = config.get("Labels") or {}
+        told = labels.get(_PORTS_LABEL, "").split()
+        ports = {_port(name) for name in exposed} | {int(text) for text in told}
+        return host_addresses(sorted(ports))
     settings: Json = inspected["NetworkSettings"]
     networks: Mapping[str, Json] = settings.get("Networks") or {}
     container_ips = [ip for network in networks.values() if (ip := network.get("IPAddress"))]
@@ -107,6 +115,13 @@ def addresses_of(inspected: Json) -> tuple[Address, ...]:
         for name, published in sorted(bindings.items())
         for binding in published or ()
         for container_ip in container_ips
+    )
+
+
+def host_addresses(ports: Iterable[int]) -> tuple[Address, ...]:
+    """Return where *ports* are on the host's own network: there."""
+    return tuple(
+        Address(container_ip="", container_port=port, host_ip="", host_port=port) for port in ports
     )
 
 

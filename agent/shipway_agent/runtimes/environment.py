@@ -21,7 +21,10 @@ _client_names = frozenset(
     )
     for name in names.split()
 )
-_client_prefixes = ("CONTAINERS_", "CONTAINER_", "STORAGE_", "SINGULARITY_", "APPTAINER_")
+_client_prefixes = (
+    *("CONTAINERS_", "CONTAINER_", "STORAGE_", "PODMAN_"),
+    *("SINGULARITY_", "APPTAINER_"),
+)
 
 
 def check_strings(spec: ContainerSpec, *, utf8_only: bool = False) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from shipway_agent.errors import LaunchRefused
 from shipway_agent.runtimes import shimcontrol
+from shipway_agent.runtimes.dockerforms import host_addresses
 from shipway_agent.runtimes.shimcontrol import ShimControl, Tether
 from shipway_agent.runtimes.shimfiles import ExitRecord, Launch
 from shipway_agent.runtimes.shimstore import HeldContainer, ShimStore, state_of
 from shipway_agent.runtimes.spec import (
-    Address,
     Chunk,
     ContainerHandle,
     ContainerSpec,
@@ -34,6 +34,7 @@ class HeldContainers:
         """Use the folder *root* of ours; `open` makes it."""
         self.store = ShimStore(root)
         self._tethered = tethered
+        self._tethered = tethered
         self._control = ShimControl(Tether() if tethered else None)
 
     async def open(self) -> None:
@@ -45,7 +46,7 @@ class HeldContainers:
         async with self.store.making(spec) as folder:
             launch = replace(await plan(folder), tethered=self._tethered)
             container = HeldContainer(id=spec.id, labels=spec.labels, ports=spec.ports)
-            await self.store.save(container, launch)
+            await self.store.save(container, replace(launch, tethered=self._tethered))
         return ContainerHandle(container_id=spec.id, native_id=spec.id)
 
     async def start(
@@ -63,7 +64,7 @@ class HeldContainers:
         ended = await shimcontrol.wait_running(folder)
         if ended is not None and not ended.launched:
             raise explain(ended)
-        return Started(addresses=_addresses(container))
+        return Started(addresses=host_addresses(container.ports))
 
     def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
         """Yield all output; see `Runtime.output`."""
@@ -101,17 +102,9 @@ class HeldContainers:
             state=state,
             exit=shimcontrol.exit_of(ended) if state is ContainerState.EXITED else None,
             labels=container.labels,
-            addresses=_addresses(container),
+            addresses=host_addresses(container.ports),
         )
 
     async def aclose(self) -> None:
         """Let go of all; those that hang on a tether end."""
         await self._control.aclose()
-
-
-def _addresses(container: HeldContainer) -> tuple[Address, ...]:
-    """Return the program's ports: on the host's network each is its own."""
-    return tuple(
-        Address(container_ip="", container_port=port, host_ip="", host_port=port)
-        for port in container.ports
-    )

@@ -22,6 +22,8 @@ _modules: dict[str, str] = {
     "sandbox": "shipway_agent.runtimes.sandbox",
 }
 _auto_order = ("docker", "podman", "apptainer", "sandbox")
+_auto_openers = {"podman": "open_if_served"}
+"""By which other function of its module a runtime is opened that nobody asked for by name."""
 
 runtime_names: tuple[str, ...] = ("auto", *_modules)
 """All that `find_runtime` accepts."""
@@ -39,7 +41,7 @@ class RuntimeCheck:
 async def find_runtime(name: RuntimeName, options: RuntimeOptions) -> Runtime:
     """Open the runtime *name*, or the best that works here for `auto`.
 
-    `auto` prefers, in this order, an answering Docker engine, Podman (socket or command),
+    `auto` prefers, in this order, an answering Docker engine, Podman where its socket answers,
     Apptainer or Singularity on PATH, and the sandbox.
 
     Raises:
@@ -50,7 +52,8 @@ async def find_runtime(name: RuntimeName, options: RuntimeOptions) -> Runtime:
     refusals: list[str] = []
     for candidate in _auto_order:
         try:
-            runtime = await _open(candidate, options)
+            opener = _auto_openers.get(candidate, "open_runtime")
+            runtime = await _open(candidate, options, opener)
         except RuntimeUnavailable as error:
             log.debug("runtime not usable", extra={"runtime": candidate, "reason": str(error)})
             refusals.append(f"{candidate}: {error}")
@@ -75,7 +78,7 @@ async def check_runtime(name: RuntimeName, options: RuntimeOptions) -> list[Runt
     return found
 
 
-async def _open(name: str, options: RuntimeOptions) -> Runtime:
+async def _open(name: str, options: RuntimeOptions, opener_name: str = "open_runtime") -> Runtime:
     module_name = _modules.get(name)
     if module_name is None:
         raise RuntimeUnavailable(
@@ -87,5 +90,5 @@ async def _open(name: str, options: RuntimeOptions) -> Runtime:
         raise RuntimeUnavailable(
             f"{name} needs the Python package {error.name}, which is not installed"
         ) from error
-    opener = cast("Callable[[RuntimeOptions], Awaitable[Runtime]]", module.open_runtime)
+    opener = cast("Callable[[RuntimeOptions], Awaitable[Runtime]]", getattr(module, opener_name))
     return await opener(options)

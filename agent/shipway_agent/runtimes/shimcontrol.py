@@ -130,7 +130,7 @@ def exit_of(record: ExitRecord | None) -> Exit:
         code=record.code,
         signal=record.signal,
         out_of_memory=record.out_of_memory,
-        reason="" if record.launched else record.message or "its program could not be started",
+        reason="" if record.launched else record.message or "its program was not started",
     )
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,21 +123,32 @@ class ShimStore:
 
         return await asyncio.to_thread(read_all)
 
-    async def remove(self, container_id: str) -> None:
+    async def remove(
+        self, container_id: str, remove_foreign: Callable[[Path], Awaitable[None]] | None = None
+    ) -> None:
         """Remove a container's folder; one that is gone is no error.
+
+        Args:
+            container_id: Whose.
+            remove_foreign: Removes a folder with files in it that are not ours.
 
         Raises:
             OSError: Something in it cannot be removed; a later `open` tries again.
         """
+        folder = self.folder(container_id)
+        aside = self._root / f"{_REMOVED_PREFIX}{container_id}-{uuid.uuid4().hex[:8]}"
 
         def remove() -> None:
-            folder = self.folder(container_id)
-            aside = self._root / f"{_REMOVED_PREFIX}{container_id}-{uuid.uuid4().hex[:8]}"
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(aside)  # at once and whole, so that no half of it is ever listed
                 shutil.rmtree(aside, onerror=_make_removable)
 
-        await asyncio.to_thread(remove)
+        try:
+            await asyncio.to_thread(remove)
+        except PermissionError:
+            if remove_foreign is None:
+                raise
+            await remove_foreign(aside)
 
     def _open(self) -> None:
         # Open to pass through: a container's own user must reach its files in its folder.

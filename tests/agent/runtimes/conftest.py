@@ -33,8 +33,6 @@ class Case:
     """Some program that its containers have."""
     utf8_only: bool = False
     """It refuses other bytes in the environment and the arguments."""
-    ends_last_line: bool = False
-    """It puts a newline behind output that ends without one."""
     has_walls: bool = True
     """A container has its own files and processes."""
     opened: list[Runtime] = field(default_factory=list)
@@ -135,7 +133,6 @@ def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case
                 image=podman.image,
                 program="/bin/sh",
                 utf8_only=True,
-                ends_last_line=name == "podman-socket",
             )
         case "apptainer":
             apptainer = request.getfixturevalue("apptainer")
