@@ -17,7 +17,6 @@ from tests.e2e.tasks import (
     fetch_command,
     fetch_log,
     fetch_task,
-    states,
     wait_for_end,
     wait_for_log,
     wait_for_state,
@@ -115,7 +114,7 @@ def test_running_means_that_every_rank_runs(slurm_site: SlurmSite, tmp_path: Pat
         )
         line = wait_for_log(slurm_site.api, task_id, "out of 2 containers running", limit_s=20)
         assert re.search(r"1 out of 2 containers running on nodes n1", line)
-        assert states(slurm_site.api, task_id) == ["STATE_PULLING"]
+        wait_for_state(slurm_site.api, task_id, "STATE_PULLING", limit_s=5)
     wait_for_log(slurm_site.api, task_id, "2 out of 2 containers running", limit_s=30)
     wait_for_state(slurm_site.api, task_id, "STATE_RUNNING")
     slurm_site.api.call("POST", f"/api/v1/tasks/{task_id}/kill", {"taskId": task_id})
@@ -172,6 +171,8 @@ def test_slurm_preempts_a_task_which_leaves_in_time_and_comes_back(
     assert [one["allocationId"] for one in allocations] == [f"{task_id}.2", f"{task_id}.1"]
     text = "\n".join(fetch_log(site.api, task_id))
     assert len(re.findall("leaving at step", text)) == 1
+    reported = f"pending preemption reported allocation_id={task_id}.1"
+    assert site.launcher.log.read_text().count(reported) == 1
     site.api.call("POST", f"/api/v1/tasks/{task_id}/kill", {"taskId": task_id})
     wait_for_end(site.api, task_id)
 
@@ -199,10 +200,17 @@ def test_jobs_go_on_while_the_launcher_restarts(slurm_site: SlurmSite, tmp_path:
         f"echo before; until [ -e {go} ]; do sleep 0.1; done; echo after; exit 4",
     ).stdout.strip()
     wait_for_log(site.api, command_id, "before")
+    state = site.folder / "launcher"
+    # The master has the line a moment before the launcher has noted that.
+    wait_until(lambda: list(state.glob(f"relay/spool/{command_id}*/logs.state")), "note", limit_s=5)
     site.launcher.kill()
     go.touch()
-    job = job_of(site, command_id)
-    site.slurm.wait_for_job(job, "FAILED", "COMPLETED", limit_s=60)
+    # The job keeps what it cannot deliver for half a minute after the task's end.
+    wait_until(
+        lambda: any("after\n" in path.read_text() for path in state.rglob("output.log")),
+        "the task's end",
+        limit_s=20,
+    )
     site.launcher.start()
     wait_for_end(site.api, command_id)
     text = "\n".join(fetch_log(site.api, command_id))
