@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -13,8 +14,8 @@ _CLIENT_SALT: Final = "GubPEmmotfiK9TMD6Zdw"
 """Every client of Determined puts this before the password."""
 
 _hasher = PasswordHasher()
-_at_once = asyncio.Semaphore(2)
-"""One check takes 64 MiB and a tenth of a second of a core."""
+_threads = ThreadPoolExecutor(2, thread_name_prefix="argon2")
+"""Two at a time: one check takes 64 MiB and a tenth of a second of a core."""
 
 
 def client_hash(password: str) -> str:
@@ -33,8 +34,7 @@ async def hash_password(sent: str, *, is_hashed: bool) -> str | None:
     hashed = sent if is_hashed else client_hash(sent)
     if not hashed:
         return None
-    async with _at_once:
-        return await asyncio.to_thread(_hasher.hash, hashed)
+    return await asyncio.get_running_loop().run_in_executor(_threads, _hasher.hash, hashed)
 
 
 async def verify_password(stored: str | None, sent: str, *, is_hashed: bool) -> bool:
@@ -42,8 +42,7 @@ async def verify_password(stored: str | None, sent: str, *, is_hashed: bool) -> 
     hashed = sent if is_hashed else client_hash(sent)
     if stored is None:
         return not hashed
-    async with _at_once:
-        return await asyncio.to_thread(_verify, stored, hashed)
+    return await asyncio.get_running_loop().run_in_executor(_threads, _verify, stored, hashed)
 
 
 def _verify(stored: str, hashed: str) -> bool:

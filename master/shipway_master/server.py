@@ -71,6 +71,7 @@ async def _grpc_server(registry: Registry, socket: Path) -> AsyncGenerator[None]
         options=(
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         )
     )

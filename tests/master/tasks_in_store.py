@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from shipway_master.store.database import Database
 from shipway_master.store.tasks import TaskRow
@@ -13,26 +13,23 @@ from tests.master.running import ADMIN_ID
 
 async def add_task(database: Database, task_id: str, *, ended_at: datetime | None = None) -> None:
     """Write down a task that runs, or has ended."""
+    known = {
+        "task_id": task_id,
+        "task_type": "COMMAND",
+        "job_id": f"job-of-{task_id}",
+        "owner_id": ADMIN_ID,
+        "state": "RUNNING" if ended_at is None else "TERMINATED",
+        "started_at": datetime.now(UTC),
+        "ended_at": ended_at,
+    }
+    # What these tests have no use for is empty, whatever it is.
+    empty = {
+        column.name: column.type.python_type()
+        for column in TaskRow.__table__.columns
+        if not column.nullable and column.name not in known
+    }
     async with database.writing() as session:
-        session.add(
-            TaskRow(
-                task_id=task_id,
-                task_type="COMMAND",
-                job_id=f"job-of-{task_id}",
-                owner_id=ADMIN_ID,
-                workspace_id=1,
-                description="",
-                config="{}",
-                given_config="",
-                resource_pool="default",
-                manager="agents",
-                slots=0,
-                priority=42,
-                state="RUNNING" if ended_at is None else "TERMINATED",
-                started_at=datetime.now(UTC),
-                ended_at=ended_at,
-            )
-        )
+        await session.execute(insert(TaskRow).values({**empty, **known}))
 
 
 async def end_task(database: Database, task_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -16,6 +17,13 @@ from shipway_master.frontdoor.pump import Pump
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),
+)
 
 
 class FrontDoor:
@@ -122,6 +130,12 @@ class FrontDoor:
             transport.resume_reading()
 
 
+def _notice_silence(connection: socket.socket) -> None:
+    """Let the kernel find out that the other machine is gone, when nothing is being said."""
+    for level, option, value in _KEEPALIVE:
+        connection.setsockopt(level, option, value)
+
+
 class _Caller(asyncio.Protocol):
     """A connection of which nothing is known yet."""
 
@@ -134,6 +148,7 @@ class _Caller(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        _notice_silence(transport.get_extra_info("socket"))
         limit_s = self._door.entered(self)
         self._timer = asyncio.get_running_loop().call_later(limit_s, self.abort)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from google.protobuf.message import Message
 
-from shipway_master.errors import MasterError, stream_error_body
+from shipway_master.errors import Internal, MasterError, stream_error_body
 from shipway_master.gateway.compress import GzipStream, accepts_gzip
 from shipway_master.gateway.encode import dump, to_json
 
@@ -52,6 +52,9 @@ async def _collect(items: AsyncIterator[Message], lines: _Lines) -> None:
             await lines.put(b'{"result":' + to_json(item) + b"}\n")
     except MasterError as error:
         await lines.put(dump(stream_error_body(error)))
+    except Exception:
+        log.exception("an item of a stream cannot be written")
+        await lines.put(dump(stream_error_body(Internal("internal error"))))
     finally:
         lines.end()
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
 from sqlalchemy import func, insert, select
 
 from shipway_master.changes import Changes
-from shipway_master.errors import MasterError, Unavailable
+from shipway_master.errors import Internal, MasterError, Unavailable
 from shipway_master.logbook.lines import LogFields, LogLine, line_of, row_of
 from shipway_master.logbook.query import LogQuery, page_of
 from shipway_master.store.database import Database
 from shipway_master.store.logs import TaskLogRow
+
+log = logging.getLogger(__name__)
 
 _PAGE_LINES = 500
 
@@ -41,16 +44,19 @@ class LogBook:
         self._changes: Changes[str] = Changes()
         self._pending: list[_Pending] = []
         self._wake = asyncio.Event()
-        self._stack = AsyncExitStack()
+        self._is_closing = False
+        self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        writer = group.create_task(self._write(), name="log writer")
-        self._stack.callback(writer.cancel)
+        await self._group.__aenter__()
+        self._group.create_task(self._write(), name="log writer")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        """Write what is still waiting, and take no more."""
+        self._is_closing = True
+        self._wake.set()
+        await self._group.__aexit__(None, None, None)
 
     async def append(self, lines: Sequence[LogLine]) -> None:
         """Store *lines* and return when they are safe.
@@ -59,10 +65,13 @@ class LogBook:
         for the disk, and so is slowed down by it: there is no queue that could grow.
 
         Raises:
-            Unavailable: The database refused (disk full, server gone); nothing was stored.
+            Unavailable: The database refused (disk full, server gone), or the book is closed;
+                nothing was stored.
         """
         if not lines:
             return
+        if self._is_closing:
+            raise Unavailable("the master is stopping")
         pending = _Pending(lines)
         self._pending.append(pending)
         self._wake.set()
@@ -175,18 +184,15 @@ class LogBook:
                 found.add(*row)
 
     async def _write(self) -> None:
-        taken: list[_Pending] = []
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                taken, self._pending = self._pending, []
-                await self._store(taken)
-        finally:
-            for pending in [*taken, *self._pending]:
-                pending.fail(Unavailable("the master is stopping"))
+        while not self._is_closing or self._pending:
+            await self._wake.wait()
+            self._wake.clear()
+            group, self._pending = self._pending, []
+            await self._store(group)
 
     async def _store(self, group: Sequence[_Pending]) -> None:
+        if not group:
+            return
         now = datetime.now(UTC)
         rows = [row_of(line, now) for pending in group for line in pending.lines]
         try:
@@ -195,6 +201,11 @@ class LogBook:
         except MasterError as error:
             for pending in group:
                 pending.fail(error)
+            return
+        except Exception:
+            log.exception("log lines could not be stored")
+            for pending in group:
+                pending.fail(Internal("the log lines could not be stored"))
             return
         for pending in group:
             pending.succeed()

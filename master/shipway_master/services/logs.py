@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from shipway_master.errors import InvalidArgument, Unimplemented
 from shipway_master.logbook import LogBook, LogFields, LogLine, LogQuery, TaskEnds
 from shipway_master.rpc import Call
+from shipway_master.times import to_datetime
 from shipway_proto.determined.api.v1.pagination_pb2 import ORDER_BY_DESC
 from shipway_proto.determined.api.v1.task_pb2 import (
     PostTaskLogsRequest,
@@ -96,7 +94,7 @@ def _line(entry: TaskLog) -> LogLine:
     return LogLine(
         task_id=entry.task_id,
         text=entry.log,
-        timestamp=_time(entry.timestamp) if entry.HasField("timestamp") else None,
+        timestamp=to_datetime(entry.timestamp) if entry.HasField("timestamp") else None,
         level=entry.level,
         allocation_id=entry.allocation_id if entry.HasField("allocation_id") else None,
         agent_id=entry.agent_id if entry.HasField("agent_id") else None,
@@ -105,13 +103,6 @@ def _line(entry: TaskLog) -> LogLine:
         stdtype=entry.stdtype if entry.HasField("stdtype") else None,
         source=entry.source if entry.HasField("source") else None,
     )
-
-
-def _time(stamp: Timestamp) -> datetime:
-    try:
-        return stamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidArgument(f"timestamp out of range: {stamp.seconds} s") from error
 
 
 def _query(request: TaskLogsRequest) -> LogQuery:
@@ -127,8 +118,10 @@ def _query(request: TaskLogsRequest) -> LogQuery:
         levels=request.levels,
         stdtypes=request.stdtypes,
         sources=request.sources,
-        before=_time(request.timestamp_before) if request.HasField("timestamp_before") else None,
-        after=_time(request.timestamp_after) if request.HasField("timestamp_after") else None,
+        before=to_datetime(request.timestamp_before)
+        if request.HasField("timestamp_before")
+        else None,
+        after=to_datetime(request.timestamp_after) if request.HasField("timestamp_after") else None,
         search=request.search_text,
         newest_first=request.order_by == ORDER_BY_DESC,
     )

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from shipway_master.errors import InvalidArgument
 from shipway_master.readings import Readings, Series
 from shipway_master.rpc import Call
+from shipway_master.times import to_datetime
 from shipway_proto.determined.api.v1.trial_pb2 import (
     GetTrialProfilerAvailableSeriesRequest,
     GetTrialProfilerAvailableSeriesResponse,
@@ -104,5 +105,7 @@ def _check(batch: TrialProfilerMetricsBatch) -> None:
         raise InvalidArgument("a batch needs the name of its series")
     if len(batch.timestamps) != len(batch.values):
         raise InvalidArgument("a batch needs as many timestamps as values")
+    for stamp in batch.timestamps:
+        to_datetime(stamp)
     if len(batch.batches) not in (0, len(batch.values)):
         raise InvalidArgument("a batch needs as many batch numbers as values, or none")

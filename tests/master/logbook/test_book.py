@@ -208,10 +208,12 @@ async def test_a_full_disk_is_told_and_the_book_goes_on_after_it(
     assert await texts(book.read(LogQuery(task_id="t"))) == ["0"]
 
 
-async def test_who_waits_when_the_book_closes_is_told(database: Database) -> None:
+async def test_a_closing_book_writes_what_waits_and_takes_no_more(database: Database) -> None:
     async with LogBook(database) as book:
         waiting = asyncio.ensure_future(book.append(lines(1)))
         await asyncio.sleep(0)  # it is in the queue, the writer has not begun
 
+    await waiting
+    assert await texts(book.read(LogQuery(task_id="t"))) == ["0"]
     with pytest.raises(Unavailable, match="stopping"):
-        await waiting
+        await book.append(lines(1))
