@@ -28,7 +28,8 @@ class Screen:
         self._console.print(Text("▸ ", style="bold blue") + Text(text))
 
     def problem(self, text: str) -> None:
-        self._console.print(Panel(Text(text), title="it did not work", border_style="red"))
+        panel = Panel(Text(text), title="it did not work", border_style="red")
+        self._console.print(panel, soft_wrap=False)
 
     def agents(self, agents: Sequence[Mapping[str, Any]]) -> None:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -42,7 +43,10 @@ class Screen:
                     for _, slot in sorted(slots.items())
                 )
             )
-            brands = {slot["device"]["brand"] for slot in slots.values()}
+            brands = {
+                slot["device"]["brand"] or slot["device"]["type"].removeprefix("TYPE_")
+                for slot in slots.values()
+            }
             pools = ", ".join(agent["resourcePools"])
             table.add_row(agent["id"], pools, marks, ", ".join(sorted(brands)))
         self._console.print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,14 @@ class SlurmSite:
 
     partition: str
     nodes: int
+    is_local: bool
+    """Every node is this very machine."""
 
     def write_configs(self, folder: Path, launcher_port: int, master_port: int) -> Configs:
         """Write the launcher's and the master's settings for this cluster into *folder*."""
         token = folder / "launcher.token"
+        relay_port = find_free_port()
+        relay_host = "127.0.0.1" if self.is_local else socket.getfqdn()
         launcher = {
             "host": "127.0.0.1",
             "port": launcher_port,
@@ -45,7 +50,9 @@ class SlurmSite:
             "job_storage_root": str(folder / "launcher"),
             "relay": {
                 "enabled": True,
-                "port": find_free_port(),
+                "host": "127.0.0.1" if self.is_local else "0.0.0.0",  # noqa: S104 (nodes call it)
+                "port": relay_port,
+                "advertised_url": f"http://{relay_host}:{relay_port}",
                 "master": f"http://127.0.0.1:{master_port}",
             },
         }
@@ -111,7 +118,12 @@ async def find_site() -> SlurmSite:
     partition = default if default in idle else next(iter(idle), None)
     if partition is None:
         raise SlurmMissing(f"no partition with an idle node in the answer of sinfo:\n{listing}")
-    return SlurmSite(partition=partition, nodes=2 if idle[partition] > 1 else 1)
+    addresses = set((await _ask("sinfo", "-h", "-N", "-p", partition, "-o", "%o")).split())
+    return SlurmSite(
+        partition=partition,
+        nodes=2 if idle[partition] > 1 else 1,
+        is_local=addresses <= {"127.0.0.1", "localhost", socket.gethostname()},
+    )
 
 
 async def _ask(*argv: str, limit_s: float = 15) -> str:

@@ -19,7 +19,7 @@ from demo.slurm import SlurmSite
 RANKS = 4
 STEPS = 120
 PREEMPT_AT_STEP = 40
-TRIAL_ID = 1  # metrics are kept by trial; the demo's task calls itself trial 1
+CHARTED = ("cpu_", "gpu_", "memory_")
 TASK_FOLDER = Path(__file__).parent / "task"
 
 Preempt = Callable[[str], Awaitable[None]]
@@ -41,17 +41,17 @@ class Story:
         async with self._running_parts() as api:
             self._screen.headline("a pre-emptible task on the slots of an agent")
             seen = await self._run_task(
-                api, "agent", {"slots": RANKS}, {}, preempt=self._preempt_through(api)
+                api, 1, {"resources": {"slots": RANKS}}, preempt=self._preempt_through(api)
             )
             if self._slurm is None:
                 self._screen.step("no Slurm here (sinfo does not answer): the agent's part is all")
                 return seen
             self._screen.headline(f"the same task as a Slurm job in {self._slurm.partition}")
-            resources = {"slots": RANKS, "resource_pool": self._slurm.partition}
-            slurm_options = {"slurm": {"slots_per_node": RANKS // self._slurm.nodes}}
-            seen_on_slurm = await self._run_task(
-                api, "slurm", resources, slurm_options, preempt=self._slurm.send_notice
-            )
+            options = {
+                "resources": {"slots": RANKS, "resource_pool": self._slurm.partition},
+                "slurm": {"slots_per_node": RANKS // self._slurm.nodes},
+            }
+            seen_on_slurm = await self._run_task(api, 2, options, preempt=self._slurm.send_notice)
             return seen and seen_on_slurm
 
     @asynccontextmanager
@@ -88,7 +88,7 @@ class Story:
                 running_part(
                     "shipway-agent", "run",
                     "--master-host", "127.0.0.1", "--master-port", str(port),
-                    "--agent-id", "demo-node", "--slot-type", "artificial",
+                    "--agent-id", "demo-node",
                     "--artificial-slots", str(RANKS), "--container-runtime", "sandbox",
                     "--state-dir", str(self._folder / "agent"),
                     folder=self._folder,
@@ -109,26 +109,24 @@ class Story:
     async def _run_task(
         self,
         api: Api,
-        name: str,
-        resources: Mapping[str, Any],
+        trial_id: int,  # metrics are kept by trial: the task calls itself one
         options: Mapping[str, Any],
         *,
         preempt: Preempt,
     ) -> bool:
         evidence = Evidence(ranks=RANKS)
-        checkpoints = self._folder / f"checkpoints-{name}"
+        checkpoints = self._folder / f"checkpoints-{trial_id}"
         checkpoints.mkdir()
         config = {
             "entrypoint": [
                 "python3", "train.py",
                 "--steps", str(STEPS), "--checkpoint", str(checkpoints / "state.json"),
             ],
-            "resources": resources,
             "bind_mounts": [
                 {"host_path": str(checkpoints), "container_path": str(checkpoints)},
             ],
             "environment": {
-                "environment_variables": [f"DET_TRIAL_ID={TRIAL_ID}", "SHIPWAY_PROFILE=true"],
+                "environment_variables": [f"DET_TRIAL_ID={trial_id}", "SHIPWAY_PROFILE=true"],
             },
             **options,
         }  # fmt: skip
@@ -144,9 +142,11 @@ class Story:
                 await preempt(await self._fetch_live_allocation(api, task_id))
         task = (await api.call("GET", f"tasks/{task_id}"))["task"]
         evidence.allocations = task["allocations"]
-        evidence.series = await self._fetch_series(api)
+        evidence.series = await self._fetch_series(api, trial_id)
         self._screen.headline("what it used")
         self._screen.charts(evidence.series)
+        if not any(name.startswith("gpu_") for name in evidence.series):
+            self._screen.step("no GPU that NVML can read here, so no GPU metrics")
         self._screen.headline("what was seen")
         self._screen.findings(evidence.findings())
         return evidence.was_all_seen()
@@ -164,18 +164,19 @@ class Story:
         return preempt
 
     @staticmethod
-    async def _fetch_series(api: Api) -> dict[str, list[float]]:
+    async def _fetch_series(api: Api, trial_id: int) -> dict[str, list[float]]:
         """Fetch what the profiler measured, as one list of values per series."""
         series: dict[str, list[float]] = defaultdict(list)
-        async for result in api.stream(f"trials/{TRIAL_ID}/profiler/available_series"):
+        async for result in api.stream(f"trials/{trial_id}/profiler/available_series"):
             for labels in result["labels"]:
-                series[_name_series(labels)] = []
+                if labels["name"].startswith(CHARTED):
+                    series[_name_series(labels)] = []
             break  # the stream goes on as long as new series may appear
         for name in list(series):
             metric = name.split(" ")[0]
             try:
                 async for result in api.stream(
-                    f"trials/{TRIAL_ID}/profiler/metrics?labels.name={metric}"
+                    f"trials/{trial_id}/profiler/metrics?labels.name={metric}"
                 ):
                     batch = result["batch"]
                     if _name_series(batch["labels"]) == name:

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable
@@ -172,10 +173,12 @@ def gradient(state: dict[str, Any], points: list[tuple[float, float]]) -> dict[s
 
 
 def open_listener() -> tuple[socket.socket, str]:
-    listener = socket.create_server(("", 0))
-    host = "127.0.0.1"
-    if int(os.environ.get("SLURM_NPROCS", "1")) > 1:
-        host = socket.gethostbyname(socket.gethostname())
+    """Listen at the address that this host uses towards the master; nothing is sent to find it."""
+    master = urllib.parse.urlsplit(os.environ["DET_MASTER"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((master.hostname, master.port or 80))
+        host = probe.getsockname()[0]
+    listener = socket.create_server((host, 0))
     return listener, f"{host}:{listener.getsockname()[1]}"
 
 

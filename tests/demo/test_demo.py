@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.lab.slurm import SlurmLab
+from tests.lab.slurm import Slurm
 
 ROOT = Path(__file__).parents[2]
 
 
-def run_demo(*arguments: str, environment: dict[str, str] | None = None) -> str:
+def run_demo(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "demo", *arguments],
         cwd=ROOT,
@@ -35,7 +36,7 @@ def test_the_demo_succeeds_without_any_service(tmp_path: Path) -> None:
 
 @pytest.mark.slurm
 @pytest.mark.timeout(300)
-def test_the_demo_succeeds_with_slurm(slurm: SlurmLab, tmp_path: Path) -> None:
+def test_the_demo_succeeds_with_slurm(slurm: Slurm, tmp_path: Path) -> None:
     shown = run_demo("--slurm", "--folder", str(tmp_path / "demo"), environment=slurm.environment)
     assert "✘" not in shown
     assert shown.count("what was seen") == 2
