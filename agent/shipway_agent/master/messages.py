@@ -20,6 +20,8 @@ from shipway_agent.runtimes.spec import Address, ContainerId, Stream
 Level = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "UNSPECIFIED"]
 Json = Mapping[str, object]
 
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
 
 class FailureType(StrEnum):
     """Why a container ended; the values are the wire's."""
@@ -248,6 +250,8 @@ AgentMessage = AgentStarted | StateChanged | ContainerLog | PullStats
 
 def encode_message(message: AgentMessage) -> str:
     """Write one message as the JSON text of a frame."""
+    if isinstance(message, ContainerLog):
+        return _encode_log(message)
     document: dict[str, object] = {
         "AgentStarted": None,
         "ContainerStateChanged": None,
@@ -255,15 +259,13 @@ def encode_message(message: AgentMessage) -> str:
         "ContainerStatsRecord": None,
     }
     match message:
-        case ContainerLog():
-            document["ContainerLog"] = _log_json(message)
         case StateChanged():
             document["ContainerStateChanged"] = _state_json(message)
         case PullStats():
             document["ContainerStatsRecord"] = _stats_json(message)
         case AgentStarted():
             document["AgentStarted"] = _started_json(message)
-    return json.dumps(document, separators=(",", ":"))
+    return _encoder.encode(document)
 
 
 def _started_json(message: AgentStarted) -> Json:
@@ -317,24 +319,28 @@ def _inspect_json(running: Running) -> Json:
     }
 
 
-def _log_json(message: ContainerLog) -> Json:
-    run_message: Json | None = None
-    if message.output is not None:
-        run_message = {
-            "Value": message.text,
-            "StdType": 1 if message.output.stream == "stdout" else 2,
-            "Offset": message.output.end,  # ours: other masters ignore keys they do not know
-        }
-    return {
-        "ContainerID": message.container_id,
-        "Timestamp": _time_json(message.time),
-        "Level": message.level,
-        "PullMessage": None,
-        "RunMessage": run_message,
-        "AuxMessage": None if run_message else message.text,
-        "Source": "task" if run_message else "agent",
-        "AgentID": message.agent_id,
-    }
+def _encode_log(message: ContainerLog) -> str:
+    """Write a log line by hand: there is one for each line of each task."""
+    quote, text, output = _encoder.encode, _encoder.encode(message.text), message.output
+    if output is None:
+        source, aux_message, run_message = "agent", text, "null"
+    else:
+        # "Offset" is ours: other masters ignore keys they do not know.
+        number = 1 if output.stream == "stdout" else 2
+        run_message = f'{{"Value":{text},"StdType":{number},"Offset":{output.end}}}'
+        source, aux_message = "task", "null"
+    return (
+        '{"AgentStarted":null,"ContainerStateChanged":null,"ContainerLog":{'
+        f'"ContainerID":{quote(message.container_id)},'
+        f'"Timestamp":"{_time_json(message.time)}",'
+        f'"Level":"{message.level}",'
+        '"PullMessage":null,'
+        f'"RunMessage":{run_message},'
+        f'"AuxMessage":{aux_message},'
+        f'"Source":"{source}",'
+        f'"AgentID":{quote(message.agent_id)}'
+        '},"ContainerStatsRecord":null}'
+    )
 
 
 def _stats_json(message: PullStats) -> Json:
