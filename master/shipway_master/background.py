@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any, Self
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ class Background:
 
     def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run *work* until it ends or the block does."""
-        task = self._group.create_task(_guarded(work), name=name)
+        # In a context of its own: log lines of the work must not carry the ids of the call that
+        # happened to start it.
+        task = self._group.create_task(_guarded(work), name=name, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -62,7 +62,7 @@ def view_slot(slot: Slot, agent: Agent) -> agent_pb2.Slot:
     message = agent_pb2.Slot(
         id=str(slot.device.id),
         device=view_device(slot.device),
-        enabled=slot.enabled and agent.is_connected,
+        enabled=slot.enabled and agent.enabled and agent.is_connected,
         draining=slot.draining or _is_away(agent),
     )
     container = agent.containers.get(slot.container_id) if slot.container_id else None

@@ -315,21 +315,22 @@ class Allocation:
             await self._around.end(self, outcome)
 
     async def make_room(self, reason: str) -> None:
-        """Leave because the scheduler needs the room: in good order if the task can."""
-        if self.request.is_preemptible:
-            await self.preempt(PreemptionCause.SCHEDULER, reason)
-        else:
-            await self.kill(reason)
+        """Leave because the scheduler needs the room."""
+        await self._leave(PreemptionCause.SCHEDULER, reason)
 
     async def stop(self, reason: str) -> None:
-        """Leave because somebody wants it.
+        """Leave because somebody wants it."""
+        await self._leave(PreemptionCause.USER, reason)
 
-        In good order if the task has shown that it listens: it met its peers, or polls for the
-        signal. What never asks would only be killed an hour later.
+    async def _leave(self, cause: PreemptionCause, reason: str) -> None:
+        """Leave in good order if the task has shown that it listens, else be killed.
+
+        It has when it met its peers or polls for the signal. What never asks would only be killed
+        an hour later.
         """
         listens = self.record.is_ready or self.preemption.has_listener
         if self.request.is_preemptible and listens:
-            await self.preempt(PreemptionCause.USER, reason)
+            await self.preempt(cause, reason)
         else:
             await self.kill(reason)
 
@@ -382,12 +383,11 @@ class Allocation:
             if not self.record.ranks.add(rank, num_peers=num_peers, node_name=node_name):
                 log.debug("rank reported again", extra={"rank": rank})
                 return
+            await self._advance_jobs(ResourcesState.PULLING)  # this is news before Slurm's is
             if num_peers > 1:
                 await self.say(self.record.ranks.describe())
             if self.record.ranks.are_all_running:
-                for share in self.record.shares:
-                    if share.assignment.agent_id is None and not share.is_exited:
-                        await self._share_advanced(share, Change(state=ResourcesState.RUNNING))
+                await self._advance_jobs(ResourcesState.RUNNING)
 
     async def mark_daemon(self, resources_id: ResourcesId) -> None:
         """Note that a container does not end by itself; the others decide. One alone cannot.
@@ -445,6 +445,12 @@ class Allocation:
     async def _ready_even_if_the_caller_goes(self) -> None:
         if not self.is_over and not self.record.is_ready:
             await asyncio.shield(self._around.timers.start(self.ready(), name="ready"))
+
+    async def _advance_jobs(self, state: ResourcesState) -> None:
+        """A Slurm job is as far as its ranks are; containers of agents have their own reports."""
+        for share in self.record.shares:
+            if share.assignment.agent_id is None and not share.is_exited:
+                await self._share_advanced(share, Change(state=state))
 
     def _find_share(self, resources_id: ResourcesId) -> Share | None:
         return next((one for one in self.record.shares if one.id == resources_id), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -42,8 +42,6 @@ from shipway_master.tasks.owners import Owners
 from shipway_master.tasks.records import TaskRecords
 from shipway_master.tasks.tasks import Tasks
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(slots=True)
 class _OwnAddress:
@@ -51,6 +49,11 @@ class _OwnAddress:
 
     host: str
     port: int
+
+    @property
+    def reachable_host(self) -> str:
+        """The host to connect to; a wildcard stands for all of this one's addresses."""
+        return socket.gethostname() if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
 
 
 class ClusterParts:
@@ -180,12 +183,12 @@ def _make_slurm_manager(
     address: _OwnAddress,
 ) -> SlurmManager:
     def get_site() -> Site:
-        host = manager.master_host or address.host
+        host = manager.master_host or address.reachable_host
         port = manager.master_port or address.port
         scheme = "http" if config.security.tls.cert is None else "https"
         return Site(
             runtime=manager.container_run_type,
-            master_url=f"{scheme}://{host}:{port}",
+            master_url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}",
             master_host=host,
             master_port=port,
             cluster_id=identity.cluster_id,

@@ -99,7 +99,7 @@ def after_run(task_type: TaskType, state: TaskState, outcome: Outcome, *, lost_r
         return Next(state=TaskState.CANCELED, exit_status="killed")
     match outcome.ending:
         case Ending.FINISHED:
-            return Next(state=TaskState.COMPLETED, exit_status="success")
+            return Next(state=TaskState.COMPLETED, exit_status="success (exit code 0)")
         case Ending.FAILED:
             return Next(state=TaskState.ERROR, exit_status=status)
         case Ending.STOPPED | Ending.LOST:
