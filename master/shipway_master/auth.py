@@ -82,6 +82,7 @@ class Authenticator:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[str, tuple[Principal, datetime | None]] = {}
+        self._forgotten = 0
 
     async def principal(self, token: str | None) -> Principal:
         """Tell whose *token* this is.
@@ -95,10 +96,10 @@ class Authenticator:
         hashed = _hash(token)
         known = self._known.get(hashed)
         if known is None:
+            forgotten = self._forgotten
             known = await self._look_up(hashed)
-            if len(self._known) >= _CACHE_LIMIT:
-                self._known.clear()
-            self._known[hashed] = known
+            if forgotten == self._forgotten:  # else what was read may already be wrong
+                self._remember(hashed, known)
         principal, expires_at = known
         if expires_at is not None and expires_at <= datetime.now(UTC):
             raise Unauthenticated("invalid credentials")
@@ -150,7 +151,13 @@ class Authenticator:
         """Look *user_id* up anew at his next request: something about him has changed."""
         self._forget(lambda known: known.user_id == user_id)
 
+    def _remember(self, hashed: str, known: tuple[Principal, datetime | None]) -> None:
+        if len(self._known) >= _CACHE_LIMIT:
+            self._known.clear()
+        self._known[hashed] = known
+
     def _forget(self, is_meant: Callable[[Principal], bool]) -> None:
+        self._forgotten += 1
         for hashed in [key for key, (known, _) in self._known.items() if is_meant(known)]:
             del self._known[hashed]
 

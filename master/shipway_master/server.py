@@ -60,7 +60,10 @@ def _tls_context(tls: Tls) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.cert, tls.key)
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+    except OSError as error:
+        raise OSError(f"security.tls: {tls.cert} with {tls.key}: {error}") from error
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
 

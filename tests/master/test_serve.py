@@ -140,12 +140,16 @@ async def test_mistakes_are_told_and_nothing_is_started(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-async def test_a_port_in_use_and_a_folder_that_cannot_be_are_told(tmp_path: Path) -> None:
+async def test_what_cannot_be_had_at_the_start_is_told(tmp_path: Path) -> None:
     async with served("--data", str(tmp_path / "a")) as (_, port, _):
         in_use = await refused("--data", str(tmp_path / "b"), "--port", str(port))
     (tmp_path / "file").write_text("")
     no_folder = await refused("--data", str(tmp_path / "file" / "x"))
+    config = tmp_path / "master.yaml"
+    config.write_text("security: {tls: {cert: /nowhere/a.pem, key: /nowhere/b.pem}}")
+    no_cert = await refused("--data", str(tmp_path / "b"), "--config", str(config))
 
     assert "address already in use" in in_use
     assert "Not a directory" in no_folder
-    assert "Traceback" not in in_use + no_folder
+    assert "security.tls: /nowhere/a.pem" in no_cert
+    assert "Traceback" not in in_use + no_folder + no_cert

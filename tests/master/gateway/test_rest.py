@@ -7,10 +7,11 @@ import gzip
 import json
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from shipway_master.gateway.body import BODY_LIMIT_BYTES
-from shipway_proto.determined.api.v1.user_pb2 import GetMeRequest
+from shipway_proto.determined.api.v1.user_pb2 import GetMeRequest, PostUserRequest
 from tests.master.running import MasterUnderTest
 from tests.proto.required import missing_required
 
@@ -283,3 +284,51 @@ async def test_a_browser_finds_a_page(master: MasterUnderTest) -> None:
     async with master.session.get(master.url) as response:
         assert response.content_type == "text/html"
         assert master.url in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ("Transfer-Encoding: chunked", b"zz\r\n{}\r\n"),
+        ("Content-Encoding: gzip\r\nContent-Length: 4", b"{}{}"),
+        ("Content-Length: x", b""),
+    ],
+    ids=["chunks", "gzip", "length"],
+)
+async def test_a_body_that_is_not_what_its_headers_say_is_refused(
+    master: MasterUnderTest, headers: str, body: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", master.port)
+    writer.write(
+        f"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {master.admin_token}\r\n"
+        f"{headers}\r\n\r\n".encode()
+        + body
+    )
+    status = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+
+    assert b" 400 " in status
+
+
+async def test_a_compressed_body_is_read(master: MasterUnderTest) -> None:
+    data = gzip.compress(b'{"user": {"username": "bob"}}')
+
+    answer = await master.call("POST", "/users", data=data, headers={"Content-Encoding": "gzip"})
+
+    assert (answer.status, answer.json["user"]["username"]) == (200, "bob")
+
+
+async def test_a_small_body_that_unpacks_to_a_huge_one_is_refused(master: MasterUnderTest) -> None:
+    data = gzip.compress(b" " * (BODY_LIMIT_BYTES + 1))
+
+    answer = await master.call("POST", "/users", data=data, headers={"Content-Encoding": "gzip"})
+
+    assert (answer.status, answer.error["code"]) == (429, 8)
+
+
+async def test_a_message_over_the_limit_is_refused_over_grpc_too(master: MasterUnderTest) -> None:
+    request = PostUserRequest(password="x" * (97 << 20))
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await master.stub.PostUser(request, metadata=master.grpc_auth())
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
