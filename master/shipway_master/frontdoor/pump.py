@@ -17,6 +17,7 @@ class Pump(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._other: Pump | None = None
+        self._has_ended = False
 
     def join(self, other: Pump) -> None:
         """Make *other* the other end. Both must be connected before bytes arrive."""
@@ -49,8 +50,9 @@ class Pump(asyncio.Protocol):
             self._other.write(data)
 
     def eof_received(self) -> bool:
-        """Pass the end of this direction on, and keep the other one."""
-        if self._other is None or self._other._transport is None:
+        """Pass the end of this direction on; close when the other one has ended too."""
+        self._has_ended = True
+        if self._other is None or self._other._has_ended or self._other._transport is None:
             return False
         if not self._other._transport.can_write_eof():
             return False  # TLS has no half-closed connections

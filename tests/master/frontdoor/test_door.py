@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import subprocess
@@ -21,7 +22,7 @@ from shipway_master.frontdoor import FrontDoor
 from shipway_master.frontdoor.preface import Speech, recognize
 from shipway_proto.determined.api.v1.api_pb2_grpc import DeterminedStub
 from shipway_proto.determined.api.v1.master_pb2 import GetMasterRequest
-from tests.master.running import MasterUnderTest, Prepared, make_config
+from tests.master.running import MasterUnderTest, Prepared, make_config, until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -177,6 +178,23 @@ async def test_a_caller_who_leaves_before_he_speaks_leaves_nothing(folder: Path)
             writer.write(first)
             writer.close()
             await writer.wait_closed()
+
+
+async def test_ended_connections_leave_no_sockets_open(master: MasterUnderTest) -> None:
+    def count() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def call() -> None:
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{master.port}", options) as channel:
+            await DeterminedStub(channel).GetMaster(GetMasterRequest())
+
+    await call()
+    before = count()
+    for _ in range(20):
+        await call()
+
+    await until(lambda: count() < before + 5)
 
 
 async def test_no_grpc_server_means_no_connection(folder: Path) -> None:
