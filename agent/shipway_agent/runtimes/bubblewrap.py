@@ -11,10 +11,12 @@ from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.archives import plan_bindings
 from shipway_agent.runtimes.capabilities import chosen_capabilities
 from shipway_agent.runtimes.devices import gpu_nodes, gpu_variables
-from shipway_agent.runtimes.environment import DEFAULT_PATH, numeric_user
+from shipway_agent.runtimes.environment import DEFAULT_PATH
 from shipway_agent.runtimes.hostview import HostView, sort_by_depth
+from shipway_agent.runtimes.localtmp import replaces_tmp
 from shipway_agent.runtimes.shimfiles import Launch, PayloadKind
 from shipway_agent.runtimes.spec import ContainerSpec
+from shipway_agent.runtimes.users import numeric_user
 
 NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session")
 
@@ -136,7 +138,6 @@ def _rights(
 
 
 def _temporary_folder(spec: ContainerSpec, folder: Path) -> list[str]:
-    if spec.environment.get("DET_CONTAINER_LOCAL_TMP") == "1":
-        # The task's wrapper replaces /tmp by a link, which a mount would not allow.
+    if replaces_tmp(spec):
         return ["--perms", "1777", "--dir", "/tmp"]  # noqa: S108
     return ["--bind", str(folder / TEMPORARY), "/tmp"]  # noqa: S108

@@ -58,6 +58,13 @@ def gpu_variables(gpus: Sequence[Gpu]) -> dict[str, str]:
     return variables
 
 
+def limiting_variables(spec: ContainerSpec) -> dict[str, str]:
+    """Return what keeps a task that sees all device files of the host on its own GPUs."""
+    if spec.all_gpus or not (spec.gpus or has_gpus()):
+        return {}
+    return gpu_variables(spec.gpus)
+
+
 def has_gpus(dev: Path = Path("/dev")) -> bool:
     """Say whether this host has device files of any GPU driver."""
     return (dev / "nvidiactl").exists() or (dev / "kfd").exists()

@@ -46,20 +46,6 @@ def check_strings(spec: ContainerSpec, *, utf8_only: bool = False) -> None:
     _check_string("the working folder", spec.work_dir, utf8_only)
 
 
-def numeric_user(spec: ContainerSpec) -> tuple[int, int] | None:
-    """Return the uid and gid that *spec* asks for, or None.
-
-    Raises:
-        SpecUnsupported: It is not of the form uid:gid; without an image no names are known.
-    """
-    if not spec.user:
-        return None
-    uid, _, gid = spec.user.partition(":")
-    if not (uid.isdecimal() and (gid or uid).isdecimal()):
-        raise SpecUnsupported(f"user {spec.user!r}: give uid:gid in numbers")
-    return int(uid), int(gid or uid)
-
-
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return of the agent's environment what a container program needs to find its way."""
     kept = {

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from shipway_agent.errors import LaunchRefused
+from shipway_agent.errors import ContainerRuntimeError
 from shipway_agent.runtimes import shimcontrol
 from shipway_agent.runtimes.dockerforms import host_addresses
 from shipway_agent.runtimes.shimcontrol import ShimControl, Tether
@@ -50,7 +50,7 @@ class HeldContainers:
         return ContainerHandle(container_id=spec.id, native_id=spec.id)
 
     async def start(
-        self, handle: ContainerHandle, explain: Callable[[ExitRecord], LaunchRefused]
+        self, handle: ContainerHandle, explain: Callable[[ExitRecord], ContainerRuntimeError]
     ) -> Started:
         """Start the program; see `Runtime.start`.
 

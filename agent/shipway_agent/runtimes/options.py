@@ -20,7 +20,10 @@ class RuntimeOptions:
     environ: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """The agent's own environment: finds programs, sockets and configuration; not for tasks."""
     tethered: bool = False
-    """End the containers when this process ends, however it ends; right inside a Slurm job."""
+    """This process is the task's own, as in a Slurm job, not a service of many tasks.
+
+    Containers end when it does, however that happens; and Apptainer shows its user's home.
+    """
     docker_host: str | None = None
     """URL of the engine; None: DOCKER_HOST of *environ*, else unix:///var/run/docker.sock."""
     podman_socket: str | None = None

@@ -10,9 +10,11 @@ from shipway_agent.runtimes.processes import (
     ProcessStat,
     all_processes,
     descendants,
+    find_process,
     identify,
 )
 
+_starters = frozenset({"starter", "starter-suid"})
 _sandbox_programs = frozenset({"bwrap", "setpriv"})
 _apptainer_programs = frozenset(
     {
@@ -24,6 +26,8 @@ _apptainer_programs = frozenset(
         "squashfuse_ll",
         "fuse-overlayfs",
         "fuse2fs",
+        "fusermount",
+        "fusermount3",
         "gocryptfs",
         "newuidmap",
         "newgidmap",
@@ -47,19 +51,35 @@ def find_bubblewrap_payload(init_pid: int) -> ProcessIdentity | None:
 
 
 def find_apptainer_payload(main_pid: int) -> ProcessIdentity | None:
-    """Return the first process below *main_pid* that runs none of Apptainer's own programs."""
-    for stat in descendants(main_pid):
-        if stat.state != "Z" and (found := _identity_unless(stat, _apptainer_programs)):
+    """Return the first process that Apptainer's starter started and that is no helper of its own.
+
+    What else runs below *main_pid* before, such as ldconfig, is started by another program.
+    """
+    starters: set[int] = set()
+    below = descendants(main_pid)
+    main = find_process(main_pid)
+    for stat in [main, *below] if main is not None else below:
+        if stat.state == "Z":
+            continue
+        if _program(stat) in _starters:
+            starters.add(stat.pid)
+        elif stat.parent in starters and (found := _identity_unless(stat, _apptainer_programs)):
             return found
     return None
 
 
 def _identity_unless(stat: ProcessStat, programs: frozenset[str]) -> ProcessIdentity | None:
-    try:
-        program = os.readlink(f"/proc/{stat.pid}/exe")
-    except OSError:  # it is gone, or still somebody else's
-        return None
-    if Path(program.removesuffix(" (deleted)")).name in programs:
+    program = _program(stat)
+    if program is None or program in programs:
         return None
     identity = identify(stat.pid)
     return identity if identity and identity.start_ticks == stat.start_ticks else None
+
+
+def _program(stat: ProcessStat) -> str | None:
+    """Return the name of the file that a process runs; None if it is gone, or not ours to see."""
+    try:
+        program = os.readlink(f"/proc/{stat.pid}/exe")
+    except OSError:
+        return None
+    return Path(program.removesuffix(" (deleted)")).name

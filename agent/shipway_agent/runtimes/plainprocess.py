@@ -12,10 +12,11 @@ from pathlib import Path
 
 from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.bubblewrap import TEMPORARY
-from shipway_agent.runtimes.devices import gpu_variables, has_gpus
-from shipway_agent.runtimes.environment import DEFAULT_PATH, numeric_user
+from shipway_agent.runtimes.devices import limiting_variables
+from shipway_agent.runtimes.environment import DEFAULT_PATH
 from shipway_agent.runtimes.shimfiles import Launch, PayloadKind
 from shipway_agent.runtimes.spec import ContainerSpec
+from shipway_agent.runtimes.users import open_way, user_to_become
 
 _run_dir = "/run/determined"
 _path_variables = frozenset(
@@ -50,9 +51,9 @@ def plan_process(
         name: rewrite(value) if name in _path_variables else value
         for name, value in spec.environment.items()
     }
-    user = _user(spec)
+    user = user_to_become(spec)
     if user is not None:
-        _open_way(folder, user[0])
+        open_way(folder, user[0])
     return Launch(
         kind=PayloadKind.PROCESS,
         argv=tuple(rewrite(word) for word in [*(spec.entrypoint or ()), *spec.argv]),
@@ -60,7 +61,7 @@ def plan_process(
             "PATH": DEFAULT_PATH,
             "HOME": work_dir,
             "TMPDIR": str(temporary),
-            **_gpu_variables(spec),
+            **limiting_variables(spec),
             **environment,
         },
         folder=work_dir,
@@ -92,39 +93,3 @@ def _check_devices(spec: ContainerSpec, warn: Callable[[str], None]) -> None:
         raise SpecUnsupported("network mode none: a plain process has the host's network")
     if spec.add_capabilities or spec.drop_capabilities:
         warn("capabilities are not changed: the task is a plain process")
-
-
-def _user(spec: ContainerSpec) -> tuple[int, int] | None:
-    """Return whom to become; None to stay who we are."""
-    user = numeric_user(spec)
-    if user is None or user == (os.geteuid(), os.getegid()):
-        return None
-    if os.geteuid() == 0:
-        return user
-    if user[0] in {0, os.geteuid()}:
-        return None  # less right than was asked for
-    raise SpecUnsupported(
-        f"user {spec.user}: this agent is not root, so its tasks run as user {os.geteuid()}"
-    )
-
-
-def _open_way(folder: Path, uid: int) -> None:
-    """Let a user through to its files in *folder*, whose own files stay closed.
-
-    Raises:
-        SpecUnsupported: A folder above is closed, and not ours to open.
-    """
-    folder.chmod(0o711)
-    for parent in folder.parents:
-        status = parent.stat()
-        if not status.st_mode & 0o001 and status.st_uid != uid:
-            raise SpecUnsupported(
-                f"user {uid} cannot reach its files: {parent} is closed to others; chmod o+x it"
-            )
-
-
-def _gpu_variables(spec: ContainerSpec) -> dict[str, str]:
-    """Return what keeps a task that sees all device files on its own GPUs."""
-    if spec.all_gpus or not (spec.gpus or has_gpus()):
-        return {}
-    return gpu_variables(spec.gpus)

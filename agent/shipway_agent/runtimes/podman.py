@@ -39,6 +39,7 @@ from shipway_agent.runtimes.dockerpull import pull_error
 from shipway_agent.runtimes.engine import connect
 from shipway_agent.runtimes.environment import check_strings, client_environment
 from shipway_agent.runtimes.imagenames import parse_image_name
+from shipway_agent.runtimes.localtmp import keep_mounts_from_removal
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.podmancli import NameTaken, PodmanCli
 from shipway_agent.runtimes.podmanforms import (
@@ -259,6 +260,7 @@ class PodmanRuntime:
     async def _create(self, spec: ContainerSpec, folder: Path, on_event: OnEvent) -> str:
         """Have podman make the container; returns its id there."""
         warnings: list[str] = []
+        spec = keep_mounts_from_removal(spec, warnings.append)
         file = folder / "environment"
         arguments = await asyncio.to_thread(
             create_arguments, spec, spec.tree or folder / TREE, file, warnings.append

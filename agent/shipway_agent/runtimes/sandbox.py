@@ -19,6 +19,7 @@ from shipway_agent.runtimes.bubblewrap import NAMESPACES, Bubblewrap
 from shipway_agent.runtimes.environment import check_strings, client_environment
 from shipway_agent.runtimes.held import HeldContainers
 from shipway_agent.runtimes.hostview import HostView
+from shipway_agent.runtimes.localtmp import keep_mounts_from_removal
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.plainprocess import plan_process
 from shipway_agent.runtimes.shimfiles import ExitRecord, Launch
@@ -89,6 +90,7 @@ class SandboxRuntime:
         """Make the container; see `Runtime.create`."""
         check_strings(spec)
         warnings: list[str] = []
+        spec = keep_mounts_from_removal(spec, warnings.append)
 
         async def plan(folder: Path) -> Launch:
             plan_here = self._walls.plan if self._walls is not None else plan_process

@@ -29,10 +29,10 @@ class Case:
     runtime_name: RuntimeName
     options: RuntimeOptions
     image: str | None
-    program: str
-    """Some program that its containers have."""
     utf8_only: bool = False
     """It refuses other bytes in the environment and the arguments."""
+    identifiers_only: bool = False
+    """It refuses names of variables that are no identifiers."""
     has_walls: bool = True
     """A container has its own files and processes."""
     opened: list[Runtime] = field(default_factory=list)
@@ -100,7 +100,6 @@ def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case
                 runtime_name="sandbox",
                 options=replace(options, sandbox_mode="process"),
                 image=None,
-                program="/bin/sh",
                 has_walls=False,
             )
         case "bubblewrap":
@@ -109,7 +108,6 @@ def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case
                 runtime_name="sandbox",
                 options=replace(options, sandbox_mode="bubblewrap"),
                 image=None,
-                program="/bin/sh",
             )
         case "docker":
             docker = request.getfixturevalue("docker")
@@ -118,7 +116,6 @@ def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case
                 runtime_name="docker",
                 options=replace(options, docker_host=docker.url),
                 image=docker.image,
-                program="/bin/sh",
                 utf8_only=True,
             )
         case "podman" | "podman-socket":
@@ -131,7 +128,6 @@ def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case
                 runtime_name="podman",
                 options=options,
                 image=podman.image,
-                program="/bin/sh",
                 utf8_only=True,
             )
         case "apptainer":
@@ -141,7 +137,8 @@ def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case
                 runtime_name="apptainer",
                 options=replace(options, environ={**environ, **apptainer.environment}),
                 image=apptainer.image,
-                program="/bin/sh",
+                utf8_only=True,
+                identifiers_only=True,
             )
         case _:
             raise AssertionError(name)
