@@ -82,17 +82,19 @@ def folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def door_to_echo(folder: Path, *, patience_s: float = 10) -> AsyncGenerator[int]:
+async def door_to_echo(
+    folder: Path, *, patience_s: float = 10, server: type[_Echo] = _Echo
+) -> AsyncGenerator[int]:
     """Run a front door with an echo in place of both servers; yields its port."""
     connections: set[asyncio.Transport] = set()
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(lambda: _Echo(connections), str(folder / "grpc"))
+    listening = await loop.create_unix_server(lambda: server(connections), str(folder / "grpc"))
     try:
         async with FrontDoor(folder / "grpc", patience_s=patience_s) as door:
             yield await door.listen("127.0.0.1", 0, lambda: _Echo(connections))
             door.stop_listening()
     finally:
-        server.close()
+        listening.close()
         for transport in connections:
             transport.abort()
         await asyncio.sleep(0)  # the sockets are closed in the next round of the loop
@@ -180,21 +182,29 @@ async def test_a_caller_who_leaves_before_he_speaks_leaves_nothing(folder: Path)
             await writer.wait_closed()
 
 
-async def test_ended_connections_leave_no_sockets_open(master: MasterUnderTest) -> None:
+class _Polite(_Echo):
+    """Ends its direction when the other one has ended, and leaves closing to the others."""
+
+    def eof_received(self) -> bool:
+        self.transport.write_eof()
+        return True
+
+
+async def test_a_connection_whose_directions_have_both_ended_is_closed(folder: Path) -> None:
     def count() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    async def call() -> None:
-        options = (("grpc.use_local_subchannel_pool", 1),)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{master.port}", options) as channel:
-            await DeterminedStub(channel).GetMaster(GetMasterRequest())
-
-    await call()
-    before = count()
-    for _ in range(20):
-        await call()
-
-    await until(lambda: count() < before + 5)
+    async with door_to_echo(folder, server=_Polite) as port:
+        before = count()
+        for _ in range(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(PREFACE)
+            writer.write_eof()
+            assert await asyncio.wait_for(reader.read(), 10) == PREFACE
+            writer.close()
+            await writer.wait_closed()
+        # The other end of each connection stays open: it is the polite one's to close.
+        await until(lambda: count() <= before + 10)
 
 
 async def test_no_grpc_server_means_no_connection(folder: Path) -> None:
