@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shipway_common.settings import Settings, SettingsError, parse_settings
 from shipway_launcher.relay.settings import RelaySettings
+from shipway_launcher.transport.sudo import DEFAULT_HELPER
 
 _MASTER_KEYS = (
     *("port", "auth_file", "user_name", "group_name", "sudo_authorized", "job_storage_root"),
@@ -153,6 +154,11 @@ class LauncherSettings(Settings):
     )
     sudo_authorized: str = Field(
         "ALL", description="Users whom the launcher may act for, separated by commas, or ALL."
+    )
+    sudo_helper: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=lambda: list(DEFAULT_HELPER),
+        description="The program that moves files as another user, as a list of words; by default"
+        " a module of the launcher's own Python, which those users must be able to run.",
     )
     singularity_image_root: Path | None = Field(
         None, description="Folder of image files, named like the images (`org/name:tag`)."

@@ -65,7 +65,9 @@ class Users:
         allowed = self._settings.sudo_authorized
         if allowed != "ALL" and user not in {name.strip() for name in allowed.split(",")}:
             raise WrongRequest(f"impersonate: {user} is not in sudo_authorized ({allowed})")
-        return SudoTransport(user, self._environment_of(account), self._local)
+        return SudoTransport(
+            user, self._environment_of(account), self._local, self._settings.sudo_helper
+        )
 
     def _environment_of(self, account: pwd.struct_passwd) -> Mapping[str, str]:
         slurm = self._settings.slurm

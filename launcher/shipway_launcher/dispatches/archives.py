@@ -42,6 +42,8 @@ def read_archives(texts: Sequence[str], *, limit_bytes: int) -> list[Entry]:
             with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as archive:
                 for entry in _entries(archive):
                     _add(tree, entry)
+            while stream.read(1 << 16):  # to the check sum at its end
+                pass
             left = stream.left
         except (
             binascii.Error,

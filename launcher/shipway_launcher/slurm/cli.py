@@ -20,6 +20,7 @@ from shipway_launcher.errors import (
     CommandTimedOut,
     LauncherError,
     SubmissionDoubtful,
+    TransportError,
 )
 from shipway_launcher.slurm import commands
 from shipway_launcher.slurm.backend import SlurmFacts
@@ -53,11 +54,11 @@ class Programs:
 
     def __init__(self, bin_dir: Path | None, path: str) -> None:
         """Look in *bin_dir* if it is given, else in *path*."""
-        self._bin_dir, self._path = bin_dir, path
+        self.path = str(bin_dir) if bin_dir else path
 
     def find(self, name: str) -> str | None:
         """Return the full path of a command, None if there is none."""
-        return shutil.which(name, path=str(self._bin_dir) if self._bin_dir else self._path)
+        return shutil.which(name, path=self.path)
 
 
 class CommandLineSlurm:
@@ -182,9 +183,11 @@ class CommandLineSlurm:
         columns = Columns.of(NODE_FIELDS)
         nodes = await self._ask(self._own, commands.list_nodes(columns))
         partitions = await self._ask(self._own, commands.show_partitions())
+        rows = parse_partitions(partitions)
+        order = [row.name for row in rows]
         return ClusterRows(
-            partitions=tuple(parse_partitions(partitions)),
-            nodes=tuple(_read(lambda: parse_nodes(columns, nodes))),
+            partitions=tuple(rows),
+            nodes=tuple(_read(lambda: parse_nodes(columns, nodes, order))),
         )
 
     async def is_answering(self) -> bool:
@@ -211,10 +214,13 @@ class CommandLineSlurm:
 
     async def _run(self, user: Transport, argv: Sequence[str], timeout_s: float) -> Completed:
         name, *arguments = argv
+        program = self._programs.find(name)
+        if program is None:
+            raise TransportError(f"cannot run {name}: it is not in {self._programs.path}")
         is_question = name not in ("sbatch", "scancel")
         return await user.run(
             Command(
-                argv=(self._programs.find(name) or name, *arguments),
+                argv=(program, *arguments),
                 timeout_s=timeout_s,
                 environment=commands.QUERY_ENVIRONMENT if is_question else {},
             )

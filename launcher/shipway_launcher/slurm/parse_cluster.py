@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from shipway_launcher.slurm.commands import Columns
 from shipway_launcher.slurm.gres import Gpus, parse_gpus
@@ -15,7 +15,8 @@ _SHOWN_PARTITION = re.compile(r"^PartitionName=(\S+) (.*)$", re.MULTILINE)
 _IN_SERVICE = {"idle", "mixed", "allocated", "completing", "reserved", "planned", "blocked"}
 _IN_USE = {"mixed", "allocated"}
 _OUT_OF_SERVICE = re.compile(
-    r"drain|down|fail|maint|error|inval|unk|future|no_?t?_?respond|reboot|\*"
+    r"down|drain(ed|ing)?|drng|fail(ing)?|maint|error|inval(id(_reg)?)?|unk(nown)?|future"
+    r"|not?_respond(ing)?|reboot(ing|_issued)?"
 )
 
 
@@ -32,8 +33,11 @@ def parse_partitions(stdout: str) -> list[PartitionRow]:
     ]
 
 
-def parse_nodes(columns: Columns, stdout: str) -> list[NodeRow]:
+def parse_nodes(
+    columns: Columns, stdout: str, partition_order: Sequence[str] = ()
+) -> list[NodeRow]:
     """Read the answer to `commands.list_nodes`: one row a node, with all its partitions."""
+    places = {name: place for place, name in enumerate(partition_order)}
     rows: dict[str, NodeRow] = {}
     partitions: dict[str, list[str]] = {}
     for record in parse_records(columns, stdout):
@@ -41,15 +45,18 @@ def parse_nodes(columns: Columns, stdout: str) -> list[NodeRow]:
         if not name or " " in name:
             continue
         partitions.setdefault(name, []).append(record.get("PartitionName", "").strip())
+        partitions[name].sort(key=lambda partition: places.get(partition, len(places)))
         rows[name] = _node_row(record, partitions[name])
     return list(rows.values())
 
 
 def _node_row(record: Mapping[str, str], partitions: list[str]) -> NodeRow:
     state = (record.get("StateComplete") or record.get("StateLong") or "").lower()
-    base = re.match(r"[a-z_]*", state)
-    word = base.group() if base else ""
-    is_in_service = word in _IN_SERVICE and not _OUT_OF_SERVICE.search(state)
+    # `idle*` does not answer; other signs behind a word tell of its power supply.
+    words = re.findall(r"[a-z_]+", state)
+    word = words[0] if words else ""
+    is_out = "*" in state or any(_OUT_OF_SERVICE.fullmatch(flag) for flag in words)
+    is_in_service = word in _IN_SERVICE and not is_out
     cpus = re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)", record.get("CPUsState", "").strip())
     return NodeRow(
         name=record["NodeList"],

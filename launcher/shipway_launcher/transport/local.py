@@ -95,9 +95,14 @@ async def _finish(process: Process, command: Command) -> Completed:
         stderr = group.create_task(_read(process.stderr, command))
         if process.stdin is not None:
             group.create_task(_feed(process.stdin, command.stdin))
-    return Completed(
-        exit_status=await process.wait(), stdout=stdout.result(), stderr=stderr.result()
-    )
+    status = await process.wait()
+    for _, total in (stdout.result(), stderr.result()):
+        if total > command.output_limit_bytes:
+            raise TransportError(
+                f"{command.argv[0]} printed {total} bytes, over the limit of"
+                f" {command.output_limit_bytes}"
+            )
+    return Completed(exit_status=status, stdout=stdout.result()[0], stderr=stderr.result()[0])
 
 
 async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
@@ -107,22 +112,16 @@ async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
     stream.close()
 
 
-async def _read(stream: asyncio.StreamReader | None, command: Command) -> bytes:
-    """Read to the end; what goes over the limit is read away and counts as an error."""
-    if stream is None:
-        return b""
+async def _read(stream: asyncio.StreamReader | None, command: Command) -> tuple[bytes, int]:
+    """Read to the end and count; what goes over the limit is read away."""
+    assert stream is not None, "the program was started with pipes"
     parts: list[bytes] = []
     total = 0
     while part := await stream.read(1 << 16):
         total += len(part)
         if total <= command.output_limit_bytes:
             parts.append(part)
-    if total > command.output_limit_bytes:
-        raise TransportError(
-            f"{command.argv[0]} printed {total} bytes, over the limit of"
-            f" {command.output_limit_bytes}"
-        )
-    return b"".join(parts)
+    return b"".join(parts), total
 
 
 async def _end_group(process: Process) -> None:

@@ -13,6 +13,8 @@ from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.transport.tree import Entry
 from shipway_launcher.transport.wire import pack
 
+DEFAULT_HELPER = (sys.executable, "-I", "-m", "shipway_launcher.transport.helper")
+
 _FILE_TIMEOUT_S = 120.0
 
 
@@ -20,17 +22,25 @@ class SudoTransport:
     """Runs programs as *user*; files are moved by our own helper program, run as that user.
 
     sudo must allow the launcher's user, without a password and with SETENV, to run as *user* the
-    Slurm commands and the helper (`python -I -m shipway_launcher.transport.helper`).
+    Slurm commands and the helper, which the user must be able to read and run.
     """
 
-    def __init__(self, user: str, environment: Mapping[str, str], local: LocalTransport) -> None:
+    def __init__(
+        self,
+        user: str,
+        environment: Mapping[str, str],
+        local: LocalTransport,
+        helper: Sequence[str] = DEFAULT_HELPER,
+    ) -> None:
         """Act as *user*.
 
         Args:
             user: A checked name of an existing user.
             environment: What every program of this user gets.
             local: Runs sudo itself.
+            helper: The helper program.
         """
+        self._helper = tuple(helper)
         self._user = user
         self._environment = dict(environment)
         self._local = local
@@ -68,9 +78,8 @@ class SudoTransport:
         await self._help("remove", str(folder))
 
     async def _help(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        helper = (sys.executable, "-I", "-m", "shipway_launcher.transport.helper")
         done = await self.run(
-            Command(argv=(*helper, *arguments), stdin=stdin, timeout_s=_FILE_TIMEOUT_S)
+            Command(argv=(*self._helper, *arguments), stdin=stdin, timeout_s=_FILE_TIMEOUT_S)
         )
         if done.exit_status != 0:
             raise TransportError(

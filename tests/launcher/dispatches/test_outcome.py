@@ -1,0 +1,241 @@
+"""Which evidence makes which state, and what the master's user is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shipway_launcher.dispatches.match import adopted, choose_job, find_jobs, is_job_of
+from shipway_launcher.dispatches.outcome import (
+    LeftExit,
+    parse_exit_file,
+    with_exit_file,
+    with_row,
+    without_trace,
+)
+from shipway_launcher.dispatches.record import (
+    Dispatch,
+    DispatchId,
+    Event,
+    Submission,
+    parse_record,
+    render_record,
+)
+from shipway_launcher.dispatches.state import DispatchState, IllegalTransition, transition
+from shipway_launcher.slurm.parse import parse_exit
+from shipway_launcher.slurm.rows import JobRow, SlurmJobId
+from shipway_launcher.slurm.states import parse_job_state
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+CARRIER = "com.cray.analytics.capsules.carriers.hpc.slurm.PodmanOverSlurm"
+
+
+def make_dispatch(**changes: Any) -> Dispatch:
+    found: dict[str, Any] = {
+        "id": DispatchId("9d0c.1"),
+        "owner": "alice",
+        "name": "det",
+        "payload": "ai_cmd",
+        "carrier": CARRIER,
+        "job_name": "det-ai_cmd-9d0c.1",
+        "digest": "0",
+        "created_at": AT,
+        "state": DispatchState.RUNNING,
+        "submission": Submission.SUBMITTED,
+        "updated_at": AT,
+        "job_id": SlurmJobId("7"),
+    }
+    return Dispatch(**{**found, **changes})
+
+
+def make_row(state: str = "RUNNING", exit_code: str = "0:0", **changes: Any) -> JobRow:
+    row: dict[str, Any] = {
+        "id": SlurmJobId("7"),
+        "shown_id": "7",
+        "state": parse_job_state(state),
+        "reason": "None",
+        "name": "det-ai_cmd-9d0c.1",
+        "user": "alice",
+        "partition": "gpu",
+        "comment": "shipway:9d0c.1",
+        "nodes": "n1",
+        "submitted_at": AT,
+        "preempted_at": None,
+        "cpus": 1,
+        "gpus": 0,
+        "restarts": 0,
+        "exit": parse_exit(exit_code),
+    }
+    return JobRow(**{**row, **changes})
+
+
+@pytest.mark.parametrize(
+    ("before", "slurm", "after"),
+    [
+        ("PENDING", "CONFIGURING", "PENDING"),
+        ("PENDING", "RUNNING", "RUNNING"),
+        ("RUNNING", "SUSPENDED", "RUNNING"),
+        ("RUNNING", "COMPLETING", "RUNNING"),
+        ("PENDING", "COMPLETING", "PENDING"),
+        ("RUNNING", "PENDING", "PENDING"),
+        ("RUNNING", "REQUEUE_HOLD", "PENDING"),
+        ("RUNNING", "FROBNICATING", "RUNNING"),
+        ("RUNNING", "REVOKED", "RUNNING"),
+        ("TERMINATING", "RUNNING", "TERMINATING"),
+        ("TERMINATING", "PENDING", "TERMINATING"),
+        ("UNKNOWN", "RUNNING", "RUNNING"),
+    ],
+)
+def test_a_living_job(before: str, slurm: str, after: str) -> None:
+    dispatch = make_dispatch(state=DispatchState(before))
+    assert with_row(dispatch, make_row(slurm), AT).state == after
+
+
+@pytest.mark.parametrize(
+    ("slurm", "exit_code", "reason", "after", "told"),
+    [
+        ("COMPLETED", "0:0", "None", "COMPLETED", None),
+        ("FAILED", "1:0", "NonZeroExitCode", "FAILED", "'NonZeroExitCode':\n  Job Exited with Exit Code 1\n"),
+        ("FAILED", "44:0", "NonZeroExitCode", "FAILED", "Exit Code 44\n"),
+        ("FAILED", "0:15", "RaisedSignal:15(Terminated)", "FAILED", "'RaisedSignal':\n  Job Exited with Exit Code 0 in response to receiving Signal 15\n"),
+        ("FAILED", "137:0", "NonZeroExitCode", "FAILED", "Exit Code 137\n  An exit code of 137 usually means that a process was ended by SIGKILL\n"),
+        ("FAILED", "0:53", "JobLaunchFailure", "FAILED", "Slurm could not start the job"),
+        ("OUT_OF_MEMORY", "0:125", "OutOfMemory", "FAILED", "'OutOfMemory':\n  The job used more memory than it was given\n"),
+        ("TIMEOUT", "0:0", "TimeLimit", "FAILED", "'TimeLimit':\n  The job reached its time limit\n"),
+        ("TIMEOUT", "0:1", "TimeLimit", "FAILED", "'TimeLimit'"),
+        ("CANCELLED by 1000", "0:0", "None", "FAILED", "'Cancelled':\n  The job was cancelled, but not by way of the launcher\n"),
+        ("CANCELLED+", "0:9", "None", "FAILED", "Signal 9"),
+        ("NODE_FAIL", "1:0", "NodeDown", "FAILED", "'NodeFail':\n  A node of the job failed\n"),
+        ("PREEMPTED", "0:0", "None", "FAILED", "'Preempted'"),
+        ("PREEMPTED", "0:9", "None", "FAILED", "'Preempted'"),
+        ("BOOT_FAIL", "0:0", "None", "FAILED", "'BootFail'"),
+        ("DEADLINE", "0:0", "None", "FAILED", "'DeadLine'"),
+    ],
+)  # fmt: skip
+def test_an_ended_job(
+    slurm: str, exit_code: str, reason: str, after: str, told: str | None
+) -> None:
+    ended = with_row(make_dispatch(), make_row(slurm, exit_code, reason=reason), AT)
+    assert ended.state == after
+    if told is None:
+        assert ended.events == ()
+        return
+    (event,) = ended.events
+    assert event.level == "ERROR"
+    assert event.message.startswith("Slurm job is in a failed state due to reason '")
+    assert told in event.message
+    assert CARRIER not in event.message, "else the master would show it twice"
+
+
+@pytest.mark.parametrize("slurm", ["CANCELLED", "FAILED", "TIMEOUT", "PREEMPTED"])
+def test_what_was_to_end_is_terminated(slurm: str) -> None:
+    asked = make_dispatch(state=DispatchState.TERMINATING, terminate_requested_at=AT)
+    ended = with_row(asked, make_row(slurm, "0:15"), AT)
+    assert ended.state is DispatchState.TERMINATED
+    assert ended.events == ()
+
+
+def test_what_ended_well_before_it_was_cancelled_is_completed() -> None:
+    asked = make_dispatch(state=DispatchState.TERMINATING, terminate_requested_at=AT)
+    assert with_row(asked, make_row("COMPLETED"), AT).state is DispatchState.COMPLETED
+
+
+def test_a_preemption_that_slurm_calls_a_failure_is_told() -> None:
+    row = make_row("FAILED", "77:0", reason="NonZeroExitCode", preempted_at=AT)
+    (event,) = with_row(make_dispatch(), row, AT).events
+    assert "Slurm had announced its preemption at 2026-01-02T03:04:05+00:00" in event.message
+
+
+def test_the_exit_file_counts_where_slurm_has_forgotten() -> None:
+    def after(code: int, **changes: Any) -> DispatchState:
+        left = LeftExit(code=code, job_id=SlurmJobId("7"))
+        return with_exit_file(make_dispatch(**changes), left, AT).state
+
+    assert after(0) is DispatchState.COMPLETED
+    assert after(3) is DispatchState.FAILED
+    assert after(3, terminate_requested_at=AT) is DispatchState.TERMINATED
+
+
+@pytest.mark.parametrize("data", [b"", b"3", b"3 7", b"3 x\n", b"x 7\n", b"-1 7\n", b"3 7\n\n"])
+def test_an_exit_file_that_is_not_whole_says_nothing(data: bytes) -> None:
+    assert parse_exit_file(data) is None
+    assert parse_exit_file(b"3 7\n") == LeftExit(code=3, job_id=SlurmJobId("7"))
+
+
+def test_a_job_without_a_trace_is_missing_only_after_a_while() -> None:
+    first = without_trace(make_dispatch(), AT, missing_after_s=30)
+    assert first.state is DispatchState.RUNNING
+    soon = without_trace(first, AT + timedelta(seconds=29), missing_after_s=30)
+    assert soon.state is DispatchState.RUNNING
+    later = without_trace(soon, AT + timedelta(seconds=30), missing_after_s=30)
+    assert later.state is DispatchState.MISSING
+    assert later.events[-1].message.startswith("Slurm job is in a missing state")
+    seen = with_row(soon, make_row(), AT)
+    assert seen.unknown_since is None, "the clock starts anew"
+
+
+def test_a_doubtful_submission_without_a_job_has_failed() -> None:
+    doubtful = make_dispatch(
+        state=DispatchState.PENDING, submission=Submission.DOUBTFUL, job_id=None, unknown_since=AT
+    )
+    later = without_trace(doubtful, AT + timedelta(seconds=30), missing_after_s=30)
+    assert (later.state, later.submission) == (DispatchState.FAILED, Submission.REFUSED)
+    asked = replace(doubtful, state=DispatchState.TERMINATING, terminate_requested_at=AT)
+    later = without_trace(asked, AT + timedelta(seconds=30), missing_after_s=30)
+    assert later.state is DispatchState.TERMINATED
+
+
+@pytest.mark.parametrize("final", ["MISSING", "TERMINATED", "COMPLETED", "FAILED"])
+def test_nothing_comes_after_the_end(final: str) -> None:
+    for state in DispatchState:
+        if state != final:
+            with pytest.raises(IllegalTransition):
+                transition(DispatchState(final), state)
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    event = Event(level="ERROR", at=AT, reporter="x", message="a\nb 'c' día")
+    dispatch = make_dispatch(events=(event,), terminate_requested_at=AT, unknown_since=AT)
+    assert parse_record(render_record(dispatch)) == dispatch
+    assert parse_record(render_record(make_dispatch(job_id=None))) == make_dispatch(job_id=None)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"version": 2}', b"\xff"])
+def test_what_is_no_record_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (whatever the text)
+        parse_record(data)
+
+
+def test_a_job_is_known_by_its_name_or_by_its_comment() -> None:
+    dispatch = make_dispatch()
+    rows = [
+        make_row(),
+        make_row(id="8", name="renamed by the site"),
+        make_row(id="9", name="x", comment="shipway:9d0c.10 shipway:9d0c"),
+        make_row(id="10", user="mallory"),
+    ]
+    assert [row.id for row in find_jobs([dispatch], rows)[dispatch.id]] == ["7", "8"]
+
+
+def test_an_id_that_has_come_again_is_not_our_job() -> None:
+    dispatch = make_dispatch()
+    other = {"name": "wrap", "comment": ""}
+    assert is_job_of(dispatch, make_row(**other)), "a site may rename jobs"
+    years_later = AT + timedelta(days=900)
+    assert not is_job_of(dispatch, make_row(**other, submitted_at=years_later))
+    assert not is_job_of(dispatch, make_row(user="bob"))
+
+
+def test_only_a_job_that_lives_or_has_run_is_adopted() -> None:
+    refused = make_row("FAILED", "1:0", id="6", reason="BadConstraints")
+    ended = make_row("COMPLETED", id="7")
+    living = make_row("PENDING", id="8")
+    assert choose_job([refused]) is None
+    assert choose_job([refused, ended]) == ended
+    assert choose_job([ended, living]) == living
+    doubtful = make_dispatch(job_id=None, submission=Submission.DOUBTFUL)
+    found = adopted(doubtful, ended)
+    assert (found.job_id, found.state) == ("7", DispatchState.COMPLETED)
