@@ -182,7 +182,9 @@ class StandInAgent:
         }
         await self.change(start, "TERMINATED", failure=failure if code else None, **options)
 
-    async def print(self, start: Mapping[str, Any], text: str, *, offset: int | None = None) -> None:
+    async def print(
+        self, start: Mapping[str, Any], text: str, *, offset: int | None = None
+    ) -> None:
         """Send a line of a container's output."""
         run = {"Value": text, "StdType": 1, **({} if offset is None else {"Offset": offset})}
         await self.send(
