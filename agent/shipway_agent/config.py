@@ -338,11 +338,13 @@ def load_settings(
     visible = settings.visible_gpus
     if visible is None:
         visible = environ.get("ROCR_VISIBLE_DEVICES", environ.get("CUDA_VISIBLE_DEVICES"))
+    state_dir = settings.state_dir or default_state_dir(environ, is_root=is_root)
     return settings.model_copy(
         update={
             "agent_id": settings.agent_id or host_name,
             "visible_gpus": visible or "",
-            "state_dir": settings.state_dir or default_state_dir(environ, is_root=is_root),
+            # Shims and engines are told of it from other working folders.
+            "state_dir": state_dir.expanduser().absolute(),
         }
     ), _retired_warnings(file_text, file_name)
 

@@ -67,9 +67,10 @@ def parse_settings(
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(low)
     for key, value in high.items():
-        below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            result[key] = _merge(cast(Mapping[str, Any], below), cast(Mapping[str, Any], value))
-        elif value is not None or key not in result:
+        if isinstance(value, Mapping):
+            below = result.get(key)
+            known = cast(Mapping[str, Any], below) if isinstance(below, Mapping) else {}
+            result[key] = _merge(known, cast(Mapping[str, Any], value))
+        elif value is not None:
             result[key] = value
-    return {key: value for key, value in result.items() if value is not None}
+    return result

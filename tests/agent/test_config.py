@@ -72,6 +72,13 @@ def test_defaults() -> None:
     assert warnings == []
 
 
+def test_a_relative_state_folder_is_made_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(flags={"state_dir": "./state"})[0].state_dir == tmp_path / "state"
+
+
 def test_keys_are_read_in_any_case() -> None:
     settings, _ = load(
         "Master_Host: m\nSECURITY: {Tls: {Enabled: true}}\n", flags={"master_host": "flag"}

@@ -29,6 +29,11 @@ def test_a_later_source_wins_key_by_key() -> None:
     assert settings == Example(name="flag", limit_s=2.0, relay=Relay(port=2, host="a"))
 
 
+def test_nothing_given_is_no_value_at_any_depth() -> None:
+    settings = parse_settings(Example, flags={"name": None, "relay": {"port": None, "host": "b"}})
+    assert settings == Example(relay=Relay(host="b"))
+
+
 def test_every_mistake_is_named_with_its_key() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings(
