@@ -81,3 +81,22 @@ async def test_an_image_that_does_not_exist_is_told_by_its_cause(
     assert "localhost:1/no/such:image" in seen.failure["ErrMsg"]
     assert [record["EndStats"] for record in master.stats] == [False, True]
     assert {record["Stats"]["AllocationID"] for record in master.stats} == {"1.1"}
+
+
+async def test_containers_of_a_runtime_that_is_not_used_are_not_given_up(
+    on_docker: AgentProcess, master: StandInMaster, docker: Docker
+) -> None:
+    container_id = await master.start("/bin/sleep", "1000", Image=docker.image)
+    seen = await master.reached(container_id, "RUNNING")
+    await on_docker.end(signal.SIGKILL)
+    on_docker.settings["container_runtime"] = "sandbox"
+    await on_docker.start()
+    assert await on_docker.wait() == 1
+    assert f"container {container_id} runs under docker" in on_docker.log.read_text()
+    on_docker.settings["container_runtime"] = "docker"
+    await on_docker.start()
+    await master.connected(2)
+    await master.signal(container_id)
+    await master.ended(container_id)
+    assert seen.failure is not None
+    assert seen.failure["ExitCode"] == 137

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -32,7 +32,7 @@ from shipway_agent.containers.labels import (
 from shipway_agent.containers.records import Record
 from shipway_agent.containers.state import State
 from shipway_agent.containers.translate import check_id, read_environment, translate
-from shipway_agent.errors import StartRefused
+from shipway_agent.errors import RuntimeUnavailable, StartRefused
 from shipway_agent.master.link import Greeting
 from shipway_agent.master.messages import (
     AgentMessage,
@@ -150,7 +150,7 @@ class ContainerManager:
         """Find the containers that an earlier process of this agent left; before dialing.
 
         Raises:
-            ContainerRuntimeError: The runtime does not list them.
+            ContainerRuntimeError: The runtime does not list them, or another one has some.
             OSError: The records cannot be read.
         """
         agent_id = self._identity.facts.agent_id
@@ -159,6 +159,7 @@ class ContainerManager:
             for one in await self._around.runtime.list_owned(owner_filter(agent_id))
         }
         records = await asyncio.to_thread(self._around.records.load_all, agent_id)
+        self._check_runtimes(records.values())
         for container_id in {*owned, *records}:
             one = owned.get(container_id)
             record = records.get(container_id) or self._record_from_labels(one)
@@ -271,6 +272,7 @@ class ContainerManager:
             record = Record(
                 agent_id=self._identity.facts.agent_id,
                 cluster_id=self._require_options().cluster_id,
+                runtime=self._around.runtime.name,
                 container=replace(container, state=State.ASSIGNED),
                 delivered={},
             )
@@ -304,6 +306,7 @@ class ContainerManager:
             return spec, Record(
                 agent_id=facts.agent_id,
                 cluster_id=options.cluster_id,
+                runtime=self._around.runtime.name,
                 container=order.container,
                 allocation_id=ordered.get("DET_ALLOCATION_ID", ""),
                 task_type=order.spec.text("TaskType"),
@@ -435,6 +438,18 @@ class ContainerManager:
             and any(device.uuid in wanted for device in other.record.container.devices or ())
         ]
 
+    def _check_runtimes(self, records: Iterable[Record]) -> None:
+        """Refuse to take containers of another runtime for lost: it was just not asked."""
+        name = self._around.runtime.name
+        for record in records:
+            if record.runtime != name and record.container.state is not State.TERMINATED:
+                raise RuntimeUnavailable(
+                    f"container {record.container.id} runs under {record.runtime}, but {name} is"
+                    f" used now; get {record.runtime} to answer, or set container_runtime to it"
+                    f" until the container has ended, or delete the file"
+                    f" {self._around.records.path_of(record.container.id)} to give it up"
+                )
+
     def _record_from_labels(self, owned: Owned | None) -> Record:
         """Make up for a lost record: whose it is and what it holds, but its output is not known."""
         assert owned is not None
@@ -446,6 +461,7 @@ class ContainerManager:
         return Record(
             agent_id=self._identity.facts.agent_id,
             cluster_id=cluster_of(owned.labels),
+            runtime=self._around.runtime.name,
             container=Container(
                 id=owned.container_id,
                 state=State.STARTING,

@@ -30,6 +30,8 @@ class Record:
 
     agent_id: str
     cluster_id: str
+    runtime: str
+    """Name of the runtime that has the container."""
     container: Container
     failure: Failure | None = None
     """With the state TERMINATED."""
@@ -68,11 +70,11 @@ class RecordStore:
         """
         document = {"version": _VERSION, **asdict(record)}
         text = json.dumps(document, indent=1)
-        write_atomic(self._file(record.container.id), text.encode("ascii"))
+        write_atomic(self.path_of(record.container.id), text.encode("ascii"))
 
     def delete(self, container_id: ContainerId) -> None:
         """Forget a container; one that is not known is no error."""
-        self._file(container_id).unlink(missing_ok=True)
+        self.path_of(container_id).unlink(missing_ok=True)
 
     def load_all(self, agent_id: str) -> dict[ContainerId, Record]:
         """Read the records of one agent; a file that cannot be read is logged and left alone."""
@@ -87,7 +89,8 @@ class RecordStore:
                 records[record.container.id] = record
         return records
 
-    def _file(self, container_id: ContainerId) -> Path:
+    def path_of(self, container_id: ContainerId) -> Path:
+        """Return the file of a container's record."""
         return self._folder / f"{container_id}.json"
 
 
@@ -99,6 +102,7 @@ def _parse(document: Any) -> Record:
     return Record(
         agent_id=document["agent_id"],
         cluster_id=document["cluster_id"],
+        runtime=document["runtime"],
         container=Container(
             id=container["id"],
             state=State(container["state"]),

@@ -148,7 +148,7 @@ class Connection:
             raise MasterUnreachable(
                 f"the master took no data for {self._timing.write_s:g} s"
             ) from error
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise MasterUnreachable(f"the connection broke: {error}") from error
 
     async def aclose(self, *, politely: bool) -> None:

@@ -15,6 +15,7 @@ DEVICE = Device(id=3, brand="día", uuid="GPU-1", type="cuda")
 RECORD = Record(
     agent_id="node",
     cluster_id="c",
+    runtime="docker",
     container=Container(
         id=ContainerId("a-1"), state=State.RUNNING, devices=(DEVICE,), description="cmd \udcff"
     ),
