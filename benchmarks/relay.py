@@ -37,7 +37,8 @@ async def serve_master() -> None:
         nonlocal by_rest
         if request.method == "GET":
             return web.json_response({"lines": by_rest + sum(map(len, master.batches))})
-        by_rest += len(task_logs_request(parse_body(await request.read())).logs)
+        body = await request.read()
+        by_rest += len(task_logs_request(parse_body(body)).logs)
         return web.json_response({})
 
     async with StandInMaster() as master:
@@ -100,7 +101,7 @@ async def measure(url: str, master: str, work: Sequence[Sequence[bytes]], lines:
         async with asyncio.TaskGroup() as group:
             for rank_bodies in work:
                 group.create_task(post_all(rank_bodies))
-        while await count(client, master) - before < lines:
+        while await count(client, master) - before < lines:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         return lines / (time.monotonic() - begin)
 

@@ -18,6 +18,9 @@ from shipway_common.files import fsync_folder
 _MAGIC = b"shipway relay 1\n"
 _RECORD = struct.Struct(">III")  # bytes of the payload, log lines in it, crc32 of the payload
 
+_GROW_BYTES = 256 << 10
+"""A file grows by so many zeros at once: a sync that need not note a new size is ten times faster."""
+
 FIRST_OFFSET = len(_MAGIC)
 """Where the first message of a journal begins."""
 
@@ -42,6 +45,8 @@ class Journal:
     path: Path
     size_bytes: int
     lines: int
+    room_bytes: int
+    """Size of the file; zeros after the last message."""
 
 
 def create_journal(path: Path) -> Journal:
@@ -62,7 +67,7 @@ def create_journal(path: Path) -> Journal:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         raise
-    return Journal(path=path, size_bytes=FIRST_OFFSET, lines=0)
+    return Journal(path=path, size_bytes=FIRST_OFFSET, lines=0, room_bytes=FIRST_OFFSET)
 
 
 def load_journal(path: Path) -> tuple[Journal, list[str]]:
@@ -80,12 +85,13 @@ def load_journal(path: Path) -> tuple[Journal, list[str]]:
             raise ValueError(f"{path} is no journal of this version of the relay")
         data = _MAGIC
         path.write_bytes(data)
-    journal, keys = Journal(path=path, size_bytes=FIRST_OFFSET, lines=0), list[str]()
+    journal = Journal(path=path, size_bytes=FIRST_OFFSET, lines=0, room_bytes=FIRST_OFFSET)
+    keys: list[str] = []
     for message, end in _messages(data, FIRST_OFFSET):
         journal.size_bytes, journal.lines = end, journal.lines + message.lines
         keys.append(message.key)
-    if journal.size_bytes < len(data):
-        os.truncate(path, journal.size_bytes)
+    os.truncate(path, journal.size_bytes)
+    journal.room_bytes = journal.size_bytes
     return journal, keys
 
 
@@ -97,6 +103,19 @@ def append_messages(journal: Journal, messages: Iterable[Message]) -> None:
     """
     messages = list(messages)
     data = b"".join(map(_pack, messages))
+    end = journal.size_bytes + len(data)
+    try:
+        if end > journal.room_bytes:
+            _write_at_end(journal, data + bytes(_GROW_BYTES), room_bytes=end + _GROW_BYTES)
+        else:
+            _write_at_end(journal, data, room_bytes=journal.room_bytes)
+    except OSError:  # there may still be room for the message itself
+        _write_at_end(journal, data, room_bytes=end)
+    journal.size_bytes = end
+    journal.lines += sum(message.lines for message in messages)
+
+
+def _write_at_end(journal: Journal, data: bytes, *, room_bytes: int) -> None:
     with journal.path.open("r+b", buffering=0) as stream:
         stream.seek(journal.size_bytes)
         try:
@@ -107,9 +126,9 @@ def append_messages(journal: Journal, messages: Iterable[Message]) -> None:
         except OSError:
             with contextlib.suppress(OSError):  # a half message at the end is cut off at load too
                 stream.truncate(journal.size_bytes)
+                journal.room_bytes = journal.size_bytes
             raise
-    journal.size_bytes += len(data)
-    journal.lines += sum(message.lines for message in messages)
+    journal.room_bytes = room_bytes
 
 
 def read_messages(
@@ -141,6 +160,8 @@ def _pack(message: Message) -> bytes:
 def _messages(data: bytes, offset: int) -> Iterable[tuple[Message, int]]:
     while offset + _RECORD.size <= len(data):
         length, lines, checksum = _RECORD.unpack_from(data, offset)
+        if length == 0:  # the zeros of a file that has room left
+            return
         end = offset + _RECORD.size + length
         payload = data[offset + _RECORD.size : end]
         if len(payload) < length or zlib.crc32(payload) != checksum:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipway_common.files import write_atomic
 from shipway_launcher.relay.errors import SpoolFailed
 from shipway_launcher.relay.journal import (
     FIRST_OFFSET,
@@ -21,6 +18,7 @@ from shipway_launcher.relay.journal import (
     load_journal,
     read_messages,
 )
+from shipway_launcher.relay.statefile import StateFile
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +37,8 @@ class LaneLimits:
     """Size at which a new file is begun; what is dropped or freed at once."""
     keeps_delivered: bool
     """Keep delivered messages, so that their keys are still known after a restart."""
+    linger_s: float = 0.0
+    """How long the first message after a pause waits for others to go with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Lane:
 
     def __init__(self, folder: Path, name: str, limits: LaneLimits) -> None:
         self._folder, self._name, self._limits = folder, name, limits
-        self._state_file = folder / f"{name}.state"
+        self._state = StateFile(folder / f"{name}.state")
         self._segments: dict[int, Journal] = {}
         self._number, self._offset = 1, FIRST_OFFSET  # the next message to deliver
         self._delivered_lines = 0  # of the segment that holds it
@@ -99,10 +99,8 @@ class Lane:
             OSError: The folder cannot be read or written.
             ValueError: A file in it is not ours or of a newer version.
         """
-        with contextlib.suppress(FileNotFoundError):
-            state = json.loads(self._state_file.read_bytes())
-            if state["version"] != 1:
-                raise ValueError(f"{self._state_file} is of version {state['version']}, not 1")
+        state = self._state.load()
+        if state is not None:
             self._number, self._offset = state["segment"], state["offset"]
             self._delivered_lines, self._gap_lines = state["delivered_lines"], state["gap_lines"]
         keys: list[str] = []
@@ -157,6 +155,7 @@ class Lane:
             if batch is None:
                 self._arrived.clear()
                 await self._arrived.wait()
+                await asyncio.sleep(self._limits.linger_s)
                 continue
             await deliver(batch)
             await self._done(batch)
@@ -280,19 +279,17 @@ class Lane:
 
     def _save(self) -> None:
         """Note what is delivered; a full disk must not stop the delivery that frees it."""
-        state = {
-            "version": 1,
-            "segment": self._number,
-            "offset": self._offset,
-            "delivered_lines": self._delivered_lines,
-            "gap_lines": self._gap_lines,
-        }
         try:
-            write_atomic(self._state_file, json.dumps(state).encode())
+            self._state.save(
+                segment=self._number,
+                offset=self._offset,
+                delivered_lines=self._delivered_lines,
+                gap_lines=self._gap_lines,
+            )
         except OSError as error:
             log.warning(
                 "cannot note what was delivered; a restart now would deliver it again",
-                extra={"file": str(self._state_file), "reason": str(error)},
+                extra={"folder": str(self._folder), "reason": str(error)},
             )
 
     def _path(self, number: int) -> Path:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _STREAM_FILE = "stream.json"
 _SEGMENTS = 8  # a lane at its limit drops this part of it at once
+_LOGS_LINGER_S = 0.05
 _SIGNALS = LaneLimits(total_bytes=None, segment_bytes=1 << 30, keeps_delivered=True)
 
 
@@ -47,6 +48,7 @@ class Stream:
                 total_bytes=limit_bytes,
                 segment_bytes=max(1, limit_bytes // _SEGMENTS),
                 keeps_delivered=False,
+                linger_s=_LOGS_LINGER_S,
             ),
         )
         self.signals = Lane(folder, "signals", _SIGNALS)
