@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.lab.apptainer import Apptainer
 from tests.lab.det import Det
 from tests.lab.docker import Docker
 from tests.lab.folders import new_folder, remove_folder
+from tests.lab.podman import Podman
 from tests.lab.shipway import PASSWORD, Agent, Api, Launcher, Master
 from tests.lab.slurm import Slurm
 
@@ -79,50 +82,37 @@ def docker_agent(site: Site, docker: Docker) -> Iterator[Agent]:
 
 @pytest.fixture(scope="session")
 def slurm_site(det: Callable[..., Det], slurm: Slurm) -> Iterator[SlurmSite]:
-    """A master with an agent and, beside it, the partitions of the lab's Slurm."""
+    """A master with an agent and, beside it, the partitions of the lab's Slurm; no images."""
     with ExitStack() as stack:
-        folder = _folder(stack)
-        master = Master(folder)
-        launcher = Launcher(
-            folder,
-            master_url=master.url,
-            user=getpass.getuser(),
-            environment=slurm.environment,
+        yield _open_slurm_site(stack, det, slurm, runtime="sandbox")
+
+
+@pytest.fixture(scope="module")
+def podman_site(det: Callable[..., Det], slurm: Slurm, podman: Podman) -> Iterator[SlurmSite]:
+    """A Slurm site whose jobs run in podman."""
+    with ExitStack() as stack:
+        yield _open_slurm_site(
+            stack,
+            det,
+            slurm,
+            runtime="podman",
+            slot_type="cpu",  # podman would look for what a real GPU brings along
+            launcher={"slurm": {"environment": podman.environment}},
         )
-        _start(stack, launcher)
-        master.rewrite_config(
-            {
-                "resource_manager": {"type": "agent"},
-                "security": {"default_task": {"user": getpass.getuser()}},
-                "additional_resource_managers": [
-                    {
-                        "resource_manager": {
-                            "type": "slurm",
-                            "cluster_name": "slurm",
-                            "host": "127.0.0.1",
-                            "port": launcher.port,
-                            "auth_file": str(launcher.token_file),
-                            "master_host": "127.0.0.1",
-                            "master_port": master.port,
-                            "container_run_type": "sandbox",
-                            "user_name": getpass.getuser(),
-                        }
-                    }
-                ],
-            }
-        )
-        _start(stack, master)
-        agent = Agent(folder, master, agent_id="agent-a", slots=SLOTS)
-        _start(stack, agent)
-        yield SlurmSite(
-            folder=folder,
-            master=master,
-            agent=agent,
-            api=master.login(),
-            det=det(master=master.url, user="determined", password=PASSWORD),
-            admin=det(master=master.url, user="admin", password=PASSWORD),
-            slurm=slurm,
-            launcher=launcher,
+
+
+@pytest.fixture(scope="module")
+def apptainer_site(
+    det: Callable[..., Det], slurm: Slurm, apptainer: Apptainer
+) -> Iterator[SlurmSite]:
+    """A Slurm site whose jobs run in apptainer."""
+    with ExitStack() as stack:
+        yield _open_slurm_site(
+            stack,
+            det,
+            slurm,
+            runtime="apptainer",
+            launcher={"path": apptainer.environment["PATH"]},
         )
 
 
@@ -133,8 +123,7 @@ def pytest_runtest_makereport(
     """Add the ends of the daemons' logs to the report of a test that failed."""
     report = yield
     if report.failed:
-        for name in ("site", "slurm_site"):
-            found = getattr(item, "funcargs", {}).get(name)
+        for found in getattr(item, "funcargs", {}).values():
             if isinstance(found, Site):
                 for log in sorted(found.folder.glob("*.log")):
                     text = log.read_text(errors="replace").splitlines()[-60:]
@@ -151,3 +140,57 @@ def _folder(stack: ExitStack) -> Path:
 def _start(stack: ExitStack, daemon: Master | Agent | Launcher) -> None:
     stack.callback(daemon.stop)
     daemon.start()
+
+
+def _open_slurm_site(
+    stack: ExitStack,
+    det: Callable[..., Det],
+    slurm: Slurm,
+    *,
+    runtime: str,
+    slot_type: str = "cuda",
+    launcher: Mapping[str, Any] | None = None,
+) -> SlurmSite:
+    folder = _folder(stack)
+    user = getpass.getuser()
+    master = Master(folder)
+    daemon = Launcher(
+        folder,
+        master_url=master.url,
+        user=user,
+        environment=slurm.environment,
+        config=launcher,
+    )
+    _start(stack, daemon)
+    manager = {
+        "type": "slurm",
+        "cluster_name": "slurm",
+        "host": "127.0.0.1",
+        "port": daemon.port,
+        "auth_file": str(daemon.token_file),
+        "master_host": "127.0.0.1",
+        "master_port": master.port,
+        "container_run_type": runtime,
+        "slot_type": slot_type,
+        "user_name": user,
+    }
+    master.rewrite_config(
+        {
+            "resource_manager": {"type": "agent"},
+            "security": {"default_task": {"user": user}},
+            "additional_resource_managers": [{"resource_manager": manager}],
+        }
+    )
+    _start(stack, master)
+    agent = Agent(folder, master, agent_id="agent-a", slots=SLOTS)
+    _start(stack, agent)
+    return SlurmSite(
+        folder=folder,
+        master=master,
+        agent=agent,
+        api=master.login(),
+        det=det(master=master.url, user="determined", password=PASSWORD),
+        admin=det(master=master.url, user="admin", password=PASSWORD),
+        slurm=slurm,
+        launcher=daemon,
+    )
