@@ -16,6 +16,7 @@ WRAPPER = "/dispatcher-wrapper.sh"
 VisibleVariable = Literal["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"]
 
 _INDEX = re.compile(r"[0-9]+")
+_CREDENTIALS = frozenset({"SLURM_JWT"})
 _NO_DEVICES = frozenset({"", "-1", "NoDevFiles", "void", "none"})
 
 
@@ -84,7 +85,8 @@ def inherited_environment(
     told = {
         name: value
         for name, value in environ.items()
-        if name.startswith(("SLURM_", "SLURMD_")) or name.endswith("_VISIBLE_DEVICES")
+        if (name.startswith(("SLURM_", "SLURMD_")) and name not in _CREDENTIALS)
+        or name.endswith("_VISIBLE_DEVICES")
     }
     return {**environment, **told}
 

@@ -112,7 +112,8 @@ class PassThrough:
     async def _send(self, request: web.Request, master: MasterUrl) -> aiohttp.ClientResponse:
         assert self._session is not None
         headers = _end_to_end(request.headers)
-        headers.popall(hdrs.HOST, None)
+        for name in (hdrs.HOST, hdrs.EXPECT):  # each is for one connection: we answer Expect
+            headers.popall(name, None)
         body = request.content.iter_chunked(_CHUNK_BYTES) if request.can_read_body else None
         answer = await self._session.request(
             request.method,

@@ -76,7 +76,7 @@ class Spool:
             BadRequest: The allocation's id holds what no such id holds.
             SpoolFailed: There is no room for another one.
         """
-        name = _folder_name(owner)
+        name = folder_name(owner)
         async with self._opening:
             stream = self._streams.get(name)
             if stream is not None:
@@ -155,7 +155,12 @@ class Spool:
                 await asyncio.to_thread(shutil.rmtree, stream.folder, ignore_errors=True)
 
 
-def _folder_name(owner: Owner) -> str:
+def folder_name(owner: Owner) -> str:
+    """Return the name of the folder that is an owner's alone.
+
+    Raises:
+        BadRequest: The allocation's id holds what no such id holds.
+    """
     if not _name.fullmatch(owner.allocation_id):
         raise BadRequest(f"{owner.allocation_id[:200]!r} is no id of an allocation")
     # A forged token must not be able to block or to speak for the real one.

@@ -41,7 +41,12 @@ def test_a_restarted_job_is_stale() -> None:
 
 def test_slurms_words_win_over_the_manifests() -> None:
     ordered = {"SLURM_PROCID": "9", "CUDA_VISIBLE_DEVICES": "7", "A": "1"}
-    environ = {"SLURM_PROCID": "0", "CUDA_VISIBLE_DEVICES": "1", "SECRET": "s", "PATH": "/x"}
+    environ = {
+        "SLURM_PROCID": "0",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "SLURM_JWT": "secret",
+        "PATH": "/x",
+    }
     assert inherited_environment(ordered, environ) == {
         "SLURM_PROCID": "0",
         "CUDA_VISIBLE_DEVICES": "1",

@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.launcher.relay.master import AUTH, StandInMaster
 
 from shipway_launcher.relay import MasterAddress, Relay, RelaySettings
+from tests.launcher.relay.master import AUTH, StandInMaster
 
 RunRelay = Callable[..., Any]
 

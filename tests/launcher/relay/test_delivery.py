@@ -14,11 +14,11 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
-from tests.launcher.relay.conftest import RunRelay, eventually
-from tests.launcher.relay.master import AUTH, TOKEN, StandInMaster
 
 from shipway_launcher.relay import Relay
 from shipway_proto.determined.log.v1 import log_pb2
+from tests.launcher.relay.conftest import RunRelay, eventually
+from tests.launcher.relay.master import AUTH, TOKEN, StandInMaster
 
 ALLOCATION = "3f0c8d52-5d7a-4c1f-9e5b-111111111111.1"
 TASK = ALLOCATION.removesuffix(".1")

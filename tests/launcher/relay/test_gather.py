@@ -8,10 +8,10 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
-from tests.launcher.relay.conftest import eventually
-from tests.launcher.relay.master import StandInMaster
 
 from shipway_launcher.relay import Relay
+from tests.launcher.relay.conftest import eventually
+from tests.launcher.relay.master import StandInMaster
 
 ALLOCATION = "3f0c8d52-5d7a-4c1f-9e5b-222222222222.1"
 PATH = f"/api/v1/allocations/{ALLOCATION}/all_gather"

@@ -11,11 +11,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.launcher.relay.conftest import RunRelay, eventually
-from tests.launcher.relay.master import StandInMaster
 from yarl import URL
 
 from shipway_launcher.relay import MasterAddress, Relay, RelaySettings
+from tests.launcher.relay.conftest import RunRelay, eventually
+from tests.launcher.relay.master import StandInMaster
 
 
 @pytest.fixture
@@ -77,6 +77,40 @@ async def test_a_compressed_answer_is_not_touched(
         assert answer.headers["Content-Encoding"] == "gzip"
         assert answer.headers["Content-Length"] == str(len(packed))
         assert await answer.read() == packed
+
+
+@pytest.mark.parametrize(("verb", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+async def test_an_answer_without_a_body_has_none(
+    master: StandInMaster,
+    run_relay: RunRelay,
+    client: aiohttp.ClientSession,
+    verb: str,
+    status: int,
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        headers = {"Content-Length": "5"} if request.method == "HEAD" else {}
+        return web.Response(status=status, headers=headers)
+
+    master.answer = answer
+    relay, _ = await run_relay()
+    for _ in range(2):  # the second on the same connection
+        async with client.request(verb, relay.url + "/x") as found:
+            assert found.status == status
+            assert await found.read() == b""
+            assert found.headers.get("Content-Length") == ("5" if verb == "HEAD" else None)
+
+
+async def test_a_caller_may_ask_before_it_sends_its_body(
+    master: StandInMaster, run_relay: RunRelay, client: aiohttp.ClientSession
+) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        assert "Expect" not in request.headers
+        return web.Response(body=await request.read())
+
+    master.answer = echo
+    relay, _ = await run_relay()
+    async with client.post(relay.url + "/x", data=b"body", expect100=True) as answer:
+        assert await answer.read() == b"body"
 
 
 async def test_an_answer_comes_through_while_it_is_still_being_made(

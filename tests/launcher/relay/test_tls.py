@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+
 from tests.launcher.relay.conftest import RunRelay, eventually
 from tests.launcher.relay.master import StandInMaster
 from tests.launcher.relay.test_delivery import LOGS, make_line, post

@@ -1,0 +1,149 @@
+"""All streams together: their limit, their age, and a folder that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from shipway_launcher.relay.address import MasterAddress
+from shipway_launcher.relay.errors import BadRequest, SpoolFailed
+from shipway_launcher.relay.journal import Message
+from shipway_launcher.relay.master import MasterRpc
+from shipway_launcher.relay.messages import task_logs_request
+from shipway_launcher.relay.settings import MasterTlsSettings, SpoolSettings
+from shipway_launcher.relay.spool import Spool, folder_name
+from shipway_launcher.relay.stream import Owner
+from tests.launcher.relay.conftest import RunRelay, eventually
+from tests.launcher.relay.master import TOKEN, StandInMaster
+from tests.launcher.relay.test_delivery import LOGS, PREEMPTION, make_line, post
+
+
+def make_owner(number: int) -> Owner:
+    return Owner(
+        allocation_id=f"task-{number}.1", metadata=(("x-allocation-token", f"Bearer {TOKEN}"),)
+    )
+
+
+def make_logs(text: str) -> Message:
+    request = task_logs_request({"logs": [make_line(text)]})
+    return Message(rpc="PostTaskLogs", request=request.SerializeToString(), lines=1)
+
+
+@contextlib.asynccontextmanager
+async def spooling(master: StandInMaster, folder: Path, **settings: Any) -> AsyncIterator[Spool]:
+    address = MasterAddress(master.url, folder / "master.json")
+    async with (
+        MasterRpc(address, MasterTlsSettings.model_validate({})) as rpc,
+        Spool(
+            folder / "spool", SpoolSettings.model_validate(settings), rpc, tidy_every_s=0.05
+        ) as spool,
+    ):
+        yield spool
+
+
+def folders(folder: Path) -> list[Path]:
+    return sorted((folder / "spool").iterdir())
+
+
+async def test_the_largest_stream_gives_way_when_all_together_are_too_large(
+    master: StandInMaster, tmp_path: Path
+) -> None:
+    await master.stop()
+    async with spooling(master, tmp_path, total_mib=1, allocation_mib=2) as spool:
+        small = await spool.stream(make_owner(1))
+        large = await spool.stream(make_owner(2))
+        await small.put_logs(make_logs("precious\n"))
+        for number in range(180):
+            await large.put_logs(make_logs(f"{number} {'x' * 10_000}\n"))
+        await eventually(lambda: large.logs.backlog_bytes < 1 << 20)
+        assert small.logs.backlog_lines == 1
+        assert large.logs.backlog_lines == 180  # the lost ones are still to be told of
+        await master.start()
+        await eventually(lambda: master.lines and "missing here" in "".join(master.lines))
+        await eventually(lambda: "precious\n" in master.lines)
+
+
+async def test_a_silent_allocation_is_forgotten_with_a_word_about_its_loss(
+    master: StandInMaster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await master.stop()
+    async with spooling(master, tmp_path, keep_h=1) as spool:
+        stream = await spool.stream(make_owner(1))
+        await stream.put_logs(make_logs("never delivered\n"))
+        stream.used_s -= 3601
+        await eventually(lambda: not folders(tmp_path))
+    assert "could not be delivered in time" in caplog.text
+
+
+async def test_age_is_counted_through_restarts(master: StandInMaster, tmp_path: Path) -> None:
+    async with spooling(master, tmp_path) as spool:
+        await spool.stream(make_owner(1))
+    make_older(folders(tmp_path)[0].iterdir(), 3601)
+    async with spooling(master, tmp_path, keep_h=1):
+        await eventually(lambda: not folders(tmp_path))
+
+
+def make_older(paths: Iterable[Path], seconds: float) -> None:
+    for path in paths:
+        changed = path.stat().st_mtime - seconds
+        os.utime(path, (changed, changed))
+
+
+async def test_a_damaged_folder_is_named_and_stops_nothing_else(
+    master: StandInMaster,
+    run_relay: RunRelay,
+    client: aiohttp.ClientSession,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relay, stop = await run_relay()
+    await post(client, relay.url + PREEMPTION)
+    await stop()
+    [folder] = folders(tmp_path)
+    folder.joinpath("stream.json").write_text(json.dumps({"version": 9}))
+    other = {"logs": [make_line("x\n", allocationId="other.1")]}
+    relay, _ = await run_relay()
+    await post(client, relay.url + LOGS, other)
+    await eventually(lambda: master.lines == ["x\n"])
+    [record] = [r for r in caplog.records if "cannot take up" in r.message]
+    assert record.__dict__["folder"] == str(folder)
+
+
+async def test_no_room_on_disk_is_an_error_that_asks_for_patience(
+    master: StandInMaster, tmp_path: Path
+) -> None:
+    async with spooling(master, tmp_path) as spool:
+        (tmp_path / "spool").joinpath(folder_name(make_owner(1))).write_text("in the way")
+        with pytest.raises(SpoolFailed, match="cannot make"):
+            await spool.stream(make_owner(1))
+
+
+@pytest.mark.parametrize("allocation_id", ["", "..", "../x.1", "a/b.1", "a\n.1", "x" * 300])
+async def test_an_id_that_is_no_name_is_refused(
+    master: StandInMaster, tmp_path: Path, allocation_id: str
+) -> None:
+    owner = Owner(allocation_id=allocation_id, metadata=())
+    async with spooling(master, tmp_path) as spool:
+        with pytest.raises(BadRequest):
+            await spool.stream(owner)
+
+
+async def test_many_streams_deliver_at_once(master: StandInMaster, tmp_path: Path) -> None:
+    async with spooling(master, tmp_path) as spool, asyncio.TaskGroup() as group:
+
+        async def put(number: int) -> None:
+            stream = await spool.stream(make_owner(number))
+            await stream.put_logs(make_logs(f"{number}\n"))
+
+        for number in range(100):
+            group.create_task(put(number))
+        await eventually(lambda: len(master.lines) == 100)
+    assert {int(line) for line in master.lines} == {*range(100)}
