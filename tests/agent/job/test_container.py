@@ -1,0 +1,93 @@
+"""A notice that comes while the image is still on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+import pytest
+
+from shipway_agent.errors import ImageNotFound
+from shipway_agent.job.container import RankContainer, exit_status
+from shipway_agent.job.notices import Notices
+from shipway_agent.runtimes.spec import ContainerId, ContainerSpec, Exit
+
+SPEC = ContainerSpec(id=ContainerId("d-0"), image="registry.example/large", argv=("x",))
+
+
+class SlowRegistry:
+    """A runtime whose image takes for ever, or does not exist; nothing else of it is used."""
+
+    def __init__(self, problem: Exception | None = None) -> None:
+        self.is_pulling = asyncio.Event()
+        self.is_cancelled = False
+        self._problem = problem
+
+    async def pull(self, spec: ContainerSpec, on_event: Any) -> None:
+        if self._problem is not None:
+            raise self._problem
+        self.is_pulling.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.is_cancelled = True
+            raise
+
+    async def create(self, spec: ContainerSpec, on_event: Any) -> Any:
+        raise AssertionError("it must not be made")
+
+
+def make_container(runtime: Any, notices: Notices, *, terminates: bool) -> RankContainer:
+    return RankContainer(
+        runtime,
+        SPEC,
+        notices,
+        terminates=terminates,
+        on_running=lambda: pytest.fail("it never ran"),
+        on_output=None,
+    )
+
+
+async def test_a_notice_during_the_pull_ends_the_job_as_term_would() -> None:
+    runtime, notices = SlowRegistry(), Notices()
+    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+        run = group.create_task(make_container(runtime, notices, terminates=True).run())
+        await runtime.is_pulling.wait()
+        notices.preempted.set()
+    assert runtime.is_cancelled
+    assert exit_status(run.result()) == 128 + signal.SIGTERM
+
+
+async def test_a_notice_for_the_master_alone_lets_the_pull_go_on() -> None:
+    runtime, notices = SlowRegistry(), Notices()
+    run = asyncio.ensure_future(make_container(runtime, notices, terminates=False).run())
+    async with asyncio.timeout(10):
+        await runtime.is_pulling.wait()
+    notices.preempted.set()
+    await asyncio.sleep(0.05)
+    assert not run.done()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+
+async def test_a_missing_image_is_told_in_the_registrys_words() -> None:
+    runtime = SlowRegistry(ImageNotFound("manifest unknown"))
+    with pytest.raises(ExceptionGroup) as raised:
+        await make_container(runtime, Notices(), terminates=True).run()
+    assert raised.group_contains(ImageNotFound, match="manifest unknown")
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (Exit(code=3), 3),
+        (Exit(code=137, signal=9), 137),
+        (Exit(code=None, signal=15), 143),
+        (Exit(code=None), None),
+    ],
+    ids=["code", "signal and code", "signal", "nobody knows"],
+)
+def test_the_exit_status_is_a_shells(end: Exit, status: int | None) -> None:
+    assert exit_status(end) == status
