@@ -45,3 +45,22 @@ async def _guarded(work: Coroutine[Any, Any, None]) -> None:
         await work
     except Exception:
         log.exception("a background task failed")
+
+
+async def finish_first(work: Coroutine[Any, Any, None], *, grace_s: float = 5.0) -> None:
+    """Do *work* whole: when cancelled meanwhile, go on with it for *grace_s* at most, then stop.
+
+    For what records something that has happened, and would leave half of it behind.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        done, _ = await asyncio.wait([task], timeout=grace_s)
+        if not done:
+            log.warning("work was cut off at the end of the program")
+            task.cancel()
+            await asyncio.wait([task])
+        elif not task.cancelled():
+            task.exception()  # the program ends; whoever would handle it is gone
+        raise

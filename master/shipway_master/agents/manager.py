@@ -23,7 +23,7 @@ from shipway_master.agents.spec import build_start_order
 from shipway_master.agents.views import view_agent, view_pool
 from shipway_master.agents.worker import Joined, Worker
 from shipway_master.allocations.ids import AgentId, AllocationId, ResourcesId
-from shipway_master.background import Background
+from shipway_master.background import Background, finish_first
 from shipway_master.cluster.config import PoolConfig
 from shipway_master.cluster.manager import Assignment, Holder, Request, Unfulfillable
 from shipway_master.tasks.defaults import TaskContainerDefaults
@@ -300,7 +300,7 @@ class AgentManager:
             self._room_changed.clear()
             for pool in self._pools:
                 try:
-                    await self._schedule_pool(pool)
+                    await finish_first(self._schedule_pool(pool))
                 except Exception:
                     log.exception("a scheduling pass failed", extra={"pool": pool})
 

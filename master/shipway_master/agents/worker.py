@@ -27,6 +27,7 @@ from shipway_master.agents.session import Session
 from shipway_master.allocations.exits import Failure, FailureType
 from shipway_master.allocations.ids import AllocationId, ResourcesId
 from shipway_master.allocations.life import ResourcesState, advance_resources
+from shipway_master.background import finish_first
 from shipway_master.cluster.manager import Change, Holder
 from shipway_master.errors import Unavailable
 
@@ -114,7 +115,7 @@ class Worker:
         while not agent.is_removed:
             event = await agent.inbox.take()
             try:
-                await self._handle(event)
+                await finish_first(self._handle(event))
             except Exception:
                 # Whatever it was, a new connection brings both sides into agreement again.
                 log.exception("handling an agent failed", extra={"agent_id": agent.id})

@@ -15,7 +15,7 @@ from shipway_common.logsetup import log_context
 from shipway_master.allocations.exits import Failure, FailureType
 from shipway_master.allocations.ids import AllocationId, ResourcesId
 from shipway_master.allocations.life import ResourcesState
-from shipway_master.background import Background
+from shipway_master.background import Background, finish_first
 from shipway_master.cluster.config import PoolConfig
 from shipway_master.cluster.manager import Assignment, Change, Holder, Request, Unfulfillable
 from shipway_master.hpc.client import LauncherClient
@@ -227,7 +227,7 @@ class SlurmManager:
 
     async def _assign(self, holder: Holder) -> None:
         assignment = Assignment(resources_id=ResourcesId(str(uuid4())), slots=holder.request.slots)
-        await holder.assigned([assignment])
+        await finish_first(_assigned(holder, assignment))
 
     async def _launch(self, dispatch: Dispatch, started: Launch) -> None:
         with log_context(dispatch_id=dispatch.record.id):
@@ -282,6 +282,9 @@ class SlurmManager:
                 await self._launched(dispatch, status)
 
     async def _launched(self, dispatch: Dispatch, status: DispatchStatus) -> None:
+        await finish_first(self._note_launched(dispatch, status))
+
+    async def _note_launched(self, dispatch: Dispatch, status: DispatchStatus) -> None:
         record = dispatch.record
         record.owner, record.phase = status.owner, Phase.WATCHED
         await self._records.save(record)
@@ -308,6 +311,11 @@ class SlurmManager:
         await self._end(dispatch, failure, may_exist=True)
 
     async def _end(self, dispatch: Dispatch, failure: Failure | None, *, may_exist: bool) -> None:
+        await finish_first(self._note_end(dispatch, failure, may_exist=may_exist))
+
+    async def _note_end(
+        self, dispatch: Dispatch, failure: Failure | None, *, may_exist: bool
+    ) -> None:
         dispatch.is_finished = True
         record = dispatch.record
         if may_exist:
@@ -452,3 +460,7 @@ class SlurmManager:
         own = [one for one in self._dispatches.values() if one.record.pool == pool]
         queued = sum(one.state in (DispatchState.UNKNOWN, DispatchState.PENDING) for one in own)
         return queued, len(own) - queued
+
+
+async def _assigned(holder: Holder, assignment: Assignment) -> None:
+    await holder.assigned([assignment])
