@@ -103,7 +103,8 @@ def slots(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
     except AgentError as error:
         _fail(str(error))
     if as_json:
-        print(json.dumps({"slots": [asdict(slot) for slot in detection.slots]}, indent=2))
+        slots_json = [asdict(slot) for slot in detection.slots]
+        print(json.dumps({"slots": slots_json, "notes": detection.notes}, indent=2))
     else:
         _print_slots(detection)
 

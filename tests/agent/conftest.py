@@ -90,7 +90,7 @@ async def agent(master: StandInMaster, tmp_path: Path) -> AsyncIterator[AgentPro
     # A master that knows nothing of them makes the agent end its containers.
     master.forgets = True
     if agent.is_running:
-        await agent.end(signal.SIGKILL)
+        await agent.end()
     if agent.records():
         hellos = len(master.hellos)
         await agent.start()

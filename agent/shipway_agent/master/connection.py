@@ -193,7 +193,7 @@ async def connect(
         try:
             yield connection
             politely = True
-        except (asyncio.CancelledError, GeneratorExit):
+        except (asyncio.CancelledError, GeneratorExit, MustRestart):
             politely = True
             raise
         finally:
