@@ -69,7 +69,7 @@ def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in high.items():
         if isinstance(value, Mapping):
             below = result.get(key)
-            known = cast(Mapping[str, Any], below) if isinstance(below, Mapping) else {}
+            known = cast(Mapping[str, Any], below if isinstance(below, Mapping) else {})
             result[key] = _merge(known, cast(Mapping[str, Any], value))
         elif value is not None:
             result[key] = value

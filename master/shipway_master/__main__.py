@@ -49,11 +49,7 @@ def serve(
         "data": data,
         "host": host,
         "port": port,
-        "log": {
-            key: value
-            for key, value in (("level", log_level), ("format", log_format))
-            if value is not None
-        },
+        "log": {"level": log_level, "format": log_format},
     }
     config = _load(config_file, flags)
     setup_logging(config.log.python_level, config.log.format)
