@@ -73,8 +73,8 @@ def make_slurm(settings: LauncherSettings, users: Users) -> CommandLineSlurm:
 async def run_launcher(settings: LauncherSettings) -> AsyncGenerator[Serving]:
     """Start everything; on the way out stop in reverse, leaving the jobs alone.
 
-    In the order of need: the folders, the records of earlier runs, the relay, the watch, the REST
-    face.
+    In the order of need: the folders, the records of earlier runs, the relay, the REST face, and
+    the watch, without which a call that needs a look at Slurm waits.
 
     Raises:
         SetupError: The settings do not fit this machine.
@@ -89,15 +89,11 @@ async def run_launcher(settings: LauncherSettings) -> AsyncGenerator[Serving]:
     async with AsyncExitStack() as stack:
         relay_url, learn_master = await _enter_relay(stack, settings)
         launcher, watch = _put_together(settings, store, registry, relay_url, learn_master)
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        tasks = [
-            group.create_task(watch.run(), name="watch"),
-            group.create_task(_expire(launcher), name="expire"),
-        ]
-        for task in tasks:
-            stack.callback(task.cancel)
         app = make_app(launcher, token=token, body_mib=settings.limits.body_mib)
         url = await _listen(stack, app, settings)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        for work, name in ((watch.run(), "watch"), (_expire(launcher), "expire")):
+            stack.callback(group.create_task(work, name=name).cancel)
         log.info("launcher ready", extra={"url": url, "relay": relay_url or "off"})
         yield Serving(url=url, token=token, relay_url=relay_url)
         log.info("launcher stopping; jobs go on")

@@ -36,6 +36,9 @@ class Round:
         return self.rows
 
 
+_STOPPING = Round(error=BackendUnreachable("the launcher is stopping"))
+
+
 class Watch:
     """Looks at all jobs again and again, and at once when somebody cannot wait.
 
@@ -82,13 +85,13 @@ class Watch:
                     continue
         finally:
             self._is_closed = True
-            if self._next is not None:
-                self._next.cancel()
+            if self._next is not None and not self._next.done():
+                self._next.set_result(_STOPPING)
 
     async def fresh(self) -> Round:
         """Return a round that began after this call."""
         if self._is_closed:
-            return Round(error=BackendUnreachable("the launcher is stopping"))
+            return _STOPPING
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         self._is_wanted.set()

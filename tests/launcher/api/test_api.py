@@ -1,0 +1,223 @@
+"""The REST face without any Slurm: who may call, what is refused and how it is said."""
+
+from __future__ import annotations
+
+import getpass
+import gzip
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from shipway_launcher.api.unbuilt import UNBUILT
+from shipway_launcher.config import load_settings
+from shipway_launcher.daemon import Serving, run_launcher
+from shipway_launcher.errors import SetupError
+from tests.launcher.manifests import make_manifest, make_query
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    kind: str
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def detail(self) -> str:
+        """The detail of a problem document, after a look at the document."""
+        assert self.kind == "application/problem+json", self.body
+        document = json.loads(self.body)
+        assert document["status"] == self.status
+        assert set(document) == {"type", "title", "status", "detail"}
+        assert "%" not in document["detail"]
+        return str(document["detail"])
+
+
+class Caller:
+    """Calls the launcher with its token."""
+
+    def __init__(self, serving: Serving, session: aiohttp.ClientSession) -> None:
+        self.serving, self._session = serving, session
+
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        data = None if body is None else io.BytesIO(content)
+        sent = {"Authorization": f"Bearer {token or self.serving.token}", **(headers or {})}
+        async with self._session.request(
+            method, f"{self.serving.url}{path}", data=data, headers=sent
+        ) as answer:
+            return Answer(answer.status, answer.content_type, await answer.read(), answer.headers)
+
+
+@pytest.fixture
+async def call(tmp_path: Path) -> AsyncIterator[Caller]:
+    """A launcher on a machine without Slurm."""
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    settings = load_settings(
+        flags={
+            "port": 0,
+            "user_name": getpass.getuser(),
+            "job_storage_root": str(tmp_path / "root"),
+            "slurm": {"bin_dir": str(empty)},
+            "limits": {"body_mib": 1},
+            "relay": {"enabled": False},
+        }
+    )
+    async with run_launcher(settings) as serving, aiohttp.ClientSession() as session:
+        yield Caller(serving, session)
+
+
+async def test_the_version_is_bare_and_needs_no_token(call: Caller) -> None:
+    answer = await call("GET", "/info/version/server", token="none")
+    assert (answer.status, answer.body) == (200, b"3.3.7")
+    assert (await call("GET", "/info/version/api")).body == b"3.3.7"
+    assert (await call("GET", "/info/version/revision")).body.startswith(b"shipway ")
+
+
+@pytest.mark.parametrize(
+    "value", ["Bearer wrong", "Bearer ", "Bearer", "Basic eDp5", "", "Bearer día"]
+)
+async def test_a_wrong_token_is_told_apart_from_a_wrong_request(call: Caller, value: str) -> None:
+    answer = await call("GET", "/running", headers={"Authorization": value})
+    assert answer.status == 401
+    assert "auth_file" in answer.detail
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[1]", "JSON object"),
+        (b"{}", "manifestVersion: Field required; clientMetadata: Field required; payloads"),
+        (make_manifest(carrier="EnrootOverSlurm"), "no Enroot"),
+        (make_manifest(carrier="Nope"), "none of"),
+        (make_manifest(slurm_arguments=["--wrap=100% x"]), "slurm option --wrap is not configurable"),
+    ],
+)  # fmt: skip
+async def test_a_wrong_manifest_is_explained(call: Caller, body: Any, detail: str) -> None:
+    answer = await call("PUT", "/launch?impersonate=&dispatchId=a.1", body)
+    if answer.status == 500:  # the options are looked at after Slurm's release
+        assert "cannot run sbatch" in answer.detail
+        return
+    assert answer.status == 400
+    assert detail in answer.detail
+    assert json.loads((await call("GET", "/terminated")).body) == {"data": []}
+
+
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 3 << 20])
+async def test_a_body_over_the_limit_is_refused_with_the_limit(call: Caller, size: int) -> None:
+    answer = await call("PUT", "/launch?impersonate=", b" " * size)
+    assert answer.status == 413
+    assert "1 MiB" in answer.detail
+    assert "limits.body_mib" in answer.detail
+
+
+async def test_a_body_of_unknown_length_is_limited_as_well(call: Caller) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b" " * (1 << 16)
+
+    headers = {"Authorization": f"Bearer {call.serving.token}"}
+    async with aiohttp.ClientSession() as session:
+        url = f"{call.serving.url}/launch?impersonate="
+        async with session.put(url, data=endless(), headers=headers) as answer:
+            assert answer.status == 413
+
+
+async def test_a_compressed_manifest_is_read(call: Caller) -> None:
+    body = gzip.compress(json.dumps(make_manifest(carrier="Nope")).encode())
+    answer = await call("PUT", "/launch?impersonate=", body, headers={"Content-Encoding": "gzip"})
+    assert "none of" in answer.detail
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "-x", "a b", "x" * 201, "a\nb", "día", "%2e%2e"])
+async def test_an_id_that_cannot_name_a_folder_is_refused(call: Caller, name: str) -> None:
+    path = f"/launch?impersonate=&dispatchId={quote(name, safe='')}"
+    answer = await call("PUT", path, make_manifest())
+    if name == "":
+        assert "cannot run sbatch" in answer.detail, "an empty id is none, and one is made"
+        return
+    assert answer.status == 400
+    assert "dispatchId" in answer.detail
+
+
+async def test_nobody_else_can_be_acted_for_without_the_setting(call: Caller) -> None:
+    answer = await call("PUT", "/launch?impersonate=nobody", make_manifest())
+    assert answer.status == 400
+    assert "set impersonation: sudo" in answer.detail
+
+
+@pytest.mark.parametrize("query", ["Resources", "Queues"])
+async def test_without_slurm_a_query_fails_clearly(call: Caller, query: str) -> None:
+    answer = await call("PUT", "/launch?impersonate=", make_query(query))
+    assert answer.status == 500
+    assert "cannot run s" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/monitoring/u/environments/none/status?refresh=true"),
+        ("GET", "/monitoring/u/environments/none"),
+        ("GET", "/monitoring/u/environments/none/logs/x"),
+        ("DELETE", "/monitoring/u/environments/none/management"),
+        ("DELETE", "/running/u/environments/none?force=true"),
+        ("GET", "/monitoring/u/environments/%2e%2e%2fx/status"),
+        ("GET", "/nowhere"),
+    ],
+)
+async def test_what_is_not_there_is_404(call: Caller, method: str, path: str) -> None:
+    answer = await call(method, path)
+    assert answer.status == 404
+    assert answer.detail
+
+
+@pytest.mark.parametrize(("method", "path"), UNBUILT)
+async def test_what_this_release_lacks_says_so(call: Caller, method: str, path: str) -> None:
+    filled = path.replace("{", "").replace("}", "")
+    answer = await call(method, filled)
+    assert answer.status == 501
+    if method != "HEAD":
+        assert f"{method} {filled}" in answer.detail
+
+
+@pytest.mark.parametrize("query", ["eventLimit=x", "limit=-1", "offset=x", "reverse=maybe"])
+async def test_a_parameter_that_is_none_is_named(call: Caller, query: str) -> None:
+    answer = await call("GET", f"/running?{query}")
+    assert answer.status == 400
+    assert query.partition("=")[0] in answer.detail
+
+
+async def test_two_launchers_on_one_port(call: Caller, tmp_path: Path) -> None:
+    port = int(call.serving.url.rpartition(":")[2])
+    settings = load_settings(
+        flags={
+            "port": port,
+            "user_name": getpass.getuser(),
+            "job_storage_root": str(tmp_path / "other"),
+            "relay": {"enabled": False},
+        }
+    )
+    with pytest.raises(SetupError, match=f"cannot listen on 127.0.0.1:{port}"):
+        async with run_launcher(settings):
+            pass
