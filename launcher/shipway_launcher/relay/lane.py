@@ -80,14 +80,13 @@ class Lane:
     @property
     def backlog_bytes(self) -> int:
         """What waits for delivery, to within one segment's delivered part."""
-        sizes = (s.size_bytes for number, s in self._segments.items() if number >= self._number)
-        return max(0, sum(sizes) - self._offset)
+        return max(0, sum(segment.size_bytes for segment in self._undelivered()) - self._offset)
 
     @property
     def backlog_lines(self) -> int:
         """Log lines that wait for delivery."""
-        lines = (s.lines for number, s in self._segments.items() if number >= self._number)
-        return sum(lines) - self._delivered_lines + self._gap_lines
+        lines = sum(segment.lines for segment in self._undelivered())
+        return lines - self._delivered_lines + self._gap_lines
 
     def load(self) -> list[str]:
         """Take up what an earlier run left; blocking, before anything else.
@@ -113,6 +112,7 @@ class Lane:
             keys += found
         if not self._segments:
             self._segments[self._number] = create_journal(self._path(self._number))
+            self._go_to_segment(self._number)
         if self._number not in self._segments:
             self._go_to_segment(min((n for n in self._segments if n > self._number), default=0))
         self._offset = min(self._offset, self._segments[self._number].size_bytes)
@@ -219,7 +219,8 @@ class Lane:
 
     async def _done(self, batch: Batch) -> None:
         async with self._files:
-            self._gap_lines -= batch.gap_lines
+            if batch.messages:
+                self._gap_lines -= batch.gap_lines
             if batch.number == self._number:
                 self._offset = batch.end
                 self._delivered_lines += batch.lines
@@ -268,6 +269,12 @@ class Lane:
         )
         await self._advance()
         return segment.size_bytes
+
+    def _undelivered(self) -> list[Journal]:
+        # A copy at once, for the writer's thread may add one meanwhile.
+        return [
+            segment for number, segment in list(self._segments.items()) if number >= self._number
+        ]
 
     def _go_to_segment(self, number: int) -> None:
         if number == 0:  # all files are older than the record of what was delivered

@@ -100,15 +100,21 @@ class MasterRpc:
             if error.code() in _later:
                 raise MasterUnreachable(f"{error.code().name}: {text}") from error
             raise MasterRefused(error.code(), text) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # The call was cancelled, not we: its channel was closed, for the master has moved.
+            raise MasterUnreachable("the master has another address now") from error
 
     async def _current_channel(self) -> grpc.aio.Channel:
         url = await self._address.wait()
         async with self._connecting:
             if self._channel is None or self._channel_url != url:
-                if self._channel is not None:
-                    await self._channel.close(grace=5)
-                self._channel = await self._open(url)
-                self._channel_url = url
+                before = self._channel
+                self._channel, self._channel_url = await self._open(url), url
+                if before is not None:
+                    await before.close()
             return self._channel
 
     async def _open(self, url: MasterUrl) -> grpc.aio.Channel:

@@ -38,6 +38,7 @@ class Spool:
         self._tidy_every_s = tidy_every_s
         self._streams: dict[str, Stream] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tidying: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         self._group = asyncio.TaskGroup()
         self._stack = AsyncExitStack()
@@ -49,7 +50,7 @@ class Spool:
         await self._stack.enter_async_context(self._group)
         for name in self._streams:
             self._start(name)
-        self._tasks[""] = self._group.create_task(self._tidy_loop())
+        self._tidying = self._group.create_task(self._tidy_loop())
         return self
 
     async def __aexit__(
@@ -60,7 +61,8 @@ class Spool:
     ) -> None:
         """Finish what is being delivered at this moment; all else stays on disk."""
         self._is_finishing = True
-        self._tasks.pop("").cancel()
+        if self._tidying is not None:
+            self._tidying.cancel()
         for stream in self._streams.values():
             stream.finish()
         if self._tasks and self._master.is_connected:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import grpc
 import pytest
 
-from shipway_launcher.relay import Relay
+from shipway_launcher.relay import MasterAddress, Relay, RelaySettings
 from tests.launcher.relay.conftest import eventually
 from tests.launcher.relay.master import StandInMaster
 
@@ -79,6 +80,21 @@ async def test_a_gather_outlives_a_restart_of_the_master_as_the_same_peer(
     assert first.result() == second
     assert len({*master.gathers}) == 2
     assert master.gathers[0] == master.gathers[1]
+
+
+async def test_a_gather_follows_the_master_to_another_address(
+    master: StandInMaster, client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    settings = RelaySettings.model_validate({"port": 0})
+    address = MasterAddress(None, tmp_path / "master.json")
+    await address.learn(master.url)
+    async with StandInMaster() as other, Relay(settings, tmp_path / "spool", address) as relay:
+        first = asyncio.ensure_future(gather(client, relay, make_peer(0, 2)))
+        await eventually(lambda: master.peers == 1)
+        await address.learn(other.url)
+        second = asyncio.ensure_future(gather(client, relay, make_peer(1, 2)))
+        assert await first == await second
+    assert set(other.gathers) == {make_peer(rank, 2)["requestUuid"] for rank in (0, 1)}
 
 
 async def test_a_caller_who_leaves_is_no_longer_a_peer(
