@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from shipway_agent.config import AgentSettings
-from shipway_agent.containers.container import Limits, Surroundings
 from shipway_agent.containers.environment import AgentFacts
-from shipway_agent.containers.manager import ContainerManager, Identity
+from shipway_agent.containers.manager import ContainerManager
+from shipway_agent.containers.orders import Identity
 from shipway_agent.containers.records import RecordStore
 from shipway_agent.containers.reports import Reports
+from shipway_agent.containers.surroundings import Limits, Surroundings
 from shipway_agent.errors import MustRestart, RuntimeUnavailable, SlotsUnknown
 from shipway_agent.hook import OutageHook
 from shipway_agent.master.connection import Timing

@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from shipway_agent.containers.ends import (
     GONE_AFTER_RESTART,
     KILLED_BEFORE_RUN,
     LAUNCH_CUT_OFF,
-    failure_of_exit,
     failure_of_launch,
-    failure_of_loss,
 )
-from shipway_agent.containers.records import Record, RecordStore
-from shipway_agent.containers.reports import Reports
+from shipway_agent.containers.follow import Follower, Wishes
+from shipway_agent.containers.orders import MakeSpec
+from shipway_agent.containers.records import Record
+from shipway_agent.containers.removal import remove_all_of, remove_ended
 from shipway_agent.containers.state import State, states_between, transition
-from shipway_agent.errors import AgentError, ContainerNotFound, ContainerRuntimeError, StartRefused
-from shipway_agent.logs.forward import OutputForwarder
-from shipway_agent.logs.lines import Line
+from shipway_agent.containers.surroundings import Surroundings
+from shipway_agent.errors import AgentError, StartRefused
 from shipway_agent.master.messages import Failure, FailureType, Level, Running, StateChanged
 from shipway_agent.runtimes.spec import (
-    ID_LABEL,
     Address,
     ContainerHandle,
     ContainerId,
@@ -32,46 +30,12 @@ from shipway_agent.runtimes.spec import (
     ContainerState,
     Event,
     EventKind,
-    Exit,
     Owned,
-    Runtime,
     Stream,
 )
 from shipway_agent.tasks import first_ended
-from shipway_common.backoff import backoff_delays_s
 
 log = logging.getLogger(__name__)
-
-STOCK_SHIPPER = "ship-logs.sh"
-"""Posts a task's output to the master by itself; the agent must not bring it again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Patience with runtimes, in seconds."""
-
-    drain_s: float = 15
-    """How long the output of an ended container may bring nothing before it is left."""
-    devices_s: float = 60
-    """How long a container waits for the one that had its devices to be gone."""
-    first_retry_s: float = 0.5
-    longest_retry_s: float = 15
-    clean_up_tries: int = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all containers of an agent share."""
-
-    runtime: Runtime
-    reports: Reports
-    records: RecordStore
-    limits: Limits
-    keeps_ended: bool = False
-    """Leave ended containers in the runtime, for people to look at."""
-
-
-MakeSpec = Callable[[], tuple[ContainerSpec, Record]]
 
 
 class ManagedContainer:
@@ -102,11 +66,11 @@ class ManagedContainer:
             self._addresses = owned.addresses
             if owned.state is not ContainerState.CREATED and self.state is not State.TERMINATED:
                 self._reached = self.state
-        self._signals: asyncio.Queue[int] = asyncio.Queue()  # bounded by the master's patience
+        # The queue of signals is bounded by the master's patience.
+        self._wishes = Wishes(signals=asyncio.Queue(), unwanted=asyncio.Event())
         self._launch_stopped = asyncio.Event()
         self._stop_reason = KILLED_BEFORE_RUN
         self._acknowledged = asyncio.Event()
-        self._unwanted = asyncio.Event()
         self.spec: ContainerSpec | None = None
         """Without its archives; None for one that another agent process started."""
         self.ended = asyncio.Event()
@@ -139,7 +103,7 @@ class ManagedContainer:
 
     def signal(self, number: int) -> None:
         """Send a signal as soon as the container runs; SIGKILL also ends a launch."""
-        self._signals.put_nowait(number)
+        self._wishes.signals.put_nowait(number)
         if number == signal.SIGKILL:
             self._launch_stopped.set()
 
@@ -151,7 +115,7 @@ class ManagedContainer:
 
     def disown(self) -> None:
         """Kill the container and tell nobody: the master knows nothing of it."""
-        self._unwanted.set()
+        self._wishes.unwanted.set()
         self._acknowledged.set()
         self.signal(signal.SIGKILL)
 
@@ -281,121 +245,20 @@ class ManagedContainer:
 
     async def _clean_up(self) -> None:
         """Remove whatever a launch that came to nothing left in the runtime."""
-        runtime, limits = self._around.runtime, self._around.limits
-        delays = backoff_delays_s(first_s=limits.first_retry_s, limit_s=limits.longest_retry_s)
-        for _ in range(limits.clean_up_tries):
-            try:
-                for owned in await runtime.list_owned({ID_LABEL: self.id}):
-                    await runtime.remove(owned.handle)
-            except ContainerRuntimeError as error:
-                log.warning("cannot remove what a launch left, trying again: %s", error)
-                await asyncio.sleep(next(delays))
-            else:
-                return
-        log.error("gave up removing what a launch left; the next start of the agent tries again")
+        await remove_all_of(self._around.runtime, self.id, self._around.limits)
 
     # while it runs
 
     async def _follow(self) -> Failure | None:
         """Stay with the running container; returns how it failed."""
-        forwarder = self._make_forwarder()
-        forwarding = asyncio.ensure_future(self._forward_wanted(forwarder))
-        obeying = asyncio.ensure_future(self._send_signals())
-        try:
-            failure = await self._wait_end()
-            self.ended.set()
-            await self._drain(forwarder, forwarding)
-        finally:
-            forwarding.cancel()
-            obeying.cancel()
-            await asyncio.wait([forwarding, obeying])
-        for task in (forwarding, obeying):
-            if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("a part of the container's watch failed", exc_info=error)
-        return failure
-
-    async def _wait_end(self) -> Failure | None:
-        """Wait for the exit; a runtime that cannot be asked is asked again."""
-        delays, problem = self._delays(), ""
-        while True:
-            try:
-                ended: Exit = await self._around.runtime.wait(self._require_handle())
-            except ContainerNotFound as error:
-                return failure_of_loss(error)
-            except ContainerRuntimeError as error:
-                if str(error) != problem:
-                    problem = str(error)
-                    log.warning("cannot ask whether the container runs, going on: %s", problem)
-                await asyncio.sleep(next(delays))
-            else:
-                log.info("container ended", extra={"exit_code": ended.code})
-                return failure_of_exit(ended)
-
-    async def _send_signals(self) -> None:
-        runtime, handle = self._around.runtime, self._require_handle()
-        while True:
-            number = await self._signals.get()
-            delays = self._delays()
-            while True:
-                try:
-                    if number == signal.SIGKILL:
-                        await runtime.kill(handle)
-                    else:
-                        await runtime.signal(handle, number)
-                except ContainerNotFound:
-                    return
-                except ContainerRuntimeError as error:
-                    log.warning("signal not delivered: %s", error, extra={"signal": number})
-                    if not error.retryable:
-                        break
-                    await asyncio.sleep(next(delays))
-                else:
-                    break
-
-    def _make_forwarder(self) -> OutputForwarder:
-        handle = self._require_handle()
-        return OutputForwarder(
-            lambda: self._around.runtime.output(handle),
-            _Sink(self.id, self._around.reports),
+        follower = Follower(
+            self._around,
+            self._require_handle(),
+            self._wishes,
             delivered=self._delivered,
             on_delivered=self._note_delivered,
         )
-
-    async def _forward_wanted(self, forwarder: OutputForwarder) -> None:
-        if self._record.ships_output:
-            await first_ended(self._forward(forwarder), self._wait_unwanted())
-
-    async def _wait_unwanted(self) -> None:
-        await self._unwanted.wait()
-
-    async def _forward(self, forwarder: OutputForwarder) -> None:
-        delays, problem = self._delays(), ""
-        while True:
-            try:
-                await forwarder.run()
-            except ContainerNotFound:
-                return
-            except ContainerRuntimeError as error:
-                if str(error) != problem:
-                    problem = str(error)
-                    log.warning("cannot read the container's output, trying again: %s", problem)
-                await asyncio.sleep(next(delays))
-            else:
-                return
-
-    async def _drain(self, forwarder: OutputForwarder, forwarding: asyncio.Future[None]) -> None:
-        """Wait for the last output; not longer than something comes or the master is slow."""
-        limit_s = self._around.limits.drain_s
-        while True:
-            seen = forwarder.chunks_read
-            done, _ = await asyncio.wait([forwarding], timeout=limit_s)
-            if done:
-                return
-            if forwarder.chunks_read == seen and not forwarder.is_blocked:
-                break
-        text = f"the last output may be missing: it did not end within {limit_s:g} s of the task"
-        log.warning(text)
-        self._around.reports.note(self.id, text, "WARNING")
+        return await follower.run(ships_output=self._record.ships_output, on_ended=self.ended.set)
 
     # the end
 
@@ -407,26 +270,14 @@ class ManagedContainer:
             container = replace(self._record.container, state=state)
             self._record = replace(self._record, container=container, failure=failure)
             await self._save()
-        if not self._unwanted.is_set():
+        if not self._wishes.unwanted.is_set():
             self._around.reports.state(
                 self._record.container, failure=failure, on_read=self._acknowledged.set
             )
         await self._acknowledged.wait()
         if self._handle is not None and not self._around.keeps_ended:
-            await self._remove(self._handle)
+            await remove_ended(self._around.runtime, self._handle, self._around.limits)
         await self._forget()
-
-    async def _remove(self, handle: ContainerHandle) -> None:
-        delays = self._delays()
-        for _ in range(self._around.limits.clean_up_tries):
-            try:
-                await self._around.runtime.remove(handle)
-            except ContainerRuntimeError as error:
-                log.warning("ended container not removed, trying again: %s", error)
-                await asyncio.sleep(next(delays))
-            else:
-                return
-        log.error("gave up removing an ended container; the next start of the agent tries again")
 
     # bookkeeping
 
@@ -436,9 +287,10 @@ class ManagedContainer:
         self._record = replace(self._record, container=container)
         self._reached = state
         await self._save()
-        self._around.reports.state(
-            container, running=self._running() if state is State.RUNNING else None
-        )
+        if not self._wishes.unwanted.is_set():
+            self._around.reports.state(
+                container, running=self._running() if state is State.RUNNING else None
+            )
         log.info("container is %s", state.lower())
 
     def _running(self) -> Running:
@@ -476,25 +328,3 @@ class ManagedContainer:
     def _require_handle(self) -> ContainerHandle:
         assert self._handle is not None
         return self._handle
-
-    def _delays(self) -> Iterator[float]:
-        limits = self._around.limits
-        return backoff_delays_s(first_s=limits.first_retry_s, limit_s=limits.longest_retry_s)
-
-
-class _Sink:
-    """Where the output of one container goes."""
-
-    def __init__(self, container_id: ContainerId, reports: Reports) -> None:
-        self._container_id = container_id
-        self._reports = reports
-
-    @property
-    def has_room(self) -> bool:
-        return self._reports.has_room
-
-    async def wait_room(self) -> None:
-        await self._reports.wait_room()
-
-    def take(self, line: Line, on_read: Callable[[], None]) -> None:
-        self._reports.output(self._container_id, line, on_read)

@@ -6,33 +6,18 @@ import asyncio
 import logging
 import signal
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
-from shipway_agent.containers.container import (
-    STOCK_SHIPPER,
-    ManagedContainer,
-    Surroundings,
-)
-from shipway_agent.containers.ends import (
-    AGENT_STOPPED,
-    GONE_AFTER_RESTART,
-    UNKNOWN_CONTAINER,
-)
-from shipway_agent.containers.environment import AgentFacts, complete_environment
-from shipway_agent.containers.labels import (
-    cluster_of,
-    description_of,
-    device_ids_of,
-    make_labels,
-    owner_filter,
-)
-from shipway_agent.containers.records import Record
+from shipway_agent.containers.container import ManagedContainer
+from shipway_agent.containers.ends import AGENT_STOPPED, GONE_AFTER_RESTART, UNKNOWN_CONTAINER
+from shipway_agent.containers.finding import Found, find_left
+from shipway_agent.containers.orders import Identity, check_order, first_record, spec_maker
 from shipway_agent.containers.state import State
-from shipway_agent.containers.translate import check_id, read_environment, translate
-from shipway_agent.errors import RuntimeUnavailable, StartRefused
+from shipway_agent.containers.surroundings import Surroundings
+from shipway_agent.errors import StartRefused
 from shipway_agent.master.link import Greeting
 from shipway_agent.master.messages import (
     AgentMessage,
@@ -50,7 +35,7 @@ from shipway_agent.master.messages import (
     StateChanged,
 )
 from shipway_agent.master.outbox import Outbox
-from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, ContainerSpec, Owned
+from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, ContainerSpec
 from shipway_common.logsetup import log_context
 
 log = logging.getLogger(__name__)
@@ -58,18 +43,6 @@ log = logging.getLogger(__name__)
 _REMEMBERED_ENDS = 1024
 _SAVE_INTERVAL_S = 1.0
 _DETACH_LIMIT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who this agent is to the master."""
-
-    version: str
-    resource_pool: str
-    devices: Sequence[Device]
-    pci_buses: Mapping[str, str]
-    """By UUID, for the devices that have one."""
-    facts: AgentFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +56,6 @@ class RunningContainer:
     handle: ContainerHandle
     spec: ContainerSpec | None
     """None if another agent process started it: its environment is not kept on disk."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """A container that another agent process started."""
-
-    record: Record
-    owned: Owned | None
 
 
 class ContainerManager:
@@ -118,7 +83,7 @@ class ContainerManager:
         self._containers: dict[ContainerId, ManagedContainer] = {}
         self._tasks: dict[ContainerId, asyncio.Task[None]] = {}
         self._ends: OrderedDict[ContainerId, StateChanged] = OrderedDict()
-        self._found: dict[ContainerId, _Found] = {}
+        self._found: dict[ContainerId, Found] = {}
         self._options: MasterOptions | None = None
         self._is_stopping = False
         self._idle = asyncio.Event()
@@ -153,17 +118,7 @@ class ContainerManager:
             ContainerRuntimeError: The runtime does not list them, or another one has some.
             OSError: The records cannot be read.
         """
-        agent_id = self._identity.facts.agent_id
-        owned = {
-            one.container_id: one
-            for one in await self._around.runtime.list_owned(owner_filter(agent_id))
-        }
-        records = await asyncio.to_thread(self._around.records.load_all, agent_id)
-        self._check_runtimes(records.values())
-        for container_id in {*owned, *records}:
-            one = owned.get(container_id)
-            record = records.get(container_id) or self._record_from_labels(one)
-            self._found[container_id] = _Found(record=record, owned=one)
+        self._found = await find_left(self._around, self._identity)
 
     async def wait_idle(self) -> None:
         """Wait until there is no container, not even one whose end the master has not heard of."""
@@ -260,8 +215,9 @@ class ContainerManager:
                 self._tell_end(container.id)
                 return
             try:
-                check_id(container)
-                make_spec = self._prepare(order)
+                if self._is_stopping:
+                    raise StartRefused(AGENT_STOPPED.message)
+                check_order(order, self._identity, self._device_problem)
             except StartRefused as error:
                 log.error("start refused: %s", error)
                 failure = Failure(type=FailureType.AGENT_ERROR, message=str(error))
@@ -269,56 +225,17 @@ class ContainerManager:
                 self._remember_end(StateChanged(container=ended, failure=failure))
                 self._tell_end(container.id)
                 return
-            record = Record(
-                agent_id=self._identity.facts.agent_id,
-                cluster_id=self._require_options().cluster_id,
-                runtime=self._around.runtime.name,
-                container=replace(container, state=State.ASSIGNED),
-                delivered={},
-            )
-            managed = ManagedContainer(record, self._around)
-            predecessors = self._with_devices_of(container)
-            log.info("container ordered", extra={"description": container.description})
-            self._spawn(managed, managed.live(make_spec, predecessors))
+            self._accept(order)
 
-    def _prepare(self, order: StartContainer) -> Callable[[], tuple[ContainerSpec, Record]]:
-        """Check an order as far as that is quick; returns what reads the rest of it."""
-        if self._is_stopping:
-            raise StartRefused(AGENT_STOPPED.message)
-        for device in order.container.devices or ():
-            if device not in self._identity.devices:
-                raise StartRefused(
-                    f"this agent has no device {device.id} ({device.brand}, {device.uuid},"
-                    f" {device.type})"
-                )
-            if problem := self._device_problem(device.uuid):
-                raise StartRefused(f"device {device.uuid} is not fit for use: {problem}")
-        options, facts = self._require_options(), self._identity.facts
-
-        def make_spec() -> tuple[ContainerSpec, Record]:
-            ordered = read_environment(order)
-            spec = translate(
-                order,
-                environment=complete_environment(ordered, facts, options, order.container),
-                labels=make_labels(order.container, options, facts.agent_id),
-                pci_buses=self._identity.pci_buses,
-            )
-            return spec, Record(
-                agent_id=facts.agent_id,
-                cluster_id=options.cluster_id,
-                runtime=self._around.runtime.name,
-                container=order.container,
-                allocation_id=ordered.get("DET_ALLOCATION_ID", ""),
-                task_type=order.spec.text("TaskType"),
-                ships_output=not any(
-                    word.rpartition("/")[2] == STOCK_SHIPPER for word in spec.argv
-                ),
-                network_mode=spec.network_mode,
-                ports=spec.ports,
-                delivered={},
-            )
-
-        return make_spec
+    def _accept(self, order: StartContainer) -> None:
+        assert self._options is not None  # no order comes before the greeting
+        identity, options = self._identity, self._options
+        record = first_record(order, identity, options, self._around.runtime.name)
+        managed = ManagedContainer(record, self._around)
+        predecessors = self._with_devices_of(order.container)
+        make_spec = spec_maker(order, identity, options, record)
+        log.info("container ordered", extra={"description": order.container.description})
+        self._spawn(managed, managed.live(make_spec, predecessors))
 
     def _signal(self, order: SignalContainer) -> None:
         container_id = order.container_id
@@ -437,45 +354,6 @@ class ContainerManager:
             if not other.ended.is_set()
             and any(device.uuid in wanted for device in other.record.container.devices or ())
         ]
-
-    def _check_runtimes(self, records: Iterable[Record]) -> None:
-        """Refuse to take containers of another runtime for lost: it was just not asked."""
-        name = self._around.runtime.name
-        for record in records:
-            if record.runtime != name and record.container.state is not State.TERMINATED:
-                raise RuntimeUnavailable(
-                    f"container {record.container.id} runs under {record.runtime}, but {name} is"
-                    f" used now; get {record.runtime} to answer, or set container_runtime to it"
-                    f" until the container has ended, or delete the file"
-                    f" {self._around.records.path_of(record.container.id)} to give it up"
-                )
-
-    def _record_from_labels(self, owned: Owned | None) -> Record:
-        """Make up for a lost record: whose it is and what it holds, but its output is not known."""
-        assert owned is not None
-        ids = device_ids_of(owned.labels)
-        log.error(
-            "the record of a container is lost; its output is not brought to the master",
-            extra={"container_id": owned.container_id},
-        )
-        return Record(
-            agent_id=self._identity.facts.agent_id,
-            cluster_id=cluster_of(owned.labels),
-            runtime=self._around.runtime.name,
-            container=Container(
-                id=owned.container_id,
-                state=State.STARTING,
-                devices=tuple(one for one in self._identity.devices if one.id in ids),
-                description=description_of(owned.labels),
-            ),
-            ships_output=False,
-            ports=tuple(sorted({address.container_port for address in owned.addresses})),
-            delivered={},
-        )
-
-    def _require_options(self) -> MasterOptions:
-        assert self._options is not None  # no order comes before the greeting
-        return self._options
 
 
 def _is_wanted(message: AgentMessage, expected: Mapping[ContainerId, Container]) -> bool:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from shipway_agent.containers.container import Limits, ManagedContainer, Surroundings
+from shipway_agent.containers.container import ManagedContainer
 from shipway_agent.containers.ends import AGENT_STOPPED
 from shipway_agent.containers.records import Record, RecordStore
 from shipway_agent.containers.reports import Reports
 from shipway_agent.containers.state import State
+from shipway_agent.containers.surroundings import Limits, Surroundings
 from shipway_agent.errors import (
     ContainerNotFound,
     ContainerRuntimeError,
@@ -69,12 +70,13 @@ class Life:
         self.container = self.make(record)
         self._record = record
 
-    def make(self, record: Record) -> ManagedContainer:
+    def make(self, record: Record, *, keeps_ended: bool = False) -> ManagedContainer:
         around = Surroundings(
             runtime=self.runtime,
             reports=Reports(self.outbox, "node"),
             records=self.records,
             limits=LIMITS,
+            keeps_ended=keeps_ended,
         )
         return ManagedContainer(record, around)
 
@@ -384,3 +386,26 @@ async def test_a_disk_that_is_full_ends_no_task(
     async with living(life):
         pass
     assert life.states()[-1] == "TERMINATED"
+
+
+async def test_an_ended_container_can_be_kept_for_people_to_look_at(
+    life: Life, runtime: ScriptedRuntime
+) -> None:
+    life.container = life.make(life.container.record, keeps_ended=True)
+    runtime.end(0)
+    async with living(life):
+        pass
+    assert runtime.state is ContainerState.EXITED
+    assert life.records.load_all("node") == {}
+
+
+async def test_a_container_nobody_wants_is_killed_and_not_spoken_of(
+    life: Life, runtime: ScriptedRuntime
+) -> None:
+    runtime.written = [out("line\n")]
+    async with living(life):
+        await life.until(lambda: life.lines() == ["line"])
+        spoken = len(life.messages)
+        life.container.disown()
+    assert len(life.messages) == spoken
+    assert runtime.state is None
