@@ -72,7 +72,11 @@ def main() -> None:
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
     try:
-        _Shim(folder, report_write).run()
+        output = OutputFile(folder / OUTPUT)
+    except FileExistsError:
+        return  # another shim has the folder already
+    try:
+        _Shim(folder, report_write, output).run()
     except BaseException:
         problem = traceback.format_exc().encode()
         with contextlib.suppress(OSError):  # nobody waits for it after the start
@@ -85,12 +89,12 @@ def main() -> None:
 class _Shim:
     """One task from its start to the end of its last process."""
 
-    def __init__(self, folder: Path, report: int) -> None:
+    def __init__(self, folder: Path, report: int, output: OutputFile) -> None:
         # Set once.
         self._folder = folder
         self._report = report
         self._launch = load_launch(folder / LAUNCH)
-        self._output = OutputFile(folder / OUTPUT)
+        self._output = output
         self._exit_record = ReservedRecord(folder / EXIT)
         self._oom = OomCounter()
         self._selector = selectors.DefaultSelector()
@@ -136,9 +140,11 @@ class _Shim:
         for descriptor in (wake_read, wake_write):
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
+        # The last two are not for us. They get a handler as well, for a program that is started
+        # later would inherit it if they were ignored; Popen resets the two that are.
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, _wake)
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_IGN)
 
         def take_signals() -> None:

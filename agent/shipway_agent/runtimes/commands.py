@@ -23,8 +23,10 @@ class CommandResult:
 
     @property
     def words(self) -> str:
-        """What it said of an error: the last lines of stderr."""
-        return self.stderr.strip()[-2000:] or f"exit status {self.status}"
+        """What it said of an error: the lines that say so, else the last of stderr."""
+        lines = [line for line in self.stderr.splitlines() if line.startswith(("Error:", "FATAL:"))]
+        text = "\n".join(lines) or self.stderr.strip()
+        return text[-2000:] or f"exit status {self.status}"
 
 
 async def run_command(

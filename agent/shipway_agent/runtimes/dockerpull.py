@@ -68,7 +68,9 @@ async def has_image(engine: Engine, text: str) -> bool:
 
 def pull_error(name: ImageName, words: str) -> ImageNotFound | PullFailed:
     """Return the error that an engine's or a registry's words mean."""
-    kind = ImageNotFound if _not_found.search(words) else PullFailed
+    # A missing blob is a damaged image, not a missing one.
+    is_missing = _not_found.search(words) and "blob" not in words
+    kind = ImageNotFound if is_missing else PullFailed
     return kind(f"error pulling image: {name}: {words}")
 
 

@@ -72,9 +72,7 @@ class ShimControl:
         """
         task = self._launches.get(folder)
         if task is None:
-            if (await asyncio.to_thread(state_of, folder))[0] is not ContainerState.CREATED:
-                return
-            task = asyncio.create_task(asyncio.to_thread(_run_shim, folder, self._tether))
+            task = asyncio.create_task(asyncio.to_thread(_launch, folder, self._tether))
             self._launches[folder] = task
             task.add_done_callback(lambda _: self._launches.pop(folder, None))
         await asyncio.shield(task)
@@ -247,8 +245,13 @@ def _leftovers(started: StartedRecord) -> list[ProcessStat]:
     ]
 
 
-def _run_shim(folder: Path, tether: Tether | None) -> None:
-    """Start the shim with nothing of our own environment; returns when it has started, or not."""
+def _launch(folder: Path, tether: Tether | None) -> None:
+    """Start the shim, unless there was one, with nothing of our own environment.
+
+    Returns when it has started its program, or was refused.
+    """
+    if state_of(folder)[0] is not ContainerState.CREATED:
+        return
     try:
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-I", "-m", "shipway_agent.shim", str(folder)],

@@ -77,7 +77,7 @@ class ShimStore:
         """
         folder = self.folder(spec.id)
         try:
-            await asyncio.to_thread(_make_folder, folder, spec)
+            await asyncio.to_thread(self._make_folder, folder, spec)
             yield folder
         except FileExistsError as error:
             raise RuntimeRefused(f"container {spec.id} exists already in {folder}") from error
@@ -117,6 +117,8 @@ class ShimStore:
         """Find the containers that have all of *labels*."""
 
         def read_all() -> list[HeldContainer]:
+            if not self._root.is_dir():  # somebody removed it; `making` makes it again
+                return []
             entries = [path for path in self._root.iterdir() if _safe_id.fullmatch(path.name)]
             found = [_find_container(path) for path in sorted(entries)]
             return [one for one in found if one and labels.items() <= one.labels.items()]
@@ -151,10 +153,21 @@ class ShimStore:
             await remove_foreign(aside)
 
     def _open(self) -> None:
-        # Open to pass through: a container's own user must reach its files in its folder.
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self._make_root()
         for leftover in self._root.glob(f"{_REMOVED_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+    def _make_root(self) -> None:
+        # Open to pass through: a container's own user must reach its files in its folder.
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
+
+    def _make_folder(self, folder: Path, spec: ContainerSpec) -> None:
+        self._make_root()
+        if folder.is_dir() and not (folder / _CONTAINER).exists():
+            shutil.rmtree(folder, onerror=_make_removable)  # its making was cut short by a crash
+        folder.mkdir(mode=0o700)
+        (folder / TREE).mkdir(mode=0o755)
+        unpack(spec.archives, folder / TREE)
 
 
 def state_of(folder: Path) -> tuple[ContainerState, StartedRecord | None, ExitRecord | None]:
@@ -181,14 +194,6 @@ def is_being_started(folder: Path) -> bool:
         and state_of(folder)[0] is ContainerState.CREATED
         and not (folder / LOG).exists()  # it broke
     )
-
-
-def _make_folder(folder: Path, spec: ContainerSpec) -> None:
-    if folder.is_dir() and not (folder / _CONTAINER).exists():
-        shutil.rmtree(folder, onerror=_make_removable)  # its making was cut short by a crash
-    folder.mkdir(mode=0o700)
-    (folder / TREE).mkdir(mode=0o755)
-    unpack(spec.archives, folder / TREE)
 
 
 def _find_container(folder: Path) -> HeldContainer | None:

@@ -12,13 +12,16 @@ import pytest
 
 from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions
 from shipway_agent.runtimes.registry import find_runtime
-from shipway_agent.runtimes.spec import (
-    ContainerId,
-    ContainerSpec,
-    Runtime,
-)
+from shipway_agent.runtimes.spec import ContainerId, ContainerSpec, Runtime
 
-CASES = ("process", "bubblewrap", "docker", "podman", "podman-socket", "apptainer")
+SANDBOXES = ("process", "bubblewrap")
+WITH_IMAGES = ("docker", "podman", "apptainer")
+CASES = (*SANDBOXES, *WITH_IMAGES)
+"""Podman's socket is one more; it is Docker's code, so only some tests run on it."""
+
+with_socket_too = pytest.mark.parametrize("case_name", [*CASES, "podman-socket"], indirect=True)
+with_walls = pytest.mark.parametrize("case_name", ["bubblewrap", *WITH_IMAGES], indirect=True)
+with_images = pytest.mark.parametrize("case_name", [*WITH_IMAGES, "podman-socket"], indirect=True)
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Case:
 
 @pytest.fixture(params=CASES)
 def case_name(request: pytest.FixtureRequest) -> str:
-    """The runtime under test; `indirect` parametrization narrows it."""
+    """The runtime under test; a mark on a test narrows or widens the choice."""
     name: str = request.param
     return name
 
@@ -58,12 +61,12 @@ async def case(
     """One runtime; what a test leaves in it is removed."""
     case = make_case(case_name, request, tmp_path)
     yield case
+    if case.opened:
+        cleaner = case.opened[-1]
+        for owned in await cleaner.list_owned({}):
+            await cleaner.remove(owned.handle)
     for runtime in case.opened:
         await runtime.aclose()
-    cleaner = await find_runtime(case.runtime_name, case.options)
-    for owned in await cleaner.list_owned({}):
-        await cleaner.remove(owned.handle)
-    await cleaner.aclose()
 
 
 @pytest.fixture

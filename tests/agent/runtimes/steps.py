@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,3 +81,10 @@ def processes_with(word: str) -> list[int]:
         if word.encode() in words:
             found.append(int(path.parent.name))
     return found
+
+
+async def until(is_true: Callable[[], object]) -> None:
+    """Wait until something is so; it must come true in 20 seconds."""
+    async with asyncio.timeout(20):
+        while not is_true():  # noqa: ASYNC110 (what happens in other processes has no event)
+            await asyncio.sleep(0.02)

@@ -22,11 +22,19 @@ from shipway_agent.runtimes.spec import (
     ContainerId,
     ContainerSpec,
     ContainerState,
+    Event,
+    EventKind,
     ItemKind,
     Mount,
     Runtime,
 )
-from tests.agent.runtimes.conftest import Case
+from tests.agent.runtimes.conftest import (
+    WITH_IMAGES,
+    Case,
+    with_images,
+    with_socket_too,
+    with_walls,
+)
 from tests.agent.runtimes.steps import (
     ignore,
     processes_with,
@@ -34,6 +42,7 @@ from tests.agent.runtimes.steps import (
     read_until,
     run,
     start,
+    until,
 )
 
 MakeSpec = Callable[..., ContainerSpec]
@@ -69,6 +78,7 @@ async def test_the_exit_status_is_the_programs(
     assert not outcome.exit.out_of_memory
 
 
+@with_socket_too
 async def test_environment_arrives_byte_for_byte(
     runtime: Runtime, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +151,7 @@ async def test_arguments_arrive_as_they_are(runtime: Runtime, make_spec: MakeSpe
     assert outcome.stdout.removesuffix(b"\n") == "".join(f"{word}|" for word in words).encode()
 
 
+@with_socket_too
 async def test_output_is_kept_byte_for_byte(runtime: Runtime, make_spec: MakeSpec) -> None:
     script = (
         r"printf 'caf\303\251 ok\n\377\376 bad\nnul\000x\n\360\237\230\200 four\ncut\303';"
@@ -153,12 +164,14 @@ async def test_output_is_kept_byte_for_byte(runtime: Runtime, make_spec: MakeSpe
     assert outcome.stdout == wanted
 
 
+@with_socket_too
 async def test_stdout_and_stderr_are_told_apart(runtime: Runtime, make_spec: MakeSpec) -> None:
     script = "echo one; echo two >&2; echo three; echo four >&2"
     outcome = await run(runtime, make_spec(argv=("sh", "-c", script)))
     assert (outcome.stdout, outcome.stderr) == (b"one\nthree\n", b"two\nfour\n")
 
 
+@with_socket_too
 async def test_a_line_of_megabytes_comes_whole(runtime: Runtime, make_spec: MakeSpec) -> None:
     script = r"head -c 5242880 /dev/zero | tr '\0' x; echo; echo done"
     outcome = await run(runtime, make_spec(argv=("sh", "-c", script)))
@@ -203,6 +216,7 @@ async def test_the_working_folder_is_the_specs(
         assert seen == "/run/determined/workdir"
 
 
+@with_socket_too
 async def test_archives_are_there_with_mode_owner_and_time(
     runtime: Runtime, make_spec: MakeSpec
 ) -> None:
@@ -250,11 +264,10 @@ async def test_archives_are_there_with_mode_owner_and_time(
     ]
 
 
+@with_walls
 async def test_an_archive_beside_the_systems_files_hides_none_of_them(
-    case: Case, runtime: Runtime, make_spec: MakeSpec
+    runtime: Runtime, make_spec: MakeSpec
 ) -> None:
-    if not case.has_walls:
-        pytest.skip("a plain process has its own files only below /run/determined")
     archive = Archive(
         path="/",
         items=(
@@ -269,11 +282,10 @@ async def test_an_archive_beside_the_systems_files_hides_none_of_them(
     assert outcome.stdout == b"conf\nw\nkept\n"
 
 
+@pytest.mark.parametrize("case_name", ["bubblewrap", *WITH_IMAGES, "podman-socket"], indirect=True)
 async def test_mounts_are_there_and_read_only_where_asked(
     case: Case, runtime: Runtime, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
-    if not case.has_walls:
-        pytest.skip("a plain process has mounts only where they are on the host")
     # Podman's service reads a mount by its commas and colons.
     odd = tmp_path / ("a 'b" if case.name == "podman-socket" else "a 'b,c:d")
     odd.mkdir()
@@ -294,6 +306,7 @@ async def test_mounts_are_there_and_read_only_where_asked(
     assert b"ead-only" in outcome.stderr
 
 
+@with_socket_too
 async def test_a_mount_whose_source_is_missing_is_an_error(
     runtime: Runtime, make_spec: MakeSpec
 ) -> None:
@@ -302,6 +315,7 @@ async def test_a_mount_whose_source_is_missing_is_an_error(
         await start(runtime, spec)
 
 
+@with_socket_too
 async def test_a_missing_program_is_a_refusal_and_no_exit(
     runtime: Runtime, make_spec: MakeSpec
 ) -> None:
@@ -317,9 +331,8 @@ async def test_a_program_that_may_not_run_is_a_refusal(
         await start(runtime, make_spec(argv=("/etc/passwd",)))
 
 
+@with_images
 async def test_a_missing_image_is_named(case: Case, runtime: Runtime, make_spec: MakeSpec) -> None:
-    if case.image is None:
-        pytest.skip("the sandbox has no images")
     missing = "/no/such/image.sif" if case.name == "apptainer" else "localhost/no/such:image"
     spec = make_spec(image=missing)
     with pytest.raises(ContainerRuntimeError, match="no/such"):
@@ -328,14 +341,14 @@ async def test_a_missing_image_is_named(case: Case, runtime: Runtime, make_spec:
         await start(runtime, spec)
 
 
-async def test_an_image_that_is_here_is_not_pulled(
-    case: Case, runtime: Runtime, make_spec: MakeSpec
-) -> None:
-    events = []
+@with_images
+async def test_an_image_that_is_here_is_not_pulled(runtime: Runtime, make_spec: MakeSpec) -> None:
+    events: list[Event] = []
     await runtime.pull(make_spec(), events.append)
-    assert [event.kind for event in events] == (["pull_skipped"] if case.image else [])
+    assert [event.kind for event in events] == [EventKind.PULL_SKIPPED]
 
 
+@with_socket_too
 async def test_kill_leaves_no_process(runtime: Runtime, make_spec: MakeSpec) -> None:
     marks = ["86401.125", "86402.125", "86403.125"]
     script = (
@@ -345,7 +358,7 @@ async def test_kill_leaves_no_process(runtime: Runtime, make_spec: MakeSpec) -> 
     handle = await start(runtime, make_spec(argv=("sh", "-c", script)))
     await read_until(runtime, handle, b"ready\n")
     for mark in marks:
-        await _until(lambda mark=mark: processes_with(mark))
+        await until(lambda mark=mark: processes_with(mark))
     await runtime.kill(handle)
     assert [processes_with(mark) for mark in marks] == [[], [], []]
     assert (await runtime.wait(handle)).code == 137
@@ -362,6 +375,7 @@ async def test_what_the_first_process_leaves_behind_ends_with_it(
     assert processes_with(mark) == []
 
 
+@with_socket_too
 async def test_the_exit_status_of_a_handler_is_kept(runtime: Runtime, make_spec: MakeSpec) -> None:
     script = f"trap 'echo told; exit 33' TERM; echo ready; {WAIT_FOR_EVER}"
     handle = await start(runtime, make_spec(argv=("sh", "-c", script)))
@@ -382,6 +396,7 @@ async def test_usr1_is_another_signal_than_term(runtime: Runtime, make_spec: Mak
         assert (await runtime.wait(handle)).code == 11
 
 
+@with_socket_too
 async def test_a_running_container_is_found_again(case: Case, make_spec: MakeSpec) -> None:
     first = await case.open()
     script = f"echo before; trap 'echo after; exit 9' TERM; echo ready; {WAIT_FOR_EVER}"
@@ -400,6 +415,7 @@ async def test_a_running_container_is_found_again(case: Case, make_spec: MakeSpe
     assert (await read_all(second, owned.handle))[0] == b"before\nready\nafter\n"
 
 
+@with_socket_too
 async def test_a_container_that_ended_meanwhile_is_found_with_exit_and_output(
     case: Case, make_spec: MakeSpec
 ) -> None:
@@ -417,6 +433,7 @@ async def test_a_container_that_ended_meanwhile_is_found_with_exit_and_output(
     assert await read_all(second, owned.handle) == (b"bye\n", b"")
 
 
+@with_socket_too
 async def test_only_containers_with_the_labels_are_listed(
     runtime: Runtime, make_spec: MakeSpec
 ) -> None:
@@ -431,6 +448,7 @@ async def test_only_containers_with_the_labels_are_listed(
     assert await runtime.list_owned({agent: "a", "x": "other"}) == []
 
 
+@with_socket_too
 async def test_removal_ends_a_container_and_all_that_was_kept(
     case: Case, runtime: Runtime, make_spec: MakeSpec
 ) -> None:
@@ -466,9 +484,3 @@ async def test_many_containers_at_once_do_not_mix(runtime: Runtime, make_spec: M
 
     outputs = await asyncio.gather(*(one(number) for number in range(6)))
     assert outputs == [b"%d\n" % number * 200 for number in range(6)]
-
-
-async def _until(is_true: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not is_true():  # noqa: ASYNC110 (a process has no event)
-            await asyncio.sleep(0.02)
