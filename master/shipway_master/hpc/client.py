@@ -40,8 +40,14 @@ class LauncherClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(self._make_tls), limit=32)
+        # A connection that was kept may be dead without looking so, and a launch must not get lost.
+        connector = aiohttp.TCPConnector(
+            ssl=await asyncio.to_thread(self._make_tls), limit=32, force_close=True
+        )
         self._session = aiohttp.ClientSession(connector=connector)
+        # The library would send a PUT again when the connection breaks, and with it launch twice;
+        # it has no public switch for that.
+        setattr(self._session, "_retry_connection", False)  # noqa: B010
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -27,6 +27,8 @@ OLD_LAUNCHER = (
     "HPC Launcher version is below the minimum required. Update to version 3.3.1 or greater."
 )
 
+_ABSENCES = 3
+
 
 class LaunchFailed(Exception):
     """There is no job; or, with *may_exist*, nobody can say."""
@@ -81,12 +83,13 @@ async def launch(
 async def look_for(
     client: LauncherClient, dispatch: Dispatch, why: str, *, lost_after_s: float
 ) -> DispatchStatus:
-    """Find out whether a launch has arrived.
+    """Find out whether a launch has arrived. Unknown counts when it was said several times.
 
     Raises:
         LaunchFailed: It has not, or the launcher could not be asked within the time.
     """
     deadline = asyncio.get_running_loop().time() + lost_after_s
+    absences = 0
     for delay_s in backoff_delays_s(limit_s=10.0):
         try:
             found = await client.find_dispatch(dispatch.record.id)
@@ -95,9 +98,12 @@ async def look_for(
                 raise _failed(f"{UNREACHABLE} {error}", may_exist=True) from error
             await asyncio.sleep(delay_s)
             continue
-        if found is None:
+        if found is not None:
+            return found
+        absences += 1
+        if absences == _ABSENCES:
             raise _failed(f"{UNREACHABLE} {why}")
-        return found
+        await asyncio.sleep(delay_s)
     raise AssertionError("the delays have no end")
 
 
