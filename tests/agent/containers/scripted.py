@@ -63,7 +63,7 @@ class ScriptedRuntime:
 
     async def start(self, handle: ContainerHandle) -> Started:
         await self._step("start")
-        self.state = ContainerState.RUNNING
+        self.state = ContainerState.EXITED if self._exit.done() else ContainerState.RUNNING
         return Started()
 
     async def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
