@@ -63,11 +63,12 @@ def _sweep(parent: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    def make_writable(function: object, path: str, problem: object) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.unlink(path)
-
-    shutil.rmtree(folder, onerror=make_writable)
+    # A task may have closed folders of its own, even to us.
+    for parent, names, _ in os.walk(folder):
+        for path in (os.path.join(parent, name) for name in names):
+            if not os.path.islink(path):
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         log.warning("cannot remove %s; please do it by hand", folder)
