@@ -86,17 +86,20 @@ async def master() -> AsyncIterator[StandInMaster]:
 async def agent(master: StandInMaster, tmp_path: Path) -> AsyncIterator[AgentProcess]:
     """An agent that is not started yet; its containers are ended with the test."""
     agent = AgentProcess(master, tmp_path)
-    yield agent
-    # A master that knows nothing of them makes the agent end its containers.
-    master.forgets = True
-    if agent.is_running:
-        await agent.end()
-    if agent.records():
-        hellos = len(master.hellos)
-        await agent.start()
-        await master.connected(hellos + 1)
-        await agent.forgot_all()
-        await agent.end()
+    try:
+        yield agent
+        # A master that knows nothing of them makes the agent end its containers.
+        master.forgets = True
+        if agent.is_running:
+            await agent.end()
+        if agent.records():
+            hellos = len(master.hellos)
+            await agent.start()
+            await master.connected(hellos + 1)
+            await agent.forgot_all()
+    finally:
+        if agent.is_running:
+            await agent.end(signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -403,8 +403,10 @@ async def test_a_second_agent_of_one_id_is_told_so(
     other.log = connected.log.with_name("other.log")
     other.state_dir = connected.state_dir.with_name("other")
     await other.start()
-    await master.until(lambda: len(master.dials) >= 3)
-    await other.end()
+    try:
+        await master.until(lambda: len(master.dials) >= 3)
+    finally:
+        await other.end()
     text = other.log.read_text()
     assert text.count("another agent with this id is connected") == 1
     assert len(master.hellos) == 1
