@@ -103,7 +103,7 @@ class _Shim:
         self._main: ProcessIdentity | None = None
         self._payload: ProcessIdentity | None = None
         self._init_pid: int | None = None
-        self._has_run = False
+        self._has_exit_status = False
         self._main_status: int | None = None
         self._has_children = True
         self._open_streams = 0
@@ -173,7 +173,7 @@ class _Shim:
         self._watch_output(STDERR, stderr)
         self._main = identify(self._main_pid)
         if self._launch.kind is PayloadKind.PROCESS:
-            self._payload, self._has_run = self._main, True
+            self._payload = self._main
         self._save_started()
         (self._folder / LAUNCH).unlink()  # the secrets in it have done their work
 
@@ -236,7 +236,7 @@ class _Shim:
                 del received[: end + 1]
                 self._init_pid = status.get("child-pid", self._init_pid)
                 # bwrap reports an exit status only of a program that it could start
-                self._has_run = self._has_run or "exit-code" in status
+                self._has_exit_status = self._has_exit_status or "exit-code" in status
 
         self._watch(descriptor, take_status)
 
@@ -251,7 +251,6 @@ class _Shim:
         elif self._init_pid is not None:
             self._payload = find_bubblewrap_payload(self._init_pid)
         if self._payload is not None:
-            self._has_run = True
             self._save_started()
 
     def _reap(self) -> None:
@@ -301,13 +300,13 @@ class _Shim:
         )
 
     def _was_launched(self, code: int) -> bool:
-        if self._launch.kind is PayloadKind.PODMAN or self._has_run:
+        if self._launch.kind is PayloadKind.PODMAN or self._payload is not None:
             return True
+        # A program may end before we see it. These are refusals by what should have started it.
+        last_line = self._output.stderr_tail.rstrip().rpartition(b"\n")[2]
         if self._launch.kind is PayloadKind.APPTAINER:
-            # A program may end before we see it; a refusal by Apptainer itself looks like this.
-            last_line = self._output.stderr_tail.rstrip().rpartition(b"\n")[2]
             return not (code == 255 and b"FATAL" in last_line)
-        return False
+        return self._has_exit_status and not last_line.startswith(b"setpriv: failed to execute")
 
 
 def _wake(number: int, frame: FrameType | None) -> None:

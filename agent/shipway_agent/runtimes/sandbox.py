@@ -169,5 +169,5 @@ def _explain(record: ExitRecord) -> LaunchRefused:
     exit_code = record.code if record.code in {126, 127} else None
     if re.search(r"^bwrap: execvp ", record.message, re.MULTILINE):
         exit_code = 127 if "No such file" in record.message else 126
-    message = record.message.removeprefix("bwrap: ") or "it ended before its program ran"
+    message = re.sub(r"^(bwrap|setpriv): ", "", record.message) or "it ended before that"
     return LaunchRefused(f"cannot start the task: {message}", exit_code=exit_code)

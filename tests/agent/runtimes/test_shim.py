@@ -115,9 +115,9 @@ async def test_a_tethered_task_ends_with_its_agent(case: Case) -> None:
     await until(lambda: processes_with(mark))
     kill_agent(agent)
     await until(lambda: not processes_with(mark))
-    (owned,) = await (await case.open()).list_owned({})
-    assert owned.exit is not None
-    assert owned.exit.code == 137
+    runtime = await case.open()
+    (owned,) = await runtime.list_owned({})
+    assert (await runtime.wait(owned.handle)).code == 137
 
 
 @sandboxed
