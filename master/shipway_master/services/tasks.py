@@ -73,6 +73,7 @@ class TaskService:
                     task_id=row.task_id,
                     accelerator_type=row.accelerator_type,
                     accelerator_uuids=row.uuids,
+                    resource_pool=record.pool,
                 )
                 for row in rows
             ]
