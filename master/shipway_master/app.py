@@ -80,5 +80,6 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         ]
         registry = await stack.enter_async_context(Registry(services, authenticator))
         port = await stack.enter_async_context(serving(config, registry, authenticator, routes))
+        stack.callback(cluster.hang_up)
         cluster.begin(port)
         yield Master(port=port, password_file=password_file)

@@ -61,11 +61,16 @@ class AgentEndpoint:
         self._roster = roster
         self._heartbeat = heartbeat
         self._own_name = socket.gethostname()
+        self._is_closing = False
 
     @property
     def route(self) -> web.RouteDef:
         """The route of this endpoint."""
         return web.get("/agents", self.handle)
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self._is_closing = True
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one connection until it ends."""
@@ -82,6 +87,8 @@ class AgentEndpoint:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise Refused("Bad Request", status=400)
+        if self._is_closing:
+            raise Refused("the master is stopping", status=503)
         _check_origin(request.headers)
         address = self._find_address(request)
         agent_id, reconnects, pool = _read_query(request.query)

@@ -79,14 +79,17 @@ class AgentManager:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for agent in self._agents.values():
-            if agent.session is not None:
-                agent.session.close()
         await self._stack.aclose()
 
     def begin(self) -> None:
         """Start to place tasks; called when everything that ran before has been restored."""
         self._background.start(self._schedule(), name="agent scheduler")
+
+    def hang_up(self) -> None:
+        """Close the connections of all agents; what runs on them goes on."""
+        for agent in self._agents.values():
+            if agent.session is not None:
+                agent.session.close()
 
     # what the cluster asks
 

@@ -80,6 +80,11 @@ class ClusterParts:
         """Routes beside the API."""
         return [self._endpoint.route]
 
+    def hang_up(self) -> None:
+        """Close the connections of agents, so that the port can close."""
+        self._endpoint.close()
+        self._agents.hang_up()
+
     def begin(self, port: int) -> None:
         """Start to place tasks; called when the master's *port* is open."""
         self._address.port = port
