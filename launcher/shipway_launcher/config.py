@@ -87,7 +87,7 @@ class WatchSettings(Settings):
         " called missing.",
     )
     kill_after_s: Annotated[float, Field(gt=0)] = Field(
-        15.0, description="Seconds after a cancel until a job that is still there gets SIGKILL."
+        10.0, description="Seconds after a cancel until a job that is still there gets SIGKILL."
     )
 
 

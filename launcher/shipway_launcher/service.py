@@ -221,7 +221,10 @@ class Launcher:
             NotFound: There is none.
         """
         dispatch = self._parts.registry.get(owner, dispatch_id)
-        return await asyncio.to_thread(self._parts.store.load_manifest, dispatch.id)
+        try:
+            return await asyncio.to_thread(self._parts.store.load_manifest, dispatch.id)
+        except OSError as error:
+            raise StorageError(f"the manifest of {dispatch.id} cannot be read: {error}") from error
 
     async def log(self, owner: str, dispatch_id: str, name: str) -> Log:
         """Open a log; one that a job has not begun to write is empty.

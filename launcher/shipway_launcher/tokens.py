@@ -11,7 +11,7 @@ from shipway_launcher.errors import SetupError
 
 
 def load_or_make_token(path: Path) -> str:
-    """Read the token, making one at the first start.
+    """Read the token, making one (and its folder) at the first start.
 
     The file holds the token and nothing else: the master sends all of it, and no client sends a
     line end in a header.
@@ -26,6 +26,7 @@ def load_or_make_token(path: Path) -> str:
     except OSError as error:
         raise SetupError(f"auth_file: {error}") from error
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(path, token.encode())
     except OSError as error:
         raise SetupError(f"auth_file: {error}") from error

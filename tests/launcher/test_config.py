@@ -107,7 +107,7 @@ def test_root_must_be_named_to_be_allowed() -> None:
 
 
 def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
-    path = tmp_path / "token"
+    path = tmp_path / "made/for it/token"
     token = load_or_make_token(path)
     assert path.read_text() == token, "and nothing else: no line end"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -136,8 +136,9 @@ def test_a_token_that_no_header_can_hold_is_refused(tmp_path: Path, content: str
 
 
 def test_a_token_file_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(SetupError, match="auth_file"):
-        load_or_make_token(tmp_path / "missing/token")
+        load_or_make_token(tmp_path / "file/token")
 
 
 def test_every_setting_is_described() -> None:

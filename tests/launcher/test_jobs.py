@@ -183,7 +183,9 @@ def test_a_job_started_again_by_an_administrator_does_not_run_twice(
     assert f"job {job.job_id or ''}" in second.stderr
 
 
-@pytest.mark.parametrize("name", ["crazy|name", "two\nlines", 'día "q" $(id)', "-n 5", "../../x"])
+@pytest.mark.parametrize(
+    "name", ["crazy|name", "two\nlines", 'día "q" $(id)', "-n 5", "../../x", "a" * 1500]
+)
 def test_a_hostile_payload_name_harms_nothing(
     master: GoMaster, new_id: Callable[[], str], name: str
 ) -> None:

@@ -85,8 +85,9 @@ def test_a_launch_is_answered_though_slurm_stays_silent_and_the_job_is_found_lat
     name = new_id()
     with frozen(controller_pid(slurm)):
         job = master.launch(make_manifest(["/bin/sleep", "60"]), name)
-        assert master.status(job)["state"] == "PENDING"
-        assert "job-id" not in master.status(job)["additionalProperties"]
+        info = master.status(job)
+        assert info["state"] == "PENDING"
+        assert "job-id" not in info["additionalProperties"]
     assert master.wait(job, "RUNNING") == "RUNNING"
     assert jobs_named(slurm, name) == [job.job_id]
     master.kill(job)
@@ -116,6 +117,26 @@ def test_a_launcher_killed_while_submitting_finds_the_job(
     assert jobs_named(slurm, name) == [job.job_id]
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
+
+
+def test_a_kill_before_the_job_has_an_id_is_not_forgotten(
+    master: GoMaster, launcher: Launcher, slurm: Slurm, new_id: Callable[[], str]
+) -> None:
+    name = new_id()
+    record = launcher.config.parent / "launcher/dispatches" / name / "record.json"
+    with ThreadPoolExecutor() as pool:
+        with frozen(controller_pid(slurm)):
+            launch = pool.submit(master.launch, make_manifest(["/bin/sleep", "60"]), name)
+            wait_until(
+                lambda: record.exists() and '"submitting"' in record.read_text(),
+                "the submission is under way",
+                limit_s=10,
+            )
+            job = master.adopt(name)
+            master.kill(job)
+        launch.result(timeout=60)
+    assert master.wait(job) == "TERMINATED"
+    assert [slurm.job_states()[found] for found in jobs_named(slurm, name)] == ["CANCELLED"]
 
 
 def test_with_the_controller_down_a_launch_fails_quickly_and_clearly_and_jobs_keep_their_state(

@@ -138,7 +138,8 @@ class CommandLineSlurm:
     async def jobs(self) -> list[JobRow]:
         columns = Columns.of(JOB_FIELDS)
         stdout = await self._ask(self._own, commands.list_jobs(columns))
-        return _read(lambda: parse_jobs(columns, stdout))
+        # Tens of thousands of jobs take a second to read; others are served meanwhile.
+        return await asyncio.to_thread(_read, lambda: parse_jobs(columns, stdout))
 
     async def job(self, job_id: SlurmJobId, *, user: Transport) -> JobRow | None:
         try:

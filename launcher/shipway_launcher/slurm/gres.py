@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ class Gpus:
     by_type: dict[str, int] = field(default_factory=dict[str, int])
 
 
+@functools.lru_cache(1024)
 def parse_gpus(text: str) -> Gpus | None:
     """Count the GPUs in texts such as `gpu:a100:4(S:0-1)`, `gres:gpu:2`, `cpu=1,gres/gpu=3`.
 

@@ -68,12 +68,12 @@ def parse_records(columns: Columns, stdout: str) -> list[dict[str, str]]:
     *texts, rest = stdout.split(columns.end)
     if columns.nonce in rest or (rest.strip() and not texts):
         raise ValueError(f"no whole record in {rest[:200]!r}")
+    labels = [(field, columns.label(field)) for field in columns.fields[:-1]]
     records: list[dict[str, str]] = []
     for text in texts:
         record: dict[str, str] = {}
         start = 0
-        for field in columns.fields[:-1]:
-            label = columns.label(field)
+        for field, label in labels:
             end = text.find(label, start)
             if end >= 0:
                 record[field] = text[start:end]
@@ -147,6 +147,8 @@ def parse_exit(text: str) -> WaitStatus | None:
 def parse_time(text: str) -> datetime | None:
     """Read seconds since 1970, or local time as Slurm prints it by default."""
     text = text.strip()
+    if not text:
+        return None
     if text.isdecimal():
         return datetime.fromtimestamp(int(text), UTC) if 0 < int(text) < 1 << 34 else None
     try:

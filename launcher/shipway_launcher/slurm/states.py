@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from dataclasses import dataclass
 
@@ -76,6 +77,7 @@ del _BY_WORD[""]
 _FORM = re.compile(r"([A-Z_]+)(?: by \S+|\+)?")
 
 
+@functools.lru_cache(256)
 def parse_job_state(text: str) -> JobState:
     """Read `RUNNING`, `CG`, `CANCELLED by 1000`, `CANCELLED+`; never fails.
 
