@@ -60,6 +60,7 @@ _ARCHIVE_LIMIT_S = 600.0
 _KILL_LIMIT_S = 15.0
 _CLEAN_UP_LIMIT_S = 30.0
 
+_no_image = re.compile(r"no such image|image not known", re.IGNORECASE)
 _no_container = re.compile(r"no such container|no container with", re.IGNORECASE)
 
 
@@ -110,7 +111,7 @@ class DockerRuntime:
         except BaseException as error:
             # Also when cancelled: the engine may have made it although we have not seen its answer.
             await self._clean_up(name)
-            if isinstance(error, RuntimeRefused) and error.status == 404:
+            if isinstance(error, RuntimeRefused) and _no_image.search(str(error)):
                 raise ImageNotFound(f"creating container: {error}") from error
             raise
         return ContainerHandle(container_id=spec.id, native_id=native_id)
@@ -182,7 +183,8 @@ class DockerRuntime:
         try:
             async with asyncio.timeout(_KILL_LIMIT_S):
                 if inspected["State"].get("Paused"):  # it dies of it only when it goes on
-                    await self._call(handle, "POST", "unpause")
+                    with contextlib.suppress(RuntimeRefused):  # or it has died already
+                        await self._call(handle, "POST", "unpause")
                 await self.wait(handle)
         except TimeoutError as error:
             raise RuntimeRefused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -102,7 +103,11 @@ class Engine:
         kind = {"Content-Type": "application/json"} if data is not None else {}
         try:
             response = await self._docker.session.request(
-                method, url, params=params, data=data, headers={**kind, **(headers or {})}
+                method,
+                url,
+                params=params,
+                data=None if data is None else io.BytesIO(data),
+                headers={**kind, **(headers or {})},
             )
         except aiohttp.ClientError as error:
             raise RuntimeUnavailable(f"cannot reach {self.address}: {error}") from error
