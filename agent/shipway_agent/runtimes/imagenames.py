@@ -63,7 +63,7 @@ def parse_image_name(text: str) -> ImageName:
         path = f"library/{path}"
     if not _path.fullmatch(path) or not _domain.fullmatch(domain) or len(domain + path) > 254:
         raise SpecUnsupported(f"error parsing image name {text!r}: the name is not valid")
-    if tag and not _tag.fullmatch(tag):
+    if rest.endswith(":") or (tag and not _tag.fullmatch(tag)):
         raise SpecUnsupported(f"error parsing image name {text!r}: the tag is not valid")
     if not tag and not digest:
         tag = "latest"
