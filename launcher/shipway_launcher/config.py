@@ -38,8 +38,8 @@ class SlurmSettings(Settings):
 
     conf_file: Path | None = Field(
         None,
-        description="Slurm's configuration file (SLURM_CONF); by default that of the launcher's"
-        " own environment, or where Slurm finds it by itself.",
+        description="Slurm's configuration file; SLURM_CONF in the launcher's own environment wins"
+        " over it. With neither, Slurm finds it by itself.",
     )
     bin_dir: Path | None = Field(
         None, description="Folder of Slurm's commands; by default they are looked for in path."
@@ -180,6 +180,11 @@ class LauncherSettings(Settings):
     slurm: SlurmSettings = Field(default_factory=lambda: SlurmSettings.model_validate({}))
     watch: WatchSettings = Field(default_factory=lambda: WatchSettings.model_validate({}))
     limits: LimitSettings = Field(default_factory=lambda: LimitSettings.model_validate({}))
+    relay_dir: Path | None = Field(
+        None,
+        description="Folder for what the relay keeps while the master is away, best on a local"
+        " disk. By default `relay` in job_storage_root.",
+    )
     relay: RelaySettings = Field(default_factory=lambda: RelaySettings.model_validate({}))
     log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}))
 

@@ -140,10 +140,17 @@ async def _enter_relay(
     """Start the relay if it is wanted; give its URL, and whom to tell the master's."""
     if not settings.relay.enabled:
         return None, _nobody
-    folder = settings.job_storage_root / "relay"
-    await asyncio.to_thread(folder.mkdir, mode=0o700, exist_ok=True)
+    folder = settings.relay_dir or settings.job_storage_root / "relay"
+    try:
+        await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"relay_dir: {error}") from error
     master = MasterAddress(settings.relay.master, folder / "master.json")
-    relay = await stack.enter_async_context(Relay(settings.relay, folder / "spool", master))
+    try:
+        relay = await stack.enter_async_context(Relay(settings.relay, folder / "spool", master))
+    except OSError as error:
+        address = f"{settings.relay.host}:{settings.relay.port}"
+        raise SetupError(f"relay: cannot listen on {address}: {error}") from error
     return relay.url, master.learn
 
 

@@ -151,3 +151,18 @@ def test_every_setting_is_described() -> None:
                 assert field.description, f"{path}{name}"
 
     walk(LauncherSettings, "")
+
+
+def test_the_reference_page_has_every_setting() -> None:
+    def walk(model: Any, path: str) -> set[str]:
+        keys: set[str] = set()
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            found = hasattr(inner, "model_fields")
+            keys |= walk(inner, f"{path}{name}.") if found else {f"{path}{name}"}
+        return keys
+
+    page = (Path(__file__).parents[2] / "docs/launcher.md").read_text()
+    table = page.partition("\n## Settings\n")[2]
+    written = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
+    assert written == walk(LauncherSettings, "")
