@@ -14,6 +14,8 @@ from shipway_common.settings import SettingsError
 from shipway_common.signals import stop_on_signals
 from shipway_master.app import running
 from shipway_master.config import MasterConfig, load_config
+from shipway_master.errors import CannotStart
+from shipway_master.folder import held
 
 log = logging.getLogger("shipway_master")
 
@@ -54,9 +56,9 @@ def serve(
     config = _load(config_file, flags)
     setup_logging(config.log.python_level, config.log.format)
     try:
-        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        asyncio.run(_serve(config))
-    except OSError as error:
+        with held(config.data):
+            asyncio.run(_serve(config))
+    except (CannotStart, OSError) as error:
         raise click.ClickException(f"the master cannot run: {error}") from error
 
 
@@ -64,8 +66,10 @@ def _load(config_file: Path | None, flags: dict[str, Any]) -> MasterConfig:
     try:
         file_text = config_file.read_text(encoding="utf-8") if config_file else None
         return load_config(file_text=file_text, file_name=str(config_file or "flags"), flags=flags)
-    except (SettingsError, OSError, UnicodeDecodeError) as error:
+    except (SettingsError, OSError) as error:
         raise click.ClickException(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{config_file} is not UTF-8 text: {error}") from error
 
 
 async def _serve(config: MasterConfig) -> None:

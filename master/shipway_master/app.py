@@ -15,7 +15,7 @@ from shipway_master.config import MasterConfig
 from shipway_master.first_start import furnish
 from shipway_master.gateway.info import InfoRoutes
 from shipway_master.identity import load_identity
-from shipway_master.logbook import LogBook, StoredTaskEnds
+from shipway_master.logbook import LogBook, StoredTasks
 from shipway_master.readings import Readings
 from shipway_master.rpc import Registry
 from shipway_master.server import serving
@@ -61,7 +61,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             UserService(database, authenticator),
             MasterService(config, identity),
             WorkspaceService(database),
-            LogService(log_book, StoredTaskEnds(database)),
+            LogService(log_book, StoredTasks(database)),
             ProfilerService(Readings(database)),
         ]
         cluster = await stack.enter_async_context(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from shipway_common.logsetup import LogFormat
 from shipway_common.settings import Settings, parse_settings
@@ -26,6 +27,8 @@ from shipway_master.tasks.defaults import TaskContainerDefaults
 from shipway_master.tasks.owners import DefaultTaskUser
 
 MASK = "********"
+_BACKENDS = ("sqlite", "postgresql")
+_URL_FORMS = "give sqlite:////PATH/OF/FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
 
 
 class Log(Settings):
@@ -87,12 +90,23 @@ class Db(Settings):
     def _mask(self, value: SecretStr | None) -> str | None:
         return None if value is None else MASK
 
-    def resolve_url(self, data: Path) -> str:
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            url = None if value is None else make_url(value.get_secret_value())
+        except ArgumentError as error:
+            raise ValueError(_URL_FORMS) from error
+        if url is not None and not (url.database and url.get_backend_name() in _BACKENDS):
+            raise ValueError(_URL_FORMS)
+        return value
+
+    def resolve_url(self, data: Path) -> URL:
         """Say which database to open, *data* being the data folder."""
         if self.url is not None:
-            return self.url.get_secret_value()
+            return make_url(self.url.get_secret_value())
         if self.host is None:
-            return f"sqlite:///{data / 'master.db'}"
+            return URL.create("sqlite", database=str(data / "master.db"))
         password = self.password.get_secret_value() if self.password else None
         return URL.create(
             "postgresql",
@@ -101,7 +115,7 @@ class Db(Settings):
             host=self.host,
             port=self.port,
             database=self.name,
-        ).render_as_string(hide_password=False)
+        )
 
 
 class MasterConfig(Settings):

@@ -1,12 +1,14 @@
 """What a call may end with, and the one table that turns it into gRPC and HTTP.
 
 MasterError
-├── InvalidArgument, FailedPrecondition, OutOfRange      the request is wrong: do not repeat it
+├── InvalidArgument, FailedPrecondition                  the request is wrong: do not repeat it
 ├── Unauthenticated, PermissionDenied                    who asks may not
 ├── NotFound, AlreadyExists, Aborted                     the thing asked for is not so
 ├── ResourceExhausted, Unavailable, DeadlineExceeded     later, or smaller, it may work
 ├── Unimplemented                                        this master has no such call
 └── Internal                                             a defect of ours; the log has the traceback
+
+CannotStart                                              what the starter is told; never a caller
 """
 
 from __future__ import annotations
@@ -38,12 +40,6 @@ class FailedPrecondition(MasterError):
     """The request is sound, but the thing it is about is not in a state for it."""
 
     code = StatusCode.FAILED_PRECONDITION
-
-
-class OutOfRange(MasterError):
-    """A number lies outside of what there is."""
-
-    code = StatusCode.OUT_OF_RANGE
 
 
 class Unauthenticated(MasterError):
@@ -108,6 +104,10 @@ class Internal(MasterError):
     """Something broke that should not; the details are in the master's log."""
 
     code = StatusCode.INTERNAL
+
+
+class CannotStart(Exception):
+    """The master cannot run as things are; the text says what is wrong and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from shipway_common.files import write_atomic
 from shipway_master.config import Security
+from shipway_master.errors import CannotStart
 from shipway_master.passwords import hash_password
 from shipway_master.store.database import Database
 from shipway_master.store.users import UserRow
@@ -31,7 +32,8 @@ async def furnish(database: Database, security: Security, data: Path) -> Path | 
         after a crash in between, the next start uses the same file.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The file cannot be read or written.
+        CannotStart: The file is there, and holds no password.
     """
     path = data / "initial-password"
     async with database.reading() as session:
@@ -65,9 +67,11 @@ async def furnish(database: Database, security: Security, data: Path) -> Path | 
 
 def _generated_password(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        password = path.read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         # Letters, digits and - _: one of each kind, since clients refuse weak passwords.
         password = secrets.token_urlsafe(15) + "-Aa1"
         write_atomic(path, f"{password}\n".encode())
-        return password
+    if not password.isprintable() or not password:
+        raise CannotStart(f"{path} holds no password: write one there, or remove the file")
+    return password

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -38,15 +39,23 @@ async def hash_password(sent: str, *, is_hashed: bool) -> str | None:
 
 
 async def verify_password(stored: str | None, sent: str, *, is_hashed: bool) -> bool:
-    """Tell whether the password *sent* is the *stored* one."""
+    """Tell whether the password *sent* is the *stored* one; None has the empty one.
+
+    It takes as long without a stored password as with one, so that the time tells nothing.
+    """
     hashed = sent if is_hashed else client_hash(sent)
-    if stored is None:
-        return not hashed
     return await asyncio.get_running_loop().run_in_executor(_threads, _verify, stored, hashed)
 
 
-def _verify(stored: str, hashed: str) -> bool:
+@cache
+def _decoy() -> str:
+    return _hasher.hash("")
+
+
+def _verify(stored: str | None, hashed: str) -> bool:
     try:
+        if stored is None:
+            return _hasher.verify(_decoy(), hashed)
         return _hasher.verify(stored, hashed)
     except (VerificationError, InvalidHashError):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Readings:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._changes: Changes[int] = Changes()
+        self._turn = asyncio.Lock()
 
     async def append(self, batches: Sequence[tuple[Series, bytes]]) -> None:
         """Store serialized batches, each with its series, and return when they are safe."""
@@ -47,7 +49,9 @@ class Readings:
             }
             for series, batch in batches
         ]
-        async with self._database.writing() as session:
+        # One after the other: were a lower id committed after a higher one, as PostgreSQL may do
+        # it, those who follow would pass it over.
+        async with self._turn, self._database.writing() as session:
             await session.execute(insert(ProfilerBatchRow), rows)
         for trial_id in {series.trial_id for series, _ in batches}:
             self._changes.announce(trial_id)

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from shipway_master.auth import Authenticator
 from shipway_master.config import MasterConfig, Tls
-from shipway_master.errors import MasterError
+from shipway_master.errors import CannotStart, MasterError
 from shipway_master.frontdoor import FrontDoor
 from shipway_master.gateway.body import MESSAGE_LIMIT_BYTES
 from shipway_master.gateway.site import build_site
@@ -49,7 +49,11 @@ async def serving(
         stack.push_async_callback(runner.cleanup)
         assert runner.server is not None
         tls = _tls_context(config.security.tls)
-        port = await door.listen(config.host, config.port, runner.server, tls=tls)
+        try:
+            port = await door.listen(config.host, config.port, runner.server, tls=tls)
+        except OSError as error:
+            problem = f"host {config.host}, port {config.port}: {error.strerror or error}"
+            raise CannotStart(f"nobody can listen on {problem}") from error
         stack.callback(registry.interrupt)
         stack.callback(door.stop_listening)
         yield port
@@ -61,11 +65,16 @@ def _tls_context(tls: Tls) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(tls.cert, tls.key)
+        context.load_cert_chain(tls.cert, tls.key, _refuse_passphrase)
     except OSError as error:
-        raise OSError(f"security.tls: {tls.cert} with {tls.key}: {error}") from error
+        raise CannotStart(f"security.tls: {tls.cert} with {tls.key}: {error}") from error
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
+
+
+def _refuse_passphrase() -> str:
+    """Stand in for OpenSSL's question on the terminal, which would wait there for ever."""
+    raise OSError("the key has a passphrase, and nobody is there to type it: store it without")
 
 
 @asynccontextmanager
@@ -80,7 +89,11 @@ async def _grpc_server(registry: Registry, socket: Path) -> AsyncGenerator[None]
     )
     handlers = {name: _handler(method, registry) for name, method in METHODS.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
-    server.add_insecure_port(f"unix:{socket}")
+    try:
+        server.add_insecure_port(f"unix:{socket}")
+    except RuntimeError as error:
+        problem = f"gRPC cannot listen on {socket}, whose path may be too long"
+        raise CannotStart(f"{problem}: set TMPDIR to another folder") from error
     await server.start()
     try:
         yield
@@ -95,7 +108,7 @@ def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, A
             for key, value in context.invocation_metadata() or ()
             if isinstance(value, str)
         }
-        return await registry.authorize(method, metadata=metadata, cookie=None, peer=context.peer())
+        return await registry.authorize(method, metadata=metadata, cookie=None)
 
     async def unary(request: Message, context: _Context) -> Message:
         try:

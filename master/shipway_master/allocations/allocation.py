@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from google.protobuf.struct_pb2 import Struct
 
 from shipway_common.backoff import backoff_delays_s
-from shipway_master.allocations.errors import AllocationNotFound, UnknownResources
+from shipway_master.allocations.ending import EndingState, list_facts
+from shipway_master.allocations.errors import UnknownResources
 from shipway_master.allocations.exits import (
-    EndFacts,
     Failure,
     FailureType,
     Outcome,
-    ShareFacts,
     Step,
     decide_after_exit,
     decide_outcome,
 )
-from shipway_master.allocations.gather import Gathers
 from shipway_master.allocations.ids import AllocationId, ResourcesId
 from shipway_master.allocations.life import (
     AllocationState,
@@ -33,57 +31,13 @@ from shipway_master.allocations.life import (
     get_allocation_state,
 )
 from shipway_master.allocations.preemption import Preemption, PreemptionCause
-from shipway_master.allocations.records import AllocationRecord, AllocationRecords, Share
+from shipway_master.allocations.records import AllocationRecord, Share
 from shipway_master.allocations.rendezvous import Rendezvous, RendezvousInfo
-from shipway_master.background import Background
+from shipway_master.allocations.surroundings import Surroundings
 from shipway_master.cluster.manager import Assignment, Change, Request, ResourceManager
 from shipway_master.errors import Unavailable
-from shipway_master.tasks.launch import Launch
 
 log = logging.getLogger(__name__)
-
-_SIGNALLED = (None, 137, 143)
-"""Exit codes of what was ended by force; Slurm jobs often have none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
-    """How patient an allocation is, in seconds."""
-
-    kill_quiet_s: float = 15.0
-    """A kill this soon after another one changes nothing."""
-    kill_again_s: float = 30.0
-    """A kill is repeated until everything is gone."""
-    preemption_s: float = 3600.0
-    """Time to leave after a preemption, unless the task's configuration says otherwise."""
-    slow_meeting_s: float = 600.0
-    """After this a rendezvous or all-gather that does not complete is called slow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What an allocation depends on."""
-
-    records: AllocationRecords
-    gathers: Gathers[Struct]
-    timers: Background
-    timings: Timings
-    write_log: Callable[[Allocation, str, bool], Awaitable[None]]
-    build_launch: Callable[[Allocation], Awaitable[Launch]]
-    end: Callable[[Allocation, Outcome], Awaitable[None]]
-    """Told once, after everything of the allocation has been closed."""
-
-
-@dataclass(slots=True)
-class _Ending:
-    """How the allocation is being brought to its end."""
-
-    kill_reason: str | None = None
-    was_whole_when_killed: bool = False
-    killed_at: float | None = None
-    is_repeating: bool = False
-    daemons_killed_gracefully: bool = False
-    failures: list[Failure] = field(default_factory=list[Failure])
 
 
 class Allocation:
@@ -119,7 +73,7 @@ class Allocation:
         self._lock = asyncio.Lock()
         self._ended = asyncio.Event()
         self._rendezvous: Rendezvous | None = None
-        self._ending = _Ending(
+        self._ending = EndingState(
             kill_reason=record.kill_reason,
             was_whole_when_killed=not any(share.is_exited for share in record.shares),
             failures=[share.failure for share in record.shares if share.failure is not None],
@@ -196,7 +150,7 @@ class Allocation:
 
     async def _take_up_exits(self) -> bool:
         """Do what the exits call for that were stored before; True when that was the end."""
-        facts = [_get_facts(one) for one in self.record.shares]
+        facts = list_facts(self.record.shares)
         if all(one.is_exited for one in facts):
             await self._finish_and_tell()
             return True
@@ -281,7 +235,7 @@ class Allocation:
             await self.say(f"killed: {failure}")
         else:
             await self.say(f"crashed: {failure}", is_error=True)
-        match decide_after_exit([_get_facts(one) for one in self.record.shares]):
+        match decide_after_exit(list_facts(self.record.shares)):
             case Step.END:
                 return await self._finish()
             case Step.KILL_DAEMONS:
@@ -301,11 +255,8 @@ class Allocation:
         async with self._lock:
             if self.is_over:
                 return
-            if self._ending.kill_reason is None:
-                self._ending.kill_reason = self.record.kill_reason = reason
-                self._ending.was_whole_when_killed = not any(
-                    share.is_exited for share in self.record.shares
-                )
+            if self._ending.note_kill(reason, self.record.shares):
+                self.record.kill_reason = reason
                 await self._save()
             if not self.record.shares:
                 outcome = await self._finish()
@@ -476,13 +427,8 @@ class Allocation:
 
     async def _kill_shares(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()
-        ending = self._ending
-        if (
-            ending.killed_at is not None
-            and now - ending.killed_at < self._around.timings.kill_quiet_s
-        ):
+        if not self._ending.take_turn(now, quiet_s=self._around.timings.kill_quiet_s):
             return
-        ending.killed_at = now
         await self.say(f"forcibly killing allocation's remaining resources (reason: {reason})")
         for share in self.record.shares:
             if not share.is_exited:
@@ -523,7 +469,10 @@ class Allocation:
         await self._around.end(self, outcome)
 
     async def _finish(self) -> Outcome:
-        outcome = decide_outcome(self._collect_facts())
+        facts = self._ending.collect_facts(
+            self.record.shares, self.preemption, is_preemptible=self.request.is_preemptible
+        )
+        outcome = decide_outcome(facts)
         self.record.state = AllocationState.TERMINATED
         self.record.ended_at = datetime.now(UTC)
         self.record.exit_reason = outcome.reason
@@ -538,23 +487,6 @@ class Allocation:
         await self.say(f"{self.name} was terminated: {outcome.reason}")
         return outcome
 
-    def _collect_facts(self) -> EndFacts:
-        ending, failures = self._ending, self._ending.failures
-        exits = sum(share.is_exited for share in self.record.shares)
-        by_force = bool(failures) and all(one.exit_code in _SIGNALLED for one in failures)
-        return EndFacts(
-            failures=failures,
-            exits=exits,
-            is_killed_while_running=ending.kill_reason is not None
-            and (ending.was_whole_when_killed or not exits),
-            kill_reason=ending.kill_reason or "",
-            is_preemption_acked=self.preemption.is_acked and self.preemption.is_given,
-            is_lost_to_scheduler=self.preemption.cause is PreemptionCause.SCHEDULER
-            and self.request.is_preemptible
-            and by_force,
-            daemons_killed_gracefully=ending.daemons_killed_gracefully,
-        )
-
     async def _save(self) -> None:
         """Store the record; what has happened cannot be taken back, so a full disk is waited for."""
         for delay_s in backoff_delays_s(limit_s=10.0):
@@ -567,21 +499,3 @@ class Allocation:
                     extra={"allocation_id": self.id, "error": str(error)},
                 )
                 await asyncio.sleep(delay_s)
-
-    def require_live(self) -> None:
-        """Refuse calls after the end.
-
-        Raises:
-            AllocationNotFound: It has ended.
-        """
-        if self.is_over:
-            raise AllocationNotFound(self.id)
-
-
-def _get_facts(share: Share) -> ShareFacts:
-    return ShareFacts(
-        is_started=share.state is not ResourcesState.ASSIGNED,
-        is_daemon=share.is_daemon,
-        is_exited=share.is_exited,
-        failure=share.failure,
-    )

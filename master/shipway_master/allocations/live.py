@@ -9,12 +9,13 @@ from typing import Self
 
 from google.protobuf.struct_pb2 import Struct
 
-from shipway_master.allocations.allocation import Allocation, Surroundings, Timings
+from shipway_master.allocations.allocation import Allocation
 from shipway_master.allocations.errors import AllocationNotFound
 from shipway_master.allocations.exits import Outcome
 from shipway_master.allocations.gather import Gathers
 from shipway_master.allocations.ids import AllocationId, parse_allocation_id
 from shipway_master.allocations.records import AllocationRecord, AllocationRecords
+from shipway_master.allocations.surroundings import Run, Surroundings, Timings
 from shipway_master.auth import Authenticator
 from shipway_master.background import Background
 from shipway_master.cluster.manager import Request, ResourceManager
@@ -26,8 +27,8 @@ from shipway_proto.determined.log.v1.log_pb2 import LOG_LEVEL_ERROR, LOG_LEVEL_I
 
 log = logging.getLogger(__name__)
 
-BuildLaunch = Callable[[Allocation], Awaitable[Launch]]
-OnEnd = Callable[[Allocation, Outcome], Awaitable[None]]
+BuildLaunch = Callable[[Run], Awaitable[Launch]]
+OnEnd = Callable[[Run, Outcome], Awaitable[None]]
 
 
 class Allocations:
@@ -121,16 +122,16 @@ class Allocations:
         """All live allocations, oldest first."""
         return list(self._live.values())
 
-    async def _end(self, allocation: Allocation, outcome: Outcome) -> None:
-        self._live.pop(allocation.id, None)
-        await self._authenticator.revoke_allocation_tokens(allocation.id)
+    async def _end(self, allocation: Run, outcome: Outcome) -> None:
+        self._live.pop(allocation.record.allocation_id, None)
+        await self._authenticator.revoke_allocation_tokens(allocation.record.allocation_id)
         if self._on_end is not None:
             await self._on_end(allocation, outcome)
 
-    async def _write_log(self, allocation: Allocation, text: str, is_error: bool) -> None:
+    async def _write_log(self, allocation: Run, text: str, is_error: bool) -> None:
         line = LogLine(
             task_id=allocation.request.task_id,
-            allocation_id=allocation.id,
+            allocation_id=allocation.record.allocation_id,
             text=text + "\n",
             level=LOG_LEVEL_ERROR if is_error else LOG_LEVEL_INFO,
             source="master",
@@ -141,7 +142,11 @@ class Allocations:
         except Unavailable as error:  # a line about the task is not worth the task
             log.warning(
                 "a line for a task's log is lost",
-                extra={"allocation_id": allocation.id, "line": text, "error": str(error)},
+                extra={
+                    "allocation_id": allocation.record.allocation_id,
+                    "line": text,
+                    "error": str(error),
+                },
             )
 
     async def _gather_is_slow(self, allocation_id: AllocationId, peers: int, wanted: int) -> None:

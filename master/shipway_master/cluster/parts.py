@@ -16,8 +16,8 @@ from shipway_master.agents.messages import MasterInfo
 from shipway_master.agents.output import TaskOutput
 from shipway_master.agents.records import AgentRecords
 from shipway_master.agents.session import Heartbeat
-from shipway_master.allocations.allocation import Timings
 from shipway_master.allocations.live import Allocations
+from shipway_master.allocations.surroundings import Timings
 from shipway_master.auth import Authenticator
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.cluster.config import PoolConfig, ResourceManagerConfig

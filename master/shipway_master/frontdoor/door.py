@@ -119,15 +119,15 @@ class FrontDoor:
             log.error("the gRPC server cannot be reached: %s", error)
             transport.abort()
             return
+        if transport.is_closing():  # he has left meanwhile, and nobody would tell the pump
+            inner.abort()
+            return
         self._open.update((outer, inner))
         outer.join(inner)
         outer.connection_made(transport)
         transport.set_protocol(outer)
         inner.write(first)
-        if transport.is_closing():
-            inner.close()
-        else:
-            transport.resume_reading()
+        transport.resume_reading()
 
 
 def _notice_silence(connection: socket.socket) -> None:

@@ -61,7 +61,6 @@ class RestFace:
             match.method,
             metadata=lower_headers(request),
             cookie=request.cookies.get("auth"),
-            peer=request.remote or "",
         )
         message = await self._build(request, match, query, call)
         if match.method.is_stream:

@@ -13,6 +13,9 @@ from shipway_master.gateway.encode import dump
 from shipway_master.gateway.rest import RestFace, lower_headers
 from shipway_master.rpc import Registry
 
+_ANYTHING: Final = "{path:(?s:.*)}"
+"""Even an encoded line end, or aiohttp would answer that path by itself."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SECURITY_HEADERS: Final = {
@@ -39,9 +42,9 @@ def build_site(
     site = web.Application(middlewares=[_told_as_message])
     site.on_response_prepare.append(_add_security_headers)
     site.router.add_route("*", "/api/v1", rest.handle)
-    site.router.add_route("*", "/api/v1/{path:.*}", rest.handle)
+    site.router.add_route("*", f"/api/v1/{_ANYTHING}", rest.handle)
     site.add_routes(routes)
-    site.router.add_route("*", "/{path:.*}", not_found)
+    site.router.add_route("*", f"/{_ANYTHING}", not_found)
     return site
 
 

@@ -194,8 +194,8 @@ class LogBook:
         if not group:
             return
         now = datetime.now(UTC)
-        rows = [row_of(line, now) for pending in group for line in pending.lines]
         try:
+            rows = [row_of(line, now) for pending in group for line in pending.lines]
             async with self._database.writing() as session:
                 await session.execute(insert(TaskLogRow), rows)
         except MasterError as error:
@@ -203,13 +203,17 @@ class LogBook:
                 pending.fail(error)
             return
         except Exception:
+            if len(group) > 1:  # one of them is at fault, and the others must not suffer
+                for pending in group:
+                    await self._store([pending])
+                return
             log.exception("log lines could not be stored")
             for pending in group:
                 pending.fail(Internal("the log lines could not be stored"))
             return
         for pending in group:
             pending.succeed()
-        for task_id in {row["task_id"] for row in rows}:
+        for task_id in {line.task_id for pending in group for line in pending.lines}:
             self._changes.announce(task_id)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,10 +17,6 @@ class Call:
     """One call in progress. When the caller hangs up, streams and long polls are cancelled."""
 
     rpc: str
-    peer: str
-    """Address of the caller as far as it is known, for the log."""
-    metadata: Mapping[str, str]
-    """Headers or gRPC metadata by lower-case name."""
     known_principal: Principal | None
     """Who asks; None only in the RPCs that are open to all."""
     set_cookies: list[str] = field(default_factory=list[str])

@@ -58,7 +58,7 @@ class Registry:
         return frozenset(self._entries)
 
     async def authorize(
-        self, method: Method, *, metadata: Mapping[str, str], cookie: str | None, peer: str
+        self, method: Method, *, metadata: Mapping[str, str], cookie: str | None
     ) -> Call:
         """Find out who asks for *method*.
 
@@ -76,7 +76,7 @@ class Registry:
             principal = await self._authenticator.principal(token)
         if method.name not in self._entries:
             raise Unimplemented(f"{method.name} is not implemented by this master")
-        return Call(rpc=method.name, peer=peer, metadata=metadata, known_principal=principal)
+        return Call(rpc=method.name, known_principal=principal)
 
     async def unary(self, request: Message, call: Call) -> Message:
         """Run a unary method.

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from shipway_master.errors import InvalidArgument, Unimplemented
-from shipway_master.logbook import LogBook, LogFields, LogLine, LogQuery, TaskEnds
+from shipway_master.logbook import LogBook, LogFields, LogLine, LogQuery, StoredTasks
 from shipway_master.rpc import Call
 from shipway_master.times import to_datetime
 from shipway_proto.determined.api.v1.pagination_pb2 import ORDER_BY_DESC
@@ -27,7 +27,7 @@ _CONTAINER_ID_SHOWN = 8
 class LogService:
     """The RPCs of task logs."""
 
-    def __init__(self, book: LogBook, tasks: TaskEnds, *, settle_s: float = 1.0) -> None:
+    def __init__(self, book: LogBook, tasks: StoredTasks, *, settle_s: float = 1.0) -> None:
         """Serve *book*.
 
         Args:
@@ -37,7 +37,7 @@ class LogService:
         self._book, self._tasks, self._settle_s = book, tasks, settle_s
 
     async def PostTaskLogs(self, request: PostTaskLogsRequest, call: Call) -> PostTaskLogsResponse:
-        """Store lines of one task."""
+        """Store lines of one task, which come from its owner (as a rule, from the task itself)."""
         if not request.logs:
             raise InvalidArgument("no logs to store")
         task_ids = {entry.task_id for entry in request.logs}
@@ -45,7 +45,7 @@ class LogService:
             raise InvalidArgument("logs of one request must belong to one task")
         if any(entry.HasField("id") for entry in request.logs):
             raise InvalidArgument("the id of a log is given by the master; leave it out")
-        await self._tasks.end_of(task_ids.pop())
+        call.principal.require_owner_or_admin(await self._tasks.owner_of(task_ids.pop()))
         await self._book.append([_line(entry) for entry in request.logs])
         return PostTaskLogsResponse()
 

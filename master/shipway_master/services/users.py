@@ -199,7 +199,7 @@ def agent_user_group(row: UserRow) -> AgentUserGroup | None:
 
 def _check_username(name: str) -> None:
     if not name or not name.isprintable() or name != name.strip():
-        raise InvalidArgument("a username is not empty and has no spaces around it")
+        raise InvalidArgument("a username has printable characters, and no spaces around them")
 
 
 def _check_rights(principal: Principal, request: PatchUserRequest) -> None:

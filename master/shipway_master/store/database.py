@@ -11,10 +11,11 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -23,7 +24,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from shipway_master.errors import Unavailable
+from shipway_master.errors import CannotStart, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -75,26 +76,45 @@ def _told_as_unavailable() -> Generator[None]:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[Database]:
+async def opened(url: str | URL) -> AsyncGenerator[Database]:
     """Connect to *url*, bring its tables up to date, and disconnect at the end.
 
     Args:
         url: As SQLAlchemy has it. `sqlite:///FILE` and `postgresql://…` get their asynchronous
             driver added.
+
+    Raises:
+        CannotStart: It is damaged, not writable, of a newer release, or lets nobody in.
+        OSError: It cannot be reached.
     """
     parsed = _asynchronous(make_url(url))
     is_sqlite = parsed.get_backend_name() == "sqlite"
     if is_sqlite and parsed.database:
         await asyncio.to_thread(_make_private, Path(parsed.database))
-    writer = _engine(parsed, is_sqlite=is_sqlite, reads_only=False)
+    with _told_at_start(parsed):
+        writer = _engine(parsed, is_sqlite=is_sqlite, reads_only=False)
     reader = _engine(parsed, is_sqlite=is_sqlite, reads_only=True) if is_sqlite else writer
     try:
-        async with writer.begin() as connection:
-            await connection.run_sync(_migrate)
+        with _told_at_start(parsed):
+            async with writer.begin() as connection:
+                await connection.run_sync(_migrate)
         yield Database(reader, writer)
     finally:
         await reader.dispose()
         await writer.dispose()
+
+
+@contextmanager
+def _told_at_start(url: URL) -> Generator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise CannotStart(f"the database {url!r} needs a package: {error}") from error
+    except DBAPIError as error:
+        raise CannotStart(f"the database {url!r} cannot be used: {error.orig}") from error
+    except CommandError as error:
+        problem = f"the database {url!r} was written by a newer release ({error})"
+        raise CannotStart(f"{problem}: start that one, or go back to a backup") from error
 
 
 def _asynchronous(url: URL) -> URL:
@@ -140,6 +160,7 @@ def _engine(url: URL, *, is_sqlite: bool, reads_only: bool) -> AsyncEngine:
 
 def _migrate(connection: Connection) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    scripts = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", scripts.replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -13,6 +13,7 @@ from shipway_master.allocations.exits import Ending, Outcome
 from shipway_master.allocations.ids import TaskId, get_run, make_allocation_id
 from shipway_master.allocations.live import Allocations
 from shipway_master.allocations.records import AllocationRecord
+from shipway_master.allocations.surroundings import Run
 from shipway_master.auth import Authenticator
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.cluster.manager import PoolChoice, ResourceManager
@@ -195,7 +196,7 @@ class Tasks:
         self._runs[record.task_id] = allocation
         return allocation
 
-    async def _build_launch(self, allocation: Allocation) -> Launch:
+    async def _build_launch(self, allocation: Run) -> Launch:
         record = await self.get(allocation.request.task_id)
         owner = await self.owners.get(record.owner_id)
         tgz = await self.records.load_tgz(record.task_id)
@@ -203,7 +204,7 @@ class Tasks:
             PoolChoice(pool=record.pool, manager=allocation.manager)
         )
         token = await self._authenticator.issue_allocation_token(
-            allocation.id, owner_id=record.owner_id
+            allocation.record.allocation_id, owner_id=record.owner_id
         )
         if defaults.startup_hook:
             await allocation.say(
@@ -212,7 +213,7 @@ class Tasks:
         return Launch(
             task_id=record.task_id,
             task_type=record.task_type.value,
-            allocation_id=allocation.id,
+            allocation_id=allocation.record.allocation_id,
             label=record.label,
             owner=owner.username,
             config=record.config,
@@ -289,7 +290,7 @@ class Tasks:
             record = parent
         return record
 
-    async def _run_ended(self, allocation: Allocation, outcome: Outcome) -> None:
+    async def _run_ended(self, allocation: Run, outcome: Outcome) -> None:
         task_id = allocation.request.task_id
         async with self._locks[task_id]:
             record = self._open.get(task_id)
@@ -303,7 +304,7 @@ class Tasks:
                 record.task_type, record.state, outcome, lost_runs=self._lost_runs[task_id]
             )
             if following.runs_again:
-                await self._start_run(record, run=get_run(allocation.id) + 1)
+                await self._start_run(record, run=get_run(allocation.record.allocation_id) + 1)
             elif following.state.is_final:
                 await self._end(record, following.state, following.exit_status)
             else:
