@@ -171,8 +171,7 @@ def test_slurm_preempts_a_task_which_leaves_in_time_and_comes_back(
     assert [one["allocationId"] for one in allocations] == [f"{task_id}.2", f"{task_id}.1"]
     text = "\n".join(fetch_log(site.api, task_id))
     assert len(re.findall("leaving at step", text)) == 1
-    reported = f"pending preemption reported allocation_id={task_id}.1"
-    assert site.launcher.log.read_text().count(reported) == 1
+    assert len(re.findall("preempted by the scheduler", text)) == 1, "the master heard of it once"
     site.api.call("POST", f"/api/v1/tasks/{task_id}/kill", {"taskId": task_id})
     wait_for_end(site.api, task_id)
 
