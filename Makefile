@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SLURM_FLAG := $(if $(SLURM),$(if $(filter 0 no false,$(SLURM)),--no-slurm,--slurm))
 
-.PHONY: help demo test check generate clean
+.PHONY: help demo test check check-style check-types check-imports generate clean
 
 help:
 	@echo 'make demo      install into $(VENV) and run the main job (SLURM=1: with Slurm, SLURM=0: without)'
@@ -26,12 +26,18 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.setup
 	$(BIN)/python -m pytest $(PYTEST)
 
-check: $(VENV)/.installed-dev
+check: check-style check-types check-imports
+
+check-style: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/mypy tests/lab tests/setup tests/e2e tests/conftest.py
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check-imports: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 generate: $(VENV)/.installed-dev
