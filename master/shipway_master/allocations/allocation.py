@@ -36,6 +36,7 @@ from shipway_master.allocations.rendezvous import Rendezvous, RendezvousInfo
 from shipway_master.allocations.surroundings import Surroundings
 from shipway_master.cluster.manager import Assignment, Change, Request, ResourceManager
 from shipway_master.errors import Unavailable
+from shipway_proto.determined.api.v1.trial_pb2 import AllocationAllGatherResponse
 
 log = logging.getLogger(__name__)
 
@@ -375,8 +376,10 @@ class Allocation:
         await self._ready_even_if_the_caller_goes()
         return info
 
-    async def gather(self, peer_id: UUID, *, num_peers: int, data: Struct) -> list[Struct]:
-        """Wait for all peers and return the data of all.
+    async def gather(
+        self, peer_id: UUID, *, num_peers: int, data: Struct
+    ) -> AllocationAllGatherResponse:
+        """Wait for all peers and return the data of all, in one message for all of them.
 
         Raises:
             AllocationError: It cannot happen; see `Gathers.join`.

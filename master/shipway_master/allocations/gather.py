@@ -17,36 +17,38 @@ from shipway_master.allocations.errors import AllocationEnded, CallSuperseded, I
 from shipway_master.allocations.ids import AllocationId
 
 Data = TypeVar("Data")
+Answer = TypeVar("Answer")
 
 
 @dataclass(eq=False, slots=True)
-class _Peer(Generic[Data]):
+class _Peer(Generic[Data, Answer]):
     """One waiting call; told apart from a repeated call of the same peer by its identity."""
 
     data: Data
-    answer: asyncio.Future[list[Data]]
+    answer: asyncio.Future[Answer]
 
 
 @dataclass(eq=False, slots=True)
-class _Group(Generic[Data]):
+class _Group(Generic[Data, Answer]):
     created_at: float
     num_peers: int
-    peers: dict[UUID, _Peer[Data]] = field(default_factory=dict[UUID, _Peer[Data]])
+    peers: dict[UUID, _Peer[Data, Answer]] = field(default_factory=dict[UUID, _Peer[Data, Answer]])
     warned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Complete(Generic[Data]):
+class _Complete(Generic[Answer]):
     peers: frozenset[UUID]
-    data: list[Data]
+    answer: Answer
 
 
-class Gathers(Generic[Data]):
+class Gathers(Generic[Data, Answer]):
     """The all-gather groups of all allocations.
 
     Args:
         rank_of: The rank that a peer's data names, if it names one. When all peers of a group do,
-            the answer is in rank order, else in the order of arrival.
+            the data is put into rank order, else it stays in the order of arrival.
+        combine: Makes the answer of the data of all; called once per group, for all its peers.
         on_slow: Called once per group that is still incomplete after *warn_after_s*, with the
             allocation, the number of peers that came and the number expected.
         warn_after_s: How long a group may wait before it is called slow, in seconds.
@@ -56,19 +58,21 @@ class Gathers(Generic[Data]):
         self,
         *,
         rank_of: Callable[[Data], int | None],
+        combine: Callable[[list[Data]], Answer],
         on_slow: Callable[[AllocationId, int, int], Awaitable[None]],
         warn_after_s: float = 600.0,
     ) -> None:
         self._rank_of = rank_of
+        self._combine = combine
         self._on_slow = on_slow
         self._warn_after_s = warn_after_s
-        self._groups: dict[AllocationId, _Group[Data]] = {}
-        self._complete: dict[AllocationId, _Complete[Data]] = {}
+        self._groups: dict[AllocationId, _Group[Data, Answer]] = {}
+        self._complete: dict[AllocationId, _Complete[Answer]] = {}
 
     async def join(
         self, allocation_id: AllocationId, peer_id: UUID, *, num_peers: int, data: Data
-    ) -> list[Data]:
-        """Wait until *num_peers* different peers have come and return the data of all.
+    ) -> Answer:
+        """Wait until *num_peers* different peers have come and return the answer for all.
 
         Cancelling the call takes the peer and its data out of the group. When peers disagree about
         their number, the newest call is believed.
@@ -82,10 +86,10 @@ class Gathers(Generic[Data]):
             raise InvalidCall(f"num_peers must be positive, it is {num_peers}")
         complete = self._complete.get(allocation_id)
         if complete is not None and peer_id in complete.peers:
-            return complete.data
+            return complete.answer
         group = self._groups.get(allocation_id)
         if group is None:
-            group = _Group[Data](asyncio.get_running_loop().time(), num_peers)
+            group = _Group[Data, Answer](asyncio.get_running_loop().time(), num_peers)
             self._groups[allocation_id] = group
         peer = self._enter(group, peer_id, data)
         group.num_peers = num_peers
@@ -104,30 +108,31 @@ class Gathers(Generic[Data]):
             if not peer.answer.done():
                 peer.answer.set_exception(AllocationEnded(allocation_id))
 
-    def _enter(self, group: _Group[Data], peer_id: UUID, data: Data) -> _Peer[Data]:
+    def _enter(self, group: _Group[Data, Answer], peer_id: UUID, data: Data) -> _Peer[Data, Answer]:
         older = group.peers.get(peer_id)
         if older is not None and not older.answer.done():
             older.answer.set_exception(
                 CallSuperseded(f"peer {peer_id} called again; this call is no longer answered")
             )
-        peer = _Peer(data, asyncio.get_running_loop().create_future())
+        peer = _Peer[Data, Answer](data, asyncio.get_running_loop().create_future())
         group.peers[peer_id] = peer
         return peer
 
-    def _finish(self, allocation_id: AllocationId, group: _Group[Data]) -> None:
+    def _finish(self, allocation_id: AllocationId, group: _Group[Data, Answer]) -> None:
         data = [peer.data for peer in group.peers.values()]
         ranked = [(rank, item) for item in data if (rank := self._rank_of(item)) is not None]
         if len(ranked) == len(data):
             data = [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
         del self._groups[allocation_id]
-        self._complete[allocation_id] = _Complete(frozenset(group.peers), data)
+        answer = self._combine(data)
+        self._complete[allocation_id] = _Complete(frozenset(group.peers), answer)
         for peer in group.peers.values():
             if not peer.answer.done():
-                peer.answer.set_result(data)
+                peer.answer.set_result(answer)
 
     async def _wait(
-        self, allocation_id: AllocationId, group: _Group[Data], peer: _Peer[Data]
-    ) -> list[Data]:
+        self, allocation_id: AllocationId, group: _Group[Data, Answer], peer: _Peer[Data, Answer]
+    ) -> Answer:
         if not group.warned:
             left_s = group.created_at + self._warn_after_s - asyncio.get_running_loop().time()
             done, _ = await asyncio.wait([peer.answer], timeout=max(0.0, left_s))
@@ -137,7 +142,11 @@ class Gathers(Generic[Data]):
         return await peer.answer
 
     def _leave(
-        self, allocation_id: AllocationId, group: _Group[Data], peer_id: UUID, peer: _Peer[Data]
+        self,
+        allocation_id: AllocationId,
+        group: _Group[Data, Answer],
+        peer_id: UUID,
+        peer: _Peer[Data, Answer],
     ) -> None:
         if group.peers.get(peer_id) is peer:
             del group.peers[peer_id]

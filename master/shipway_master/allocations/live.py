@@ -23,6 +23,7 @@ from shipway_master.errors import Unavailable
 from shipway_master.logbook import LogBook, LogLine
 from shipway_master.store.database import Database
 from shipway_master.tasks.launch import Launch
+from shipway_proto.determined.api.v1.trial_pb2 import AllocationAllGatherResponse
 from shipway_proto.determined.log.v1.log_pb2 import LOG_LEVEL_ERROR, LOG_LEVEL_INFO
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,11 @@ class Allocations:
         self._live: dict[AllocationId, Allocation] = {}
         self._build_launch: BuildLaunch | None = None
         self._on_end: OnEnd | None = None
-        self._gathers: Gathers[Struct] = Gathers(
-            rank_of=find_rank, on_slow=self._gather_is_slow, warn_after_s=timings.slow_meeting_s
+        self._gathers: Gathers[Struct, AllocationAllGatherResponse] = Gathers(
+            rank_of=find_rank,
+            combine=lambda data: AllocationAllGatherResponse(data=data),
+            on_slow=self._gather_is_slow,
+            warn_after_s=timings.slow_meeting_s,
         )
 
     async def __aenter__(self) -> Self:

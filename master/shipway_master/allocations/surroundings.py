@@ -14,6 +14,7 @@ from shipway_master.allocations.records import AllocationRecord, AllocationRecor
 from shipway_master.background import Background
 from shipway_master.cluster.manager import Request, ResourceManager
 from shipway_master.tasks.launch import Launch
+from shipway_proto.determined.api.v1.trial_pb2 import AllocationAllGatherResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Surroundings:
     """What an allocation depends on."""
 
     records: AllocationRecords
-    gathers: Gathers[Struct]
+    gathers: Gathers[Struct, AllocationAllGatherResponse]
     timers: Background
     timings: Timings
     write_log: Callable[[Run, str, bool], Awaitable[None]]

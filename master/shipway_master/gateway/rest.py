@@ -41,6 +41,7 @@ class RestFace:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._routes = Routes(METHODS.values())
+        self._shared: tuple[Message, bytes, bytes | None] | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; whatever happens, the answer has the API's form."""
@@ -66,7 +67,20 @@ class RestFace:
         if match.method.is_stream:
             return await self._stream(request, message, call)
         answer = await self._registry.unary(message, call)
-        return await _response(request, answer, call, pretty="pretty" in request.query)
+        is_pretty = "pretty" in request.query
+        if call.shares_answer and not is_pretty:
+            body, packed = await self._write_shared(answer)
+        else:
+            body = to_json(answer, pretty=is_pretty)
+            packed = await compressed(body) if accepts_gzip(request) else None
+        return _response(request, body, packed, call)
+
+    async def _write_shared(self, answer: Message) -> tuple[bytes, bytes | None]:
+        """Write an answer that many callers get; the last one is remembered."""
+        if self._shared is None or self._shared[0] is not answer:
+            body = to_json(answer, pretty=False)
+            self._shared = (answer, body, await compressed(body))
+        return self._shared[1:]
 
     async def _stream(
         self, request: web.Request, message: Message, call: Call
@@ -99,16 +113,11 @@ class RestFace:
         return message
 
 
-async def _response(
-    request: web.Request, answer: Message, call: Call, *, pretty: bool
-) -> web.Response:
-    body = to_json(answer, pretty=pretty)
+def _response(request: web.Request, body: bytes, packed: bytes | None, call: Call) -> web.Response:
     headers = [("Set-Cookie", cookie) for cookie in call.set_cookies]
-    if accepts_gzip(request):
-        packed = await compressed(body)
-        if packed is not None:
-            body = packed
-            headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+    if packed is not None and accepts_gzip(request):
+        body = packed
+        headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
     return web.Response(body=body, content_type="application/json", headers=headers or None)
 
 

@@ -21,6 +21,9 @@ class Call:
     """Who asks; None only in the RPCs that are open to all."""
     set_cookies: list[str] = field(default_factory=list[str])
     """Values of `Set-Cookie` headers for the answer; they go out over HTTP only."""
+    shares_answer: bool = False
+    """Set by a method that returns one and the same message to many callers at about the same
+    time: it is then written only once."""
 
     @property
     def principal(self) -> Principal:

@@ -112,10 +112,10 @@ class AllocationService:
         """Wait for the data of all ranks, and return it in rank order."""
         with told():
             allocation = await self._get(request.allocation_id, call)
-            everything = await allocation.gather(
+            call.shares_answer = True
+            return await allocation.gather(
                 _read_uuid(request.request_uuid), num_peers=request.num_peers, data=request.data
             )
-        return trial_pb2.AllocationAllGatherResponse(data=everything)
 
     @long_poll
     async def AllocationRendezvousInfo(

@@ -28,14 +28,19 @@ class Slow:
         self.heard.append((allocation_id, peers, wanted))
 
 
-def make(slow: Slow | None = None, *, warn_after_s: float = 600.0) -> Gathers[Data]:
+def make(slow: Slow | None = None, *, warn_after_s: float = 600.0) -> Gathers[Data, list[Data]]:
     """Make the groups of a master."""
     return Gathers(
-        rank_of=lambda data: data.get("rank"), on_slow=slow or Slow(), warn_after_s=warn_after_s
+        rank_of=lambda data: data.get("rank"),
+        combine=lambda data: data,
+        on_slow=slow or Slow(),
+        warn_after_s=warn_after_s,
     )
 
 
-def join(gathers: Gathers[Data], peers: int, data: Data, peer: UUID | None = None) -> Any:
+def join(
+    gathers: Gathers[Data, list[Data]], peers: int, data: Data, peer: UUID | None = None
+) -> Any:
     """Let a peer join, as a task."""
     return asyncio.create_task(gathers.join(ONE, peer or uuid4(), num_peers=peers, data=data))
 
