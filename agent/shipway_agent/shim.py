@@ -25,7 +25,13 @@ from types import FrameType
 from shipway_agent.runtimes.chunks import STDERR, STDOUT
 from shipway_agent.runtimes.oom import OomCounter
 from shipway_agent.runtimes.payload import find_apptainer_payload, find_bubblewrap_payload
-from shipway_agent.runtimes.processes import ProcessIdentity, descendants, identify, kill_all
+from shipway_agent.runtimes.processes import (
+    ProcessIdentity,
+    descendants,
+    find_process,
+    identify,
+    kill_all,
+)
 from shipway_agent.runtimes.shimfiles import (
     EXIT,
     LAUNCH,
@@ -181,7 +187,11 @@ class _Shim:
         shim = identify(os.getpid())
         assert shim is not None
         assert self._main is not None  # even a zombie has an identity, and we have not reaped it
-        record = StartedRecord(shim=shim, main=self._main, payload=self._payload)
+        found = [find_process(one.pid) for one in (self._main, self._payload) if one is not None]
+        sessions = dict.fromkeys([self._main_pid, *(stat.session for stat in found if stat)])
+        record = StartedRecord(
+            shim=shim, main=self._main, payload=self._payload, sessions=tuple(sessions)
+        )
         save_record(self._folder / STARTED, record)
 
     def _is_over(self) -> bool:

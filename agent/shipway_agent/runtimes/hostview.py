@@ -19,6 +19,8 @@ class HostView:
     """Shown read-only even below what is hidden."""
     hide: tuple[Path, ...] = ()
     """Folders that are shown empty."""
+    home: Path | None = None
+    """A folder that can be written as on the host."""
 
     def base_arguments(self) -> list[str]:
         """Return bwrap's arguments for the host's files, read-only, with what is private empty."""
@@ -34,9 +36,13 @@ class HostView:
     def late_arguments(self) -> list[str]:
         """Return the arguments that hide and expose; right after all private folders are there."""
         arguments: list[str] = []
-        for path in self.hide:
-            if path.is_dir() and not self.is_private(str(path)):
-                arguments += ["--tmpfs", os.path.realpath(path)]
+        shown: list[str] = []
+        if self.home is not None and self.home.is_dir():
+            shown.append(os.path.realpath(self.home))
+            arguments += ["--bind", shown[0], shown[0]]
+        for path in [os.path.realpath(path) for path in self.hide if path.is_dir()]:
+            if not self.is_private(path) or any(_is_within(path, home) for home in shown):
+                arguments += ["--tmpfs", path]
         exposed = [*self.expose, *_resolver_folders()]
         for place in sorted({os.path.realpath(path) for path in exposed if path.exists()}):
             if self.is_private(place) or self._is_hidden(place):

@@ -22,7 +22,8 @@ class RuntimeOptions:
     tethered: bool = False
     """This process is the task's own, as in a Slurm job, not a service of many tasks.
 
-    Containers end when it does, however that happens; and Apptainer shows its user's home.
+    Containers end when it does, however that happens; and where they run as our user anyway
+    (Apptainer, sandbox), they have its home.
     """
     docker_host: str | None = None
     """URL of the engine; None: DOCKER_HOST of *environ*, else unix:///var/run/docker.sock."""

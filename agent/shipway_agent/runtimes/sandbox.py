@@ -1,7 +1,8 @@
 """No image: a task on the host's own files, behind bubblewrap's walls or as a plain process.
 
 With bubblewrap the host is read-only, /tmp and /run are the task's own, it sees only its own
-processes, and its files lie where it expects them. Without, see `plainprocess`.
+processes, and its files lie where it expects them. Without, see `plainprocess`. In a Slurm job, whose
+user the task runs as, that user's home is the task's too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from shipway_agent.errors import LaunchRefused, RuntimeUnavailable
@@ -67,6 +69,7 @@ class SandboxRuntime:
     def __init__(self, options: RuntimeOptions, walls: Bubblewrap | None, reason: str) -> None:
         self._walls = walls
         self._reason = reason
+        self._home = _home(options)
         self._held = HeldContainers(options.state_dir / self.name, tethered=options.tethered)
 
     @property
@@ -91,6 +94,8 @@ class SandboxRuntime:
         check_strings(spec)
         warnings: list[str] = []
         spec = keep_mounts_from_removal(spec, warnings.append)
+        if self._home is not None:
+            spec = replace(spec, environment={"HOME": str(self._home), **spec.environment})
 
         async def plan(folder: Path) -> Launch:
             plan_here = self._walls.plan if self._walls is not None else plan_process
@@ -160,8 +165,15 @@ def _probe(options: RuntimeOptions) -> Bubblewrap:
     view = HostView(
         expose=(*own_python, *options.sandbox_expose),
         hide=(options.state_dir, *options.sandbox_hide),
+        home=_home(options),
     )
     return Bubblewrap(program=program, setpriv=shutil.which("setpriv", path=path), view=view)
+
+
+def _home(options: RuntimeOptions) -> Path | None:
+    """Return the home that tasks share with us: none under a service, the user's own in a job."""
+    home = options.environ.get("HOME")
+    return Path(home) if options.tethered and home else None
 
 
 def _explain(record: ExitRecord) -> LaunchRefused:

@@ -19,6 +19,7 @@ from shipway_agent.runtimes.processes import (
     ProcessIdentity,
     ProcessStat,
     all_processes,
+    boot_id,
     descendants,
     kill_all,
 )
@@ -234,14 +235,14 @@ async def _sweep(started: StartedRecord) -> None:
 def _leftovers(started: StartedRecord) -> list[ProcessStat]:
     if started.shim.is_alive:
         return [stat for stat in descendants(started.shim.pid) if stat.state != "Z"]
-    main = started.main
+    if started.main.boot_id != boot_id():
+        return []  # nothing outlives the kernel
     return [
         stat
         for stat in all_processes()
-        if stat.session == main.pid
-        and stat.start_ticks >= main.start_ticks
+        if stat.session in started.sessions
+        and stat.start_ticks >= started.main.start_ticks
         and stat.state not in "ZX"
-        and main.boot_id == started.shim.boot_id
     ]
 
 

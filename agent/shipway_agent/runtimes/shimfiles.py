@@ -70,6 +70,8 @@ class StartedRecord:
     main: ProcessIdentity
     payload: ProcessIdentity | None
     """The task's first process; None while it is not there yet, or is podman's."""
+    sessions: tuple[int, ...] = ()
+    """The sessions of those two: what is left in them, if the shim is killed, is the task's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ def find_started(path: Path) -> StartedRecord | None:
         shim=ProcessIdentity(**data["shim"]),
         main=ProcessIdentity(**data["main"]),
         payload=ProcessIdentity(**data["payload"]) if data["payload"] else None,
+        sessions=tuple(data["sessions"]),
     )
 
 

@@ -150,6 +150,19 @@ async def test_files_mounted_in_tmp_are_kept_from_a_task_that_replaces_it(
     assert (tmp_path / "precious").read_text() == "data"
 
 
+@sandboxed
+async def test_a_jobs_task_has_the_home_of_its_user(
+    case: Case, make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    script = 'touch "$HOME/mine" && echo "$HOME"; ls -A "$HOME/state"'
+    job = await case.open(tethered=True)
+    outcome = await run(job, make_spec(argv=("sh", "-c", script)))
+    assert outcome.stdout.decode().splitlines()[0] == str(tmp_path)
+    assert (tmp_path / "mine").exists()
+    if case.has_walls:
+        assert outcome.stdout.decode().splitlines()[1:] == []  # what agents keep is not for tasks
+
+
 @behind_walls
 async def test_no_network_is_no_network(runtime: Runtime, make_spec: MakeSpec) -> None:
     spec = make_spec(argv=("sh", "-c", "ls /sys/class/net; cat /proc/net/dev"), network_mode="none")

@@ -31,6 +31,7 @@ from tests.lab.require import require
 MakeSpec = Callable[..., ContainerSpec]
 
 sandboxed = pytest.mark.parametrize("case_name", SANDBOXES, indirect=True)
+held = pytest.mark.parametrize("case_name", [*SANDBOXES, "podman", "apptainer"], indirect=True)
 as_plain_process = pytest.mark.parametrize("case_name", ["process"], indirect=True)
 
 # What an agent does, in a process of its own that can be killed.
@@ -41,12 +42,12 @@ from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.registry import find_runtime
 from shipway_agent.runtimes.spec import ContainerId, ContainerSpec
 
-async def main(state_dir, mode, tethered, path, script):
+async def main(name, state_dir, mode, tethered, environ, image, script):
     options = RuntimeOptions(
-        state_dir=Path(state_dir), sandbox_mode=mode, tethered=tethered, environ={"PATH": path}
+        state_dir=Path(state_dir), sandbox_mode=mode, tethered=tethered, environ=environ
     )
-    runtime = await find_runtime("sandbox", options)
-    spec = ContainerSpec(id=ContainerId("c-1"), image=None, argv=("sh", "-c", script))
+    runtime = await find_runtime(name, options)
+    spec = ContainerSpec(id=ContainerId("c-1"), image=image, argv=("sh", "-c", script))
     handle = await runtime.create(spec, lambda event: None)
     await runtime.start(handle)
     print("started", flush=True)
@@ -60,10 +61,12 @@ def start_agent(case: Case, script: str, *, tethered: bool) -> subprocess.Popen[
     """Start an agent that starts a container, and wait until it runs."""
     options = case.options
     arguments = [
+        case.runtime_name,
         str(options.state_dir),
         options.sandbox_mode,
         tethered,
-        options.environ["PATH"],
+        dict(options.environ),
+        case.image,
         script,
     ]
     agent = subprocess.Popen(
@@ -80,7 +83,7 @@ def kill_agent(agent: subprocess.Popen[bytes]) -> None:
     agent.communicate()
 
 
-@sandboxed
+@held
 async def test_a_task_outlives_the_killed_agent_and_is_found_again(case: Case) -> None:
     script = "echo before; trap 'echo after; exit 9' TERM; while :; do sleep 0.1; done"
     kill_agent(await asyncio.to_thread(start_agent, case, script, tethered=False))
@@ -106,7 +109,7 @@ async def test_a_task_that_ends_while_no_agent_is_there_keeps_its_exit_and_outpu
     assert await read_all(runtime, owned.handle) == (b"out\n", b"")
 
 
-@sandboxed
+@held
 async def test_a_tethered_task_ends_with_its_agent(case: Case) -> None:
     mark = "86411.125"
     agent = await asyncio.to_thread(
