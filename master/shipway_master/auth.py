@@ -8,15 +8,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from shipway_master.errors import InvalidArgument, PermissionDenied, Unauthenticated
 from shipway_master.store.database import Database
 from shipway_master.store.users import AllocationTokenRow, SessionRow, UserRow
 
 SESSION_LIFETIME = timedelta(days=7)
+LATE_LOGS_LIFETIME = timedelta(minutes=10)
+"""How long the last lines of an ended allocation are taken: a relay may bring them late."""
+
 OPEN_RPCS = frozenset({"Login", "GetMaster", "GetTelemetry"})
 """What may be called without a token."""
+
+LATE_RPCS = frozenset({"PostTaskLogs"})
+"""What the token of an ended allocation may still call."""
 
 _CACHE_LIMIT = 10_000
 _PREFIX = "Bearer "
@@ -32,6 +38,8 @@ class Principal:
     session_id: int | None = None
     allocation_id: str | None = None
     """Set when the token was a task's; the rights are its owner's all the same."""
+    has_ended: bool = False
+    """The allocation has ended: only `LATE_RPCS` are left to it."""
 
     def require_admin(self) -> None:
         """Raise PermissionDenied unless this is an administrator."""
@@ -139,11 +147,18 @@ class Authenticator:
             )
         return token
 
-    async def revoke_allocation_tokens(self, allocation_id: str) -> None:
-        """End all tokens of *allocation_id*, at its end."""
+    async def end_allocation_tokens(self, allocation_id: str) -> None:
+        """Leave only `LATE_RPCS` to the tokens of *allocation_id*, and those not for long."""
+        now = datetime.now(UTC)
+        of_allocation = AllocationTokenRow.allocation_id == allocation_id
         async with self._database.writing() as session:
             await session.execute(
-                delete(AllocationTokenRow).where(AllocationTokenRow.allocation_id == allocation_id)
+                delete(AllocationTokenRow).where(
+                    AllocationTokenRow.ended_at <= now - LATE_LOGS_LIFETIME
+                )
+            )
+            await session.execute(
+                update(AllocationTokenRow).where(of_allocation).values(ended_at=now)
             )
         self._forget(lambda known: known.allocation_id == allocation_id)
 
@@ -178,7 +193,11 @@ class Authenticator:
                 return _principal(user, session_id=row.id), row.expires_at
             if task := (await session.execute(by_allocation)).one_or_none():
                 token, user = task
-                return _principal(user, allocation_id=token.allocation_id), None
+                ended_at = token.ended_at
+                principal = _principal(
+                    user, allocation_id=token.allocation_id, has_ended=ended_at is not None
+                )
+                return principal, ended_at and ended_at + LATE_LOGS_LIFETIME
         raise Unauthenticated("invalid credentials")
 
 
@@ -187,7 +206,11 @@ def _hash(token: str) -> str:
 
 
 def _principal(
-    user: UserRow, *, session_id: int | None = None, allocation_id: str | None = None
+    user: UserRow,
+    *,
+    session_id: int | None = None,
+    allocation_id: str | None = None,
+    has_ended: bool = False,
 ) -> Principal:
     if not user.active:
         raise PermissionDenied("user does not have permission")
@@ -197,4 +220,5 @@ def _principal(
         is_admin=user.admin,
         session_id=session_id,
         allocation_id=allocation_id,
+        has_ended=has_ended,
     )

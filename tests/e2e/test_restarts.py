@@ -32,6 +32,7 @@ def start_waiting(site: Site, folder: Path, *options: str) -> str:
 def check_end(site: Site, command_id: str) -> None:
     """Check that the command ended by itself and that its output is there, once."""
     wait_for_end(site.api, command_id, limit_s=90)
+    wait_for_log(site.api, command_id, "after")  # a relay may bring it after the end
     log = fetch_log(site.api, command_id)
     assert [line for line in log if re.fullmatch("before|after", line)] == ["before", "after"]
     assert "4" in fetch_command(site.api, command_id)["exitStatus"]

@@ -220,7 +220,7 @@ async def test_a_remembered_session_expires_too(
         await use()
 
 
-async def test_an_allocation_token_acts_as_the_owner_until_it_is_revoked(
+async def test_an_allocation_token_acts_as_the_owner_until_the_allocation_ends(
     database: Database,
 ) -> None:
     authenticator = Authenticator(database)
@@ -229,11 +229,37 @@ async def test_an_allocation_token_acts_as_the_owner_until_it_is_revoked(
 
     principal = await authenticator.principal(token)
     assert (principal.username, principal.allocation_id) == ("determined", "t.0")
+    assert not principal.has_ended
 
-    await authenticator.revoke_allocation_tokens("t.0")
+    await authenticator.end_allocation_tokens("t.0")
+    assert (await authenticator.principal(token)).has_ended
+    assert not (await authenticator.principal(other)).has_ended
+
+
+async def test_of_an_ended_allocation_only_late_logs_are_taken(
+    master: MasterUnderTest, database: Database
+) -> None:
+    authenticator = Authenticator(database)
+    token = await authenticator.issue_allocation_token("t.0", owner_id=USER_ID)
+    await authenticator.end_allocation_tokens("t.0")
+    metadata = {"Grpc-Metadata-x-allocation-token": f"Bearer {token}"}
+    logs = {"logs": [{"taskId": "t", "allocationId": "t.0", "log": "the last words\n"}]}
+
+    late = await master.call("POST", "/task/logs", logs, token=None, headers=metadata)
+    me = await master.call("GET", "/me", token=None, headers=metadata)
+
+    assert (late.status, me.status) == (200, 401)
+
+
+async def test_late_logs_have_their_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shipway_master.auth.LATE_LOGS_LIFETIME", timedelta(0))
+    authenticator = Authenticator(database)
+    token = await authenticator.issue_allocation_token("t.0", owner_id=USER_ID)
+    await authenticator.end_allocation_tokens("t.0")
     with pytest.raises(Unauthenticated):
         await authenticator.principal(token)
-    assert (await authenticator.principal(other)).allocation_id == "t.1"
 
 
 async def test_an_allocation_token_survives_a_restart_of_the_master(

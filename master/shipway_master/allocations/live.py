@@ -128,7 +128,7 @@ class Allocations:
 
     async def _end(self, allocation: Run, outcome: Outcome) -> None:
         self._live.pop(allocation.record.allocation_id, None)
-        await self._authenticator.revoke_allocation_tokens(allocation.record.allocation_id)
+        await self._authenticator.end_allocation_tokens(allocation.record.allocation_id)
         if self._on_end is not None:
             await self._on_end(allocation, outcome)
 

@@ -20,8 +20,14 @@ from typing import Any, Self
 from google.protobuf.message import Message
 
 from shipway_common.logsetup import log_context
-from shipway_master.auth import OPEN_RPCS, Authenticator, find_token
-from shipway_master.errors import Internal, MasterError, Unavailable, Unimplemented
+from shipway_master.auth import LATE_RPCS, OPEN_RPCS, Authenticator, find_token
+from shipway_master.errors import (
+    Internal,
+    MasterError,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
 from shipway_master.rpc.call import Call
 from shipway_master.rpc.methods import METHODS, Method
 
@@ -74,6 +80,8 @@ class Registry:
         if method.name not in OPEN_RPCS:
             token = find_token(metadata, cookie=cookie)
             principal = await self._authenticator.principal(token)
+            if principal.has_ended and method.name not in LATE_RPCS:
+                raise Unauthenticated("invalid credentials")
         if method.name not in self._entries:
             raise Unimplemented(f"{method.name} is not implemented by this master")
         return Call(rpc=method.name, known_principal=principal)

@@ -44,10 +44,11 @@ class SessionRow(Base):
 
 
 class AllocationTokenRow(Base):
-    """The token of a running allocation; it acts with the rights of the task's owner."""
+    """The token of an allocation; it acts with the rights of the task's owner."""
 
     __tablename__ = "allocation_tokens"
 
     token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     allocation_id: Mapped[str] = mapped_column(String, index=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
