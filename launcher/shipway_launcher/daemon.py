@@ -117,7 +117,12 @@ def _put_together(
         missing_after_s=settings.watch.missing_after_s,
         kill_after_s=settings.watch.kill_after_s,
     )
-    watch = Watch(slurm, follower.follow, interval_s=settings.watch.interval_s)
+    watch = Watch(
+        slurm,
+        follower.follow,
+        is_needed=follower.is_needed,
+        interval_s=settings.watch.interval_s,
+    )
     parts = Parts(
         settings=settings,
         users=users,

@@ -5,6 +5,7 @@ LauncherError
 ├── TooLarge              the body, or what is packed in it, is over the limit
 ├── NotFound              there is no such dispatch or log
 ├── NotAllowed            the token is wrong
+├── LaunchFailed          there is no job; the text is made for the master's task log
 ├── SetupError            the launcher cannot run with these settings on this machine
 ├── StorageError          the launcher's own records cannot be read or written
 ├── TransportError        a program could not be run, or a file not be moved
@@ -39,6 +40,10 @@ class NotFound(LauncherError):
 
 class NotAllowed(LauncherError):
     """The request carries no token or a wrong one."""
+
+
+class LaunchFailed(LauncherError):
+    """There is no job; the text is in the form in which the master finds what sbatch said."""
 
 
 class SetupError(LauncherError):

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from shipway_common.logsetup import log_context
 from shipway_launcher.carriers import queues, resources
+from shipway_launcher.carriers.damper import ReasonDamper
 from shipway_launcher.carriers.shelf import Query, QueryShelf, new_query_id
 from shipway_launcher.carriers.table import Carrier, Purpose, choose_carrier
 from shipway_launcher.config import LauncherSettings
@@ -23,14 +24,16 @@ from shipway_launcher.dispatches.record import Dispatch, DispatchId, Submission,
 from shipway_launcher.dispatches.registry import Registry
 from shipway_launcher.dispatches.state import DispatchState
 from shipway_launcher.dispatches.store import DispatchStore
-from shipway_launcher.dispatches.submit import Submitter
+from shipway_launcher.dispatches.submit import Submitter, refusal_text
 from shipway_launcher.errors import (
     BackendError,
+    LaunchFailed,
     NotFound,
     StorageError,
     TransportError,
     WrongRequest,
 )
+from shipway_launcher.locks import NamedLocks
 from shipway_launcher.logs import FileLog, Log, TextLog
 from shipway_launcher.manifest import Manifest, parse_json, parse_manifest
 from shipway_launcher.redact import redact_manifest
@@ -80,7 +83,8 @@ class Launcher:
         """
         self._parts, self._relay_url, self._learn_master = parts, relay_url, learn_master
         self._launches = asyncio.Semaphore(parts.settings.limits.concurrent_launches)
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = NamedLocks()
+        self._damper = ReasonDamper()
         self._cluster: ClusterRows | None = None
         self._cluster_at = 0.0
 
@@ -102,15 +106,13 @@ class Launcher:
         Raises:
             LauncherError: Nothing was launched.
         """
-        data = parse_json(body)
-        manifest = parse_manifest(data)
+        data, manifest, digest = await asyncio.to_thread(_read, body)
         carrier = choose_carrier(manifest.carriers)
         if carrier.purpose is not Purpose.JOB:
             return await self._query(manifest, carrier.purpose)
         name = check_dispatch_id(dispatch_id or new_query_id())
         transport = await self._parts.users.get(user)
-        digest = hashlib.sha256(body).hexdigest()
-        async with self._locks[name]:
+        async with self._locks.of(name):
             with log_context(dispatch_id=name):
                 known = await self._find_earlier(name, transport.user, digest)
                 if known is not None:
@@ -146,7 +148,12 @@ class Launcher:
     async def _submit(
         self, dispatch: Dispatch, prepared: Prepared, transport: Transport
     ) -> Dispatch:
-        dispatch = await self._parts.submitter.submit(dispatch, prepared, transport)
+        try:
+            dispatch = await self._parts.submitter.submit(dispatch, prepared, transport)
+        except BackendError as error:
+            raise LaunchFailed(
+                f"Failed to launch payload {dispatch.payload} - {refusal_text(error)}"
+            ) from error
         if dispatch.terminate_requested_at is not None and not dispatch.state.is_final:
             dispatch = await self._parts.ender.terminate(dispatch.id)
         return dispatch
@@ -185,7 +192,7 @@ class Launcher:
             name, text = resources.LOG_NAME, resources.render_resources(await self._ask_cluster())
         else:
             seen = await self._parts.watch.fresh()
-            name, text = queues.LOG_NAME, queues.render_queues(seen.jobs())
+            name, text = queues.LOG_NAME, queues.render_queues(self._damper.damp(seen.jobs()))
         query = Query(
             id=new_query_id(),
             owner=self.user,
@@ -269,9 +276,8 @@ class Launcher:
             self._parts.shelf.remove(owner, dispatch_id)
             return
         dispatch = self._parts.registry.get(owner, dispatch_id)
-        async with self._locks[dispatch.id]:
+        async with self._locks.of(dispatch.id):
             await self._parts.ender.delete(dispatch.id)
-        self._locks.pop(dispatch.id, None)
 
     def running(self) -> list[Dispatch]:
         """Return the dispatches that have not ended."""
@@ -309,6 +315,11 @@ def make_site(
         facts=facts,
         cluster=cluster,
     )
+
+
+def _read(body: bytes) -> tuple[dict[str, Any], Manifest, str]:
+    data = parse_json(body)
+    return data, parse_manifest(data), hashlib.sha256(body).hexdigest()
 
 
 def _new_dispatch(

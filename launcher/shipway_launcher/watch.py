@@ -51,6 +51,7 @@ class Watch:
         slurm: SlurmBackend,
         follow: Callable[[Sequence[JobRow]], Awaitable[None]],
         *,
+        is_needed: Callable[[], bool],
         interval_s: float,
     ) -> None:
         """Prepare; `run` does the work.
@@ -58,9 +59,11 @@ class Watch:
         Args:
             slurm: Whom to ask.
             follow: Is given all jobs of each round, and done before anybody hears of the round.
+            is_needed: Says whether there is anything to look at when nobody asks.
             interval_s: Time between two rounds when nobody is in a hurry, in seconds.
         """
         self._slurm, self._follow, self._interval_s = slurm, follow, interval_s
+        self._is_needed = is_needed
         self._is_wanted = asyncio.Event()
         self._next: asyncio.Future[Round] | None = None
         self._is_closed = False
@@ -68,6 +71,7 @@ class Watch:
     async def run(self) -> None:
         """Watch until cancelled."""
         was_reached = True
+        waiting: asyncio.Future[Round] | None = None
         try:
             while True:
                 waiting, self._next = self._next, None
@@ -76,17 +80,23 @@ class Watch:
                 if (done.error is None) is not was_reached:
                     was_reached = done.error is None
                     self._log_change(done)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(done)
-                try:
-                    async with asyncio.timeout(self._interval_s):
-                        await self._is_wanted.wait()
-                except TimeoutError:
-                    continue
+                _answer(waiting, done)
+                await self._pause()
         finally:
             self._is_closed = True
-            if self._next is not None and not self._next.done():
-                self._next.set_result(_STOPPING)
+            _answer(waiting, _STOPPING)
+            _answer(self._next, _STOPPING)
+
+    async def _pause(self) -> None:
+        """Wait until a round is due: at once if somebody asks, else when there is anything to do."""
+        while True:
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._is_wanted.wait()
+                    return
+            except TimeoutError:
+                if self._is_needed():
+                    return
 
     async def fresh(self) -> Round:
         """Return a round that began after this call."""
@@ -113,3 +123,8 @@ class Watch:
             log.info("Slurm answers again")
         else:
             log.warning("Slurm does not answer; states are kept: %s", done.error)
+
+
+def _answer(waiting: asyncio.Future[Round] | None, done: Round) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(done)

@@ -14,8 +14,7 @@ from shipway_launcher.api.unbuilt import UNBUILT, not_built
 from shipway_launcher.api.wire import dispatch_info
 from shipway_launcher.carriers.shelf import Query
 from shipway_launcher.dispatches.record import Dispatch
-from shipway_launcher.dispatches.submit import refusal_text
-from shipway_launcher.errors import BackendError, LauncherError, TooLarge, WrongRequest
+from shipway_launcher.errors import TooLarge, WrongRequest
 from shipway_launcher.logs import read_span
 from shipway_launcher.service import Launcher
 
@@ -69,14 +68,11 @@ class _Face:
 
     async def launch(self, request: web.Request) -> web.Response:
         body = await _read_body(request)
-        try:
-            found = await self._launcher.launch(
-                body,
-                user=request.query.get("impersonate", ""),
-                dispatch_id=request.query.get("dispatchId"),
-            )
-        except BackendError as error:
-            raise LaunchFailed(f"Failed to launch: {refusal_text(error)}") from error
+        found = await self._launcher.launch(
+            body,
+            user=request.query.get("impersonate", ""),
+            dispatch_id=request.query.get("dispatchId"),
+        )
         return web.json_response(dispatch_info(found), status=201)
 
     async def status(self, request: web.Request) -> web.Response:
@@ -121,10 +117,6 @@ class _Face:
 
     async def terminated(self, request: web.Request) -> web.Response:
         return _list(request, self._launcher.terminated())
-
-
-class LaunchFailed(LauncherError):
-    """Slurm made no job; the text is what the master shows in the task's log."""
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -59,6 +59,13 @@ class Follower:
         self._questions = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
         self._cancelled_at: dict[SlurmJobId, float] = {}
 
+    def is_needed(self) -> bool:
+        """Say whether any dispatch can change by itself."""
+        return any(
+            not dispatch.state.is_final or dispatch.submission is Submission.REFUSED
+            for dispatch in self._registry.all()
+        )
+
     async def follow(self, rows: Sequence[JobRow]) -> None:
         """Apply one look at all jobs of everybody."""
         by_id = {row.id: row for row in rows}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ from shipway_launcher.dispatches.record import Dispatch, DispatchId, Event, Subm
 from shipway_launcher.dispatches.state import DispatchState
 from shipway_launcher.dispatches.store import DispatchStore
 from shipway_launcher.errors import NotFound, StorageError
+from shipway_launcher.locks import NamedLocks
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Registry:
         """Begin with none; `load` reads those of earlier runs."""
         self._store = store
         self._dispatches: dict[DispatchId, Dispatch] = {}
-        self._locks: defaultdict[DispatchId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = NamedLocks()
         self._writes = asyncio.Semaphore(_WRITES_AT_ONCE)
 
     async def load(self) -> None:
@@ -76,7 +76,7 @@ class Registry:
         Raises:
             NotFound: It has been removed.
         """
-        async with self._locks[dispatch_id]:
+        async with self._locks.of(dispatch_id):
             before = self._dispatches.get(dispatch_id)
             if before is None:
                 raise NotFound(f"there is no environment {dispatch_id}")
@@ -99,11 +99,10 @@ class Registry:
 
     async def remove(self, dispatch_id: DispatchId) -> None:
         """Forget a dispatch; its job's own files are not touched."""
-        async with self._locks[dispatch_id]:
+        async with self._locks.of(dispatch_id):
             with _storage_errors(dispatch_id):
                 await asyncio.to_thread(self._store.remove, dispatch_id)
             self._dispatches.pop(dispatch_id, None)
-        self._locks.pop(dispatch_id, None)
 
 
 @contextmanager

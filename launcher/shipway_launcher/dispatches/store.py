@@ -39,12 +39,15 @@ class DispatchStore:
             SetupError: They cannot be made, or are not safe.
         """
         try:
-            self._root.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _check_folder(self._root)
+            if not self._root.exists():
+                self._root.mkdir(parents=True)
+                self._root.chmod(0o755)
+            _check_folder(self._root, is_shared=is_shared)
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._folder.chmod(0o700)
             jobs = jobs_root(self._root)
             jobs.mkdir(parents=True, exist_ok=True)
+            jobs.parent.chmod(0o755)
             jobs.chmod(0o1777 if is_shared else 0o755)
         except OSError as error:
             raise SetupError(f"job_storage_root: {error}") from error
@@ -93,9 +96,13 @@ class DispatchStore:
         remove_tree(self._folder / dispatch_id)
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, *, is_shared: bool) -> None:
     status = folder.stat()
     if status.st_uid != os.geteuid():
         raise SetupError(f"job_storage_root: {folder} does not belong to the launcher's user")
     if stat.S_IMODE(status.st_mode) & 0o022:
         raise SetupError(f"job_storage_root: others may write into {folder}; chmod go-w {folder}")
+    if is_shared and not status.st_mode & 0o001:
+        raise SetupError(
+            f"job_storage_root: the jobs' users cannot enter {folder}; chmod o+x {folder}"
+        )

@@ -55,10 +55,13 @@ class Programs:
     def __init__(self, bin_dir: Path | None, path: str) -> None:
         """Look in *bin_dir* if it is given, else in *path*."""
         self.path = str(bin_dir) if bin_dir else path
+        self._found: dict[str, str] = {}
 
     def find(self, name: str) -> str | None:
         """Return the full path of a command, None if there is none."""
-        return shutil.which(name, path=self.path)
+        if name not in self._found and (found := shutil.which(name, path=self.path)):
+            self._found[name] = found
+        return self._found.get(name)
 
 
 class CommandLineSlurm:

@@ -38,7 +38,7 @@ async def test_old_dispatches_go_with_their_files(tmp_path: Path) -> None:
     users = Users(load_settings(flags={"job_storage_root": str(root)}))
     slurm = make_slurm(load_settings(), users)
     follower = Follower(registry, slurm, users, root=root, missing_after_s=9, kill_after_s=9)
-    watch = Watch(slurm, follower.follow, interval_s=60)
+    watch = Watch(slurm, follower.follow, is_needed=follower.is_needed, interval_s=60)
     ender = Ender(registry, slurm, users, watch, follower, root=root)
     minutes, days = timedelta(minutes=1), timedelta(days=1)
     refused, submitted = Submission.REFUSED, Submission.SUBMITTED
