@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 
 class SettingsError(Exception):
@@ -58,10 +59,16 @@ def parse_settings(
         return model.model_validate(merged)
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {_explain(problem)}"
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError(f"{file_name}: " + "; ".join(problems)) from error
+
+
+def _explain(problem: ErrorDetails) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key"
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +77,9 @@ def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             below = result.get(key)
             known = cast(Mapping[str, Any], below if isinstance(below, Mapping) else {})
-            result[key] = _merge(known, cast(Mapping[str, Any], value))
+            given = _merge(known, cast(Mapping[str, Any], value))
+            if given or below is None:  # else a wrong value below would go unnoticed
+                result[key] = given
         elif value is not None:
             result[key] = value
     return result

@@ -53,7 +53,7 @@ async def serving(
             port = await door.listen(config.host, config.port, runner.server, tls=tls)
         except OSError as error:
             problem = f"host {config.host}, port {config.port}: {error.strerror or error}"
-            raise CannotStart(f"nobody can listen on {problem}") from error
+            raise CannotStart(f"it cannot listen on {problem}") from error
         stack.callback(registry.interrupt)
         stack.callback(door.stop_listening)
         yield port

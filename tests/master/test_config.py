@@ -26,15 +26,18 @@ def test_flags_win_over_the_file_and_the_file_over_defaults() -> None:
 def test_the_database_is_a_file_unless_another_is_named() -> None:
     data = Path("/data")
 
-    assert load("").db.resolve_url(data) == "sqlite:////data/master.db"
-    assert load("db: {url: 'sqlite:///x'}").db.resolve_url(data) == "sqlite:///x"
-    server = load("db: {host: h, user: u, password: 'p@:/', name: n, port: 5}")
-    assert server.db.resolve_url(data) == "postgresql://u:p%40%3A%2F@h:5/n"
+    def url(text: str) -> str:
+        return load(text).db.resolve_url(data).render_as_string(hide_password=False)
+
+    assert url("") == "sqlite:////data/master.db"
+    assert url("db: {url: 'sqlite:///x'}") == "sqlite:///x"
+    server = url("db: {host: h, user: u, password: 'p@:/', name: n, port: 5}")
+    assert server == "postgresql://u:p%40%3A%2F@h:5/n"
 
 
 def test_secrets_are_masked_everywhere() -> None:
     config = load(
-        "db: {url: 'postgresql://u:secret1@h', password: secret2}\n"
+        "db: {url: 'postgresql://u:secret1@h/n', password: secret2}\n"
         "security: {initial_user_password: secret3}"
     )
 
@@ -49,16 +52,20 @@ def test_secrets_are_masked_everywhere() -> None:
         ("prot: 1", ["prot"]),
         ("port: x\nlog: {level: loud}", ["port", "log.level"]),
         ("security: {tls: {cert: a.pem}}", ["security.tls", "cert and key belong together"]),
+        ("db: {url: x}\nlog: 5", ["db.url", "sqlite:////PATH", "log: "]),
+        ("db: {url: 'mysql://secret@h/n'}", ["db.url", "postgresql://"]),
+        ("db: {url: 'sqlite://'}", ["db.url"]),
         ("- a", ["mapping"]),
         ("a: [", ["not YAML"]),
     ],
 )
 def test_all_mistakes_are_named_at_once(text: str, places: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
-        load(text)
+        load(text, log={"level": None})
 
     for place in (*places, "master.yaml"):
         assert place in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_the_home_folder_may_be_written_short() -> None:

@@ -199,22 +199,24 @@ class LogBook:
             async with self._database.writing() as session:
                 await session.execute(insert(TaskLogRow), rows)
         except MasterError as error:
-            for pending in group:
-                pending.fail(error)
+            await self._failed(group, error)
             return
         except Exception:
-            if len(group) > 1:  # one of them is at fault, and the others must not suffer
-                for pending in group:
-                    await self._store([pending])
-                return
             log.exception("log lines could not be stored")
-            for pending in group:
-                pending.fail(Internal("the log lines could not be stored"))
+            await self._failed(group, Internal("the log lines could not be stored"))
             return
         for pending in group:
             pending.succeed()
         for task_id in {line.task_id for pending in group for line in pending.lines}:
             self._changes.announce(task_id)
+
+    async def _failed(self, group: Sequence[_Pending], error: MasterError) -> None:
+        if len(group) == 1 or isinstance(error, Unavailable):
+            for pending in group:
+                pending.fail(error)
+            return
+        for pending in group:  # one of them is at fault, and the others must not suffer
+            await self._store([pending])
 
 
 class _Pending:

@@ -24,19 +24,24 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from shipway_master.errors import CannotStart, Unavailable
+from shipway_master.errors import CannotStart, InvalidArgument, Unavailable
 
 log = logging.getLogger(__name__)
 
 _BUSY_LIMIT_S = 30
 _READERS = 4
+_PASSING = ("08", "40", "53", "57", "58")
+"""Classes of PostgreSQL's error states: connection, conflict, resources, shutdown, system."""
+_WRONG_VALUE = "22"
+"""The same for values that it cannot hold, as text with a NUL in it."""
 
 
 class Database:
     """Sessions on the master's database; made by `opened()`.
 
     Inside them, what the database cannot do just now (disk full, server gone, too long busy)
-    becomes `Unavailable`; a broken constraint stays SQLAlchemy's `IntegrityError`.
+    becomes `Unavailable`, and what it can never hold `InvalidArgument`; a broken constraint stays
+    SQLAlchemy's `IntegrityError`.
 
     SQLite knows one writer at a time, so all writing goes through one connection that waits its
     turn here, in order, and readers have connections of their own that no writer blocks (WAL).
@@ -49,7 +54,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncSession]:
         """Open a session that sees one consistent state and cannot change it."""
-        with _told_as_unavailable():
+        with _told():
             async with self._read() as session, session.begin():
                 yield session
 
@@ -60,19 +65,36 @@ class Database:
         Keep it short and await nothing foreign inside: on SQLite all other writers wait for it.
         What others see of the change (events, caches) belongs after the block.
         """
-        with _told_as_unavailable():
+        with _told():
             async with self._write() as session, session.begin():
                 yield session
 
 
 @contextmanager
-def _told_as_unavailable() -> Generator[None]:
+def _told() -> Generator[None]:
     try:
         yield
-    except (OperationalError, PoolTimeout) as error:
-        reason = error.orig if isinstance(error, OperationalError) else error
+    except (DBAPIError, PoolTimeout, OSError) as error:
+        if isinstance(error, DBAPIError) and not _may_pass(error):
+            if _state(error).startswith(_WRONG_VALUE):
+                raise InvalidArgument(f"the database cannot hold this: {error.orig}") from error
+            raise
+        reason = error.orig if isinstance(error, DBAPIError) else error
         log.warning("the database did not answer as it should: %s", reason)
         raise Unavailable(f"the database is not available: {reason}") from error
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    """Tell whether *error* is the state of the database, and not of what was asked of it."""
+    return (
+        isinstance(error, OperationalError)
+        or error.connection_invalidated
+        or _state(error).startswith(_PASSING)
+    )
+
+
+def _state(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 @asynccontextmanager
@@ -84,8 +106,8 @@ async def opened(url: str | URL) -> AsyncGenerator[Database]:
             driver added.
 
     Raises:
-        CannotStart: It is damaged, not writable, of a newer release, or lets nobody in.
-        OSError: It cannot be reached.
+        CannotStart: It is damaged, not writable, of a newer release, or not to be reached.
+        OSError: The file of an SQLite database cannot be made.
     """
     parsed = _asynchronous(make_url(url))
     is_sqlite = parsed.get_backend_name() == "sqlite"
@@ -106,14 +128,18 @@ async def opened(url: str | URL) -> AsyncGenerator[Database]:
 
 @contextmanager
 def _told_at_start(url: URL) -> Generator[None]:
+    plain = url.set(drivername=url.get_backend_name())
+    name = f"the database {url.database if plain.drivername == 'sqlite' else repr(plain)}"
     try:
         yield
     except ImportError as error:
-        raise CannotStart(f"the database {url!r} needs a package: {error}") from error
+        raise CannotStart(f"{name} needs a package that is not installed: {error}") from error
     except DBAPIError as error:
-        raise CannotStart(f"the database {url!r} cannot be used: {error.orig}") from error
+        raise CannotStart(f"{name} cannot be used: {error.orig}") from error
+    except OSError as error:
+        raise CannotStart(f"{name} cannot be reached: {error}") from error
     except CommandError as error:
-        problem = f"the database {url!r} was written by a newer release ({error})"
+        problem = f"{name} was written by a newer release ({error})"
         raise CannotStart(f"{problem}: start that one, or go back to a backup") from error
 
 
@@ -129,9 +155,10 @@ def _make_private(path: Path) -> None:
 
 def _engine(url: URL, *, is_sqlite: bool, reads_only: bool) -> AsyncEngine:
     if not is_sqlite:
-        return create_async_engine(url, pool_pre_ping=True)
+        return create_async_engine(url, pool_pre_ping=True, hide_parameters=True)
     engine = create_async_engine(
         url,
+        hide_parameters=True,  # errors are logged, and values may be secrets
         connect_args={"timeout": _BUSY_LIMIT_S},
         pool_size=_READERS if reads_only else 1,
         max_overflow=0,

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from shipway_master.errors import NotFound, Unavailable
-from shipway_master.logbook import LogBook, LogLine, LogQuery, StoredTaskEnds
+from shipway_master.logbook import LogBook, LogLine, LogQuery, StoredTasks
 from shipway_master.store.database import Database
 from tests.master.tasks_in_store import add_task, end_task
 
@@ -133,7 +133,7 @@ async def test_a_follower_gets_old_and_new_lines_and_the_end(
 ) -> None:
     await add_task(database, "t")
     await book.append(lines(2))
-    follower = book.follow(LogQuery(task_id="t"), StoredTaskEnds(database), settle_s=0)
+    follower = book.follow(LogQuery(task_id="t"), StoredTasks(database), settle_s=0)
 
     assert [line.text for line in await next_of(follower, 2)] == ["0\n", "1\n"]
     waiting = asyncio.ensure_future(next_of(follower, 1))
@@ -150,7 +150,7 @@ async def test_a_follower_gets_old_and_new_lines_and_the_end(
 
 async def test_a_follower_waits_for_late_lines(book: LogBook, database: Database) -> None:
     await add_task(database, "t", ended_at=datetime.now(UTC))
-    follower = book.follow(LogQuery(task_id="t"), StoredTaskEnds(database), settle_s=1)
+    follower = book.follow(LogQuery(task_id="t"), StoredTasks(database), settle_s=1)
     reading = asyncio.ensure_future(texts(follower))
 
     await book.append(lines(1))
@@ -162,13 +162,13 @@ async def test_following_what_ended_long_ago_is_reading(book: LogBook, database:
     await add_task(database, "t", ended_at=datetime.now(UTC) - timedelta(hours=1))
     await book.append(lines(1200))
 
-    follower = book.follow(LogQuery(task_id="t"), StoredTaskEnds(database), settle_s=60)
+    follower = book.follow(LogQuery(task_id="t"), StoredTasks(database), settle_s=60)
 
     assert len(await asyncio.wait_for(texts(follower), 10)) == 1200
 
 
 async def test_what_nobody_knows_cannot_be_followed(book: LogBook, database: Database) -> None:
-    follower = book.follow(LogQuery(task_id="x"), StoredTaskEnds(database), settle_s=0)
+    follower = book.follow(LogQuery(task_id="x"), StoredTasks(database), settle_s=0)
 
     with pytest.raises(NotFound, match="task 'x' not found"):
         await anext(follower)
@@ -177,7 +177,7 @@ async def test_what_nobody_knows_cannot_be_followed(book: LogBook, database: Dat
 async def test_fields_grow_with_the_lines(book: LogBook, database: Database) -> None:
     await add_task(database, "t")
     await book.append(lines(2, agent_id="a", rank_id=0))
-    follower = book.follow_fields("t", StoredTaskEnds(database), settle_s=0)
+    follower = book.follow_fields("t", StoredTasks(database), settle_s=0)
 
     [first] = await next_of(follower, 1)
     assert (first.agent_ids, first.rank_ids, first.sources) == ({"a"}, {0}, set())
