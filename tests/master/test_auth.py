@@ -19,6 +19,7 @@ from shipway_master.store.users import AllocationTokenRow, SessionRow
 from shipway_proto.determined.api.v1.auth_pb2 import LoginRequest, LogoutRequest
 from shipway_proto.determined.api.v1.user_pb2 import GetMeRequest
 from tests.master.running import PASSWORD, USER_ID, MasterUnderTest
+from tests.master.tasks_in_store import add_task
 from tests.proto.required import missing_required
 
 HASHED = client_hash(PASSWORD)
@@ -239,6 +240,7 @@ async def test_an_allocation_token_acts_as_the_owner_until_the_allocation_ends(
 async def test_of_an_ended_allocation_only_late_logs_are_taken(
     master: MasterUnderTest, database: Database
 ) -> None:
+    await add_task(database, "t", ended_at=datetime.now(UTC))
     authenticator = Authenticator(database)
     token = await authenticator.issue_allocation_token("t.0", owner_id=USER_ID)
     await authenticator.end_allocation_tokens("t.0")
