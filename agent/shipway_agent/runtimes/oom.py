@@ -27,7 +27,7 @@ def _read_oom_kills() -> int | None:
         membership = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    for path in _counter_files(membership):
+    for path in counter_files(membership):
         try:
             text = path.read_text(encoding="ascii", errors="replace")
         except OSError:  # that hierarchy is not mounted there, or the file is not in this version
@@ -39,7 +39,7 @@ def _read_oom_kills() -> int | None:
     return None
 
 
-def _counter_files(membership: str) -> list[Path]:
+def counter_files(membership: str) -> list[Path]:
     """Return where the counter may be, from the lines of /proc/self/cgroup."""
     files: list[Path] = []
     for line in membership.splitlines():

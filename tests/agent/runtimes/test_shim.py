@@ -42,12 +42,12 @@ from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.registry import find_runtime
 from shipway_agent.runtimes.spec import ContainerId, ContainerSpec
 
-async def main(name, state_dir, mode, tethered, environ, image, script):
+async def main(name, state_dir, mode, tethered, environ, image, script, container_id):
     options = RuntimeOptions(
         state_dir=Path(state_dir), sandbox_mode=mode, tethered=tethered, environ=environ
     )
     runtime = await find_runtime(name, options)
-    spec = ContainerSpec(id=ContainerId("c-1"), image=image, argv=("sh", "-c", script))
+    spec = ContainerSpec(id=ContainerId(container_id), image=image, argv=("sh", "-c", script))
     handle = await runtime.create(spec, lambda event: None)
     await runtime.start(handle)
     print("started", flush=True)
@@ -57,21 +57,27 @@ asyncio.run(main(*json.loads(sys.argv[1])))
 """
 
 
+def agent_arguments(case: Case, script: str, *, tethered: bool, container_id: str = "c-1") -> str:
+    """Return what `AGENT` needs to run *script* in a container."""
+    options = case.options
+    return json.dumps(
+        [
+            case.runtime_name,
+            str(options.state_dir),
+            options.sandbox_mode,
+            tethered,
+            dict(options.environ),
+            case.image,
+            script,
+            container_id,
+        ]
+    )
+
+
 def start_agent(case: Case, script: str, *, tethered: bool) -> subprocess.Popen[bytes]:
     """Start an agent that starts a container, and wait until it runs."""
-    options = case.options
-    arguments = [
-        case.runtime_name,
-        str(options.state_dir),
-        options.sandbox_mode,
-        tethered,
-        dict(options.environ),
-        case.image,
-        script,
-    ]
-    agent = subprocess.Popen(
-        [sys.executable, "-c", AGENT, json.dumps(arguments)], stdout=subprocess.PIPE
-    )
+    arguments = agent_arguments(case, script, tethered=tethered)
+    agent = subprocess.Popen([sys.executable, "-c", AGENT, arguments], stdout=subprocess.PIPE)
     assert agent.stdout is not None
     assert agent.stdout.readline() == b"started\n"
     return agent
