@@ -21,8 +21,9 @@ from shipway_launcher.dispatches.registry import Registry
 from shipway_launcher.dispatches.store import DispatchStore
 from shipway_launcher.dispatches.submit import Submitter
 from shipway_launcher.errors import SetupError
+from shipway_launcher.launches import Parts
 from shipway_launcher.relay import MasterAddress, Relay
-from shipway_launcher.service import Launcher, Parts
+from shipway_launcher.service import Launcher
 from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
 from shipway_launcher.tokens import load_or_make_token
 from shipway_launcher.users import Users

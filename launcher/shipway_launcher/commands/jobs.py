@@ -24,8 +24,8 @@ from shipway_launcher.daemon import make_slurm
 from shipway_launcher.dispatches.files import check_dispatch_id
 from shipway_launcher.dispatches.prepare import prepare
 from shipway_launcher.errors import LauncherError
+from shipway_launcher.launches import make_site
 from shipway_launcher.manifest import parse_json, parse_manifest
-from shipway_launcher.service import make_site
 from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.tokens import read_token
 from shipway_launcher.users import Users

@@ -58,7 +58,3 @@ class SlurmBackend(Protocol):
     async def cluster(self) -> ClusterRows:
         """Return all partitions and nodes."""
         ...
-
-    async def is_answering(self) -> bool:
-        """Say whether a controller answers."""
-        ...

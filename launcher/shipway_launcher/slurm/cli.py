@@ -194,12 +194,6 @@ class CommandLineSlurm:
             nodes=tuple(_read(lambda: parse_nodes(columns, nodes, order))),
         )
 
-    async def is_answering(self) -> bool:
-        try:
-            return " is UP" in await self._ask(self._own, commands.ping())
-        except LauncherError:
-            return False
-
     async def _is_surely_down(self) -> bool:
         try:
             done = await self._run(self._own, commands.ping(), _PING_TIMEOUT_S)
