@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,12 +16,20 @@ from tests.lab import slurm as slurm_lab
 from tests.lab.apptainer import Apptainer
 from tests.lab.det import Det
 from tests.lab.docker import Docker
-from tests.lab.folders import new_folder
+from tests.lab.folders import new_folder, remove_leftovers
+from tests.lab.networks import Bridge
 from tests.lab.podman import Podman
 from tests.lab.require import require
 from tests.lab.slurm import Slurm
 
 _SERVICES = ("slurm", "docker", "podman", "apptainer", "det")
+
+
+def pytest_sessionstart() -> None:
+    """Make TERM end the run as Ctrl-C does, services included; see to what others left."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    remove_leftovers()
+    Bridge.remove_leftovers()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,41 @@
+"""What a killed test run leaves behind is ended by the next one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.lab.folders import new_folder, remove_folder, remove_leftovers
+
+LEAVE = """
+import subprocess, sys
+from tests.lab.folders import new_folder
+folder = new_folder("left")
+child = subprocess.Popen(["sleep", "600"], env={"LEFT": f"{folder}/"}, stdout=subprocess.DEVNULL)
+print(folder, child.pid)
+"""
+
+
+def test_leftovers_of_a_run_that_is_gone_are_removed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVE], capture_output=True, text=True, check=True, timeout=20
+    )
+    folder, pid = done.stdout.split()
+    assert os.path.exists(folder)
+    mine = new_folder("mine")
+    try:
+        remove_leftovers()
+        assert not os.path.exists(folder)
+        assert "sleep" not in _command(int(pid))
+        assert mine.exists()
+    finally:
+        remove_folder(mine)
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline") as stream:
+            return stream.read()
+    except OSError:
+        return ""
