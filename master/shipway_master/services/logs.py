@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from shipway_master.errors import InvalidArgument, Unimplemented
+from shipway_master.allocations.ids import AllocationId, get_task_id
+from shipway_master.auth import Principal
+from shipway_master.errors import InvalidArgument, Unauthenticated, Unimplemented
 from shipway_master.logbook import LogBook, LogFields, LogLine, LogQuery, StoredTasks
 from shipway_master.rpc import Call
 from shipway_master.times import to_datetime
@@ -45,7 +47,9 @@ class LogService:
             raise InvalidArgument("logs of one request must belong to one task")
         if any(entry.HasField("id") for entry in request.logs):
             raise InvalidArgument("the id of a log is given by the master; leave it out")
-        call.principal.require_owner_or_admin(await self._tasks.owner_of(task_ids.pop()))
+        task_id = task_ids.pop()
+        call.principal.require_owner_or_admin(await self._tasks.owner_of(task_id))
+        _check_late(call.principal, task_id)
         await self._book.append([_line(entry) for entry in request.logs])
         return PostTaskLogsResponse()
 
@@ -82,6 +86,14 @@ class LogService:
         async with aclosing(found):
             async for fields in found:
                 yield _fields_answer(fields)
+
+
+def _check_late(principal: Principal, task_id: str) -> None:
+    """Let the token of an ended allocation bring the last lines of its own task alone."""
+    if not principal.has_ended or principal.allocation_id is None:
+        return
+    if get_task_id(AllocationId(principal.allocation_id)) != task_id:
+        raise Unauthenticated("invalid credentials")
 
 
 async def _answers(lines: AsyncGenerator[LogLine]) -> AsyncGenerator[TaskLogsResponse]:

@@ -124,6 +124,15 @@ async def test_wrong_records_are_refused_whole(
     assert await results(master, "") == []
 
 
+async def test_lines_come_from_the_owner_of_the_task_alone(
+    master: MasterUnderTest, database: Database
+) -> None:
+    answer = await master.call("POST", "/task/logs", {"logs": [record()]}, token="user")
+
+    assert answer.status == 403
+    assert await results(master, "") == []
+
+
 async def test_an_unknown_task_has_no_logs(master: MasterUnderTest) -> None:
     posted = await master.call("POST", "/task/logs", {"logs": [record()]})
     read = await master.call("GET", "/tasks/t/logs?follow=true")
