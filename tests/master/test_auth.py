@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -18,7 +19,7 @@ from shipway_master.store.database import Database, opened
 from shipway_master.store.users import AllocationTokenRow, SessionRow
 from shipway_proto.determined.api.v1.auth_pb2 import LoginRequest, LogoutRequest
 from shipway_proto.determined.api.v1.user_pb2 import GetMeRequest
-from tests.master.running import PASSWORD, USER_ID, MasterUnderTest
+from tests.master.running import ADMIN_ID, PASSWORD, USER_ID, MasterUnderTest
 from tests.master.tasks_in_store import add_task
 from tests.proto.required import missing_required
 
@@ -54,6 +55,20 @@ async def test_a_user_without_password_accepts_the_empty_one_alone() -> None:
     assert await hash_password("", is_hashed=True) is None
     assert await verify_password(None, "", is_hashed=True)
     assert not await verify_password(None, "x", is_hashed=True)
+
+
+async def test_the_time_of_a_login_tells_nothing_about_who_is_there() -> None:
+    async def time_s(stored: str | None) -> float:
+        await verify_password(stored, "wrong", is_hashed=False)
+        times: list[float] = []
+        for _ in range(3):
+            begin = time.monotonic()
+            await verify_password(stored, "wrong", is_hashed=False)
+            times.append(time.monotonic() - begin)
+        return min(times)
+
+    somebody = await hash_password("right", is_hashed=False)
+    assert await time_s(None) > await time_s(somebody) / 4
 
 
 async def test_logging_in_gives_a_token_and_a_cookie(master: MasterUnderTest) -> None:
@@ -241,16 +256,19 @@ async def test_of_an_ended_allocation_only_late_logs_are_taken(
     master: MasterUnderTest, database: Database
 ) -> None:
     await add_task(database, "t", ended_at=datetime.now(UTC))
+    await add_task(database, "other")
     authenticator = Authenticator(database)
-    token = await authenticator.issue_allocation_token("t.0", owner_id=USER_ID)
+    token = await authenticator.issue_allocation_token("t.0", owner_id=ADMIN_ID)
     await authenticator.end_allocation_tokens("t.0")
     metadata = {"Grpc-Metadata-x-allocation-token": f"Bearer {token}"}
     logs = {"logs": [{"taskId": "t", "allocationId": "t.0", "log": "the last words\n"}]}
 
     late = await master.call("POST", "/task/logs", logs, token=None, headers=metadata)
+    logs["logs"][0]["taskId"] = "other"
+    foreign = await master.call("POST", "/task/logs", logs, token=None, headers=metadata)
     me = await master.call("GET", "/me", token=None, headers=metadata)
 
-    assert (late.status, me.status) == (200, 401)
+    assert (late.status, foreign.status, me.status) == (200, 401, 401)
 
 
 async def test_late_logs_have_their_time(

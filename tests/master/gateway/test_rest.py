@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from yarl import URL
 
 from shipway_master.gateway.body import BODY_LIMIT_BYTES
 from shipway_proto.determined.api.v1.user_pb2 import GetMeRequest, PostUserRequest
@@ -256,6 +257,13 @@ async def test_all_answers_carry_the_security_headers(master: MasterUnderTest) -
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
         assert answer.headers["X-Xss-Protection"] == "1; mode=block"
+
+
+async def test_an_encoded_line_end_in_a_path_is_nothing_special(master: MasterUnderTest) -> None:
+    user = await master.call("GET", "/users/%0A/by-username")
+    assert (user.status, user.error["error"]) == (404, "user '\n' not found")
+    async with master.session.get(URL(f"{master.url}/%0A", encoded=True)) as response:
+        assert (response.status, await response.json()) == (401, {"message": "Unauthorized"})
 
 
 async def test_outside_the_api_the_token_is_checked_first(master: MasterUnderTest) -> None:

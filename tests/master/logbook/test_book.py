@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import text
 
-from shipway_master.errors import NotFound, Unavailable
+from shipway_master.errors import Internal, NotFound, Unavailable
 from shipway_master.logbook import LogBook, LogLine, LogQuery, StoredTasks
 from shipway_master.store.database import Database
 from tests.master.tasks_in_store import add_task, end_task
@@ -206,6 +206,17 @@ async def test_a_full_disk_is_told_and_the_book_goes_on_after_it(
     await book.append(lines(1))
 
     assert await texts(book.read(LogQuery(task_id="t"))) == ["0"]
+
+
+async def test_lines_that_cannot_be_stored_cost_those_of_others_nothing(book: LogBook) -> None:
+    bad = LogLine(task_id="t", text="bad", agent_id="\ud800")  # no database keeps half a character
+    appends = [book.append(lines(1)), book.append([bad]), book.append(lines(1, start=1))]
+
+    first, second, third = await asyncio.gather(*appends, return_exceptions=True)
+
+    assert (first, third) == (None, None)
+    assert isinstance(second, Internal)
+    assert await texts(book.read(LogQuery(task_id="t"))) == ["0", "1"]
 
 
 async def test_a_closing_book_writes_what_waits_and_takes_no_more(database: Database) -> None:
