@@ -41,6 +41,12 @@ def test_every_mistake_is_named_with_its_key() -> None:
         )
     for part in ("a.yaml", "nmae", "limit_s", "relay.port"):
         assert part in str(caught.value)
+    assert "nmae: unknown key" in str(caught.value)
+
+
+def test_a_wrong_section_is_a_mistake_beside_flags_that_are_not_given_too() -> None:
+    with pytest.raises(SettingsError, match="relay: "):
+        parse_settings(Example, file_text="relay: 5", flags={"relay": {"port": None}})
 
 
 @pytest.mark.parametrize("text", ["- a list", "just text", "a: [unclosed"])

@@ -143,13 +143,28 @@ async def test_mistakes_are_told_and_nothing_is_started(tmp_path: Path) -> None:
 async def test_what_cannot_be_had_at_the_start_is_told(tmp_path: Path) -> None:
     async with served("--data", str(tmp_path / "a")) as (_, port, _):
         in_use = await refused("--data", str(tmp_path / "b"), "--port", str(port))
+        no_folder_left = await refused("--data", str(tmp_path / "a"), "--port", "0")
     (tmp_path / "file").write_text("")
     no_folder = await refused("--data", str(tmp_path / "file" / "x"))
     config = tmp_path / "master.yaml"
     config.write_text("security: {tls: {cert: /nowhere/a.pem, key: /nowhere/b.pem}}")
     no_cert = await refused("--data", str(tmp_path / "b"), "--config", str(config))
 
+    assert f"port {port}" in in_use
     assert "address already in use" in in_use
+    assert "in use by another master (process " in no_folder_left
     assert "Not a directory" in no_folder
     assert "security.tls: /nowhere/a.pem" in no_cert
-    assert "Traceback" not in in_use + no_folder + no_cert
+    assert "Traceback" not in in_use + no_folder + no_cert + no_folder_left
+
+
+async def test_files_that_cannot_be_read_as_what_they_are_are_told(tmp_path: Path) -> None:
+    (tmp_path / "initial-password").touch()
+    no_password = await refused("--data", str(tmp_path), "--port", "0")
+    config = tmp_path / "master.yaml"
+    config.write_bytes(b"\xff\xfe")
+    no_text = await refused("--config", str(config))
+
+    assert f"{tmp_path / 'initial-password'} holds no password" in no_password
+    assert f"{config} is not UTF-8" in no_text
+    assert "Traceback" not in no_password + no_text

@@ -12,13 +12,25 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, func, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from shipway_master.errors import Unavailable
+from shipway_master.config import Db
+from shipway_master.errors import CannotStart, InvalidArgument, Unavailable
 from shipway_master.store import Base
 from shipway_master.store.base import microseconds, moment
 from shipway_master.store.database import Database, opened
 from shipway_master.store.users import UserRow
+
+
+class _PostgresError(Exception):
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+
+
+def _postgres_error(state: str) -> DBAPIError:
+    """Build what SQLAlchemy makes of an error of asyncpg."""
+    return DBAPIError("SELECT", {}, _PostgresError(state))
 
 
 @pytest.fixture
@@ -149,6 +161,51 @@ async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError):
         await start()
+
+
+async def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m.db").write_bytes(b"no database at all, but long enough for its header" * 100)
+    with pytest.raises(CannotStart, match=r"m\.db cannot be used: file is not a database"):
+        async with opened(f"sqlite:///{tmp_path / 'm.db'}"):
+            pass
+
+
+async def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    async with opened(url) as database, database.writing() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(CannotStart, match=r"m\.db was written by a newer release"):
+        async with opened(url):
+            pass
+
+
+async def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a?b=c#%20 d"
+    folder.mkdir()
+    async with opened(Db().resolve_url(folder)):
+        assert (folder / "master.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (ConnectionRefusedError("no server"), Unavailable),
+        (_postgres_error("57P01"), Unavailable),
+        (_postgres_error("53100"), Unavailable),
+        (_postgres_error("22021"), InvalidArgument),
+        (_postgres_error("42601"), DBAPIError),
+    ],
+    ids=["refused", "shutdown", "disk full", "NUL in text", "syntax"],
+)
+async def test_what_a_database_server_does_is_told_by_its_kind(
+    database: Database, failure: Exception, told: type[Exception]
+) -> None:
+    async def use() -> None:
+        async with database.reading():
+            raise failure
+
+    with pytest.raises(told):
+        await use()
 
 
 @pytest.mark.parametrize(

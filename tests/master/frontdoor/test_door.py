@@ -18,6 +18,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 
 from shipway_master.app import running
+from shipway_master.errors import CannotStart
 from shipway_master.frontdoor import FrontDoor
 from shipway_master.frontdoor.preface import Speech, recognize
 from shipway_proto.determined.api.v1.api_pb2_grpc import DeterminedStub
@@ -266,7 +267,17 @@ async def test_all_is_there_over_tls(prepared: Prepared, tmp_path: Path) -> None
             await session.get(f"http://localhost:{master.port}/info")
 
 
-def _make_certificate(key: Path, cert: Path) -> None:
+async def test_a_key_with_a_passphrase_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    await asyncio.to_thread(_make_certificate, key, cert, "-passout", "pass:secret")
+    config = make_config(tmp_path, security={"tls": {"cert": cert, "key": key}})
+    with pytest.raises(CannotStart, match="passphrase"):
+        async with running(config):
+            pass
+
+
+def _make_certificate(key: Path, cert: Path, *protection: str) -> None:
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    made = ["-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(cert)]
+    protection = protection or ("-nodes",)
+    made = ["-newkey", "rsa:2048", *protection, "-keyout", str(key), "-out", str(cert)]
     subprocess.run(["openssl", "req", "-x509", *made, *subject], check=True, capture_output=True)
