@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from shipway_agent.config import AgentSettings, default_state_dir, list_options, load_settings
+from shipway_agent.config import (
+    AgentSettings,
+    Option,
+    default_state_dir,
+    list_options,
+    load_settings,
+)
 from shipway_common.settings import SettingsError
 
 
@@ -171,3 +177,10 @@ def test_the_state_folder_of_a_plain_user_is_in_the_home() -> None:
 def test_proxies_which_may_hold_passwords_are_not_shown() -> None:
     settings, _ = load("http_proxy: http://user:secret@p")
     assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize("option", list_options(), ids=lambda option: option.key)
+def test_the_page_for_users_has_each_setting(option: Option) -> None:
+    page = (Path(__file__).parents[2] / "docs/agent.md").read_text()
+    row = next((line for line in page.splitlines() if line.startswith(f"| `{option.key}` ")), "")
+    assert option.description in row
