@@ -11,6 +11,8 @@ import re
 import signal
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -38,6 +40,7 @@ from shipway_agent.runtimes.dockerpull import pull_image
 from shipway_agent.runtimes.engine import CALL_LIMIT_S, Engine, connect
 from shipway_agent.runtimes.environment import check_strings
 from shipway_agent.runtimes.options import RuntimeOptions
+from shipway_agent.runtimes.podmanlog import read_log
 from shipway_agent.runtimes.spec import (
     ID_LABEL,
     Chunk,
@@ -130,6 +133,10 @@ class DockerRuntime:
         The engine hands output on by lines, or by 16 KiB of one: what a program writes without
         ending the line comes late.
         """
+        if self._engine.is_podman:
+            async for chunk in self._read_podman_log(handle):
+                yield chunk
+            return
         log_reader = LogReader(self._engine, handle.native_id)
         for delay_s in backoff_delays_s(limit_s=10):
             try:
@@ -260,6 +267,14 @@ class DockerRuntime:
             else:
                 return
             await asyncio.sleep(delay_s)
+
+    async def _read_podman_log(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
+        inspected = await self._find(handle.native_id)
+        if inspected is None:
+            return
+        async with aclosing(read_log(Path(inspected["LogPath"]), self.wait(handle))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def _launch_refusal(
         self, handle: ContainerHandle, error: RuntimeRefused

@@ -152,8 +152,7 @@ def _host_config(spec: ContainerSpec, *, for_podman: bool) -> Json:
     }
     if spec.shm_size_bytes:
         config["ShmSize"] = spec.shm_size_bytes
-    if not for_podman:
-        config["LogConfig"] = _log_config
+    config["LogConfig"] = {"Type": "k8s-file", "Config": {}} if for_podman else _log_config
     rocm = [gpu for gpu in spec.gpus if gpu.vendor == "rocm"]
     if rocm or spec.all_gpus == "rocm":
         nodes = rocm_nodes(rocm) if rocm else ["/dev/kfd", "/dev/dri"]

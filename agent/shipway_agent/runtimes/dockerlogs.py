@@ -1,4 +1,4 @@
-"""The output of an engine's container, put together again as its program wrote it."""
+"""The output of Docker's containers, put together again as their programs wrote it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class LogReader:
                 that nobody ended may be missing; a read without *follow* has it.
         """
         skip = dict(self._seen_bytes)
-        mender = _mender(self._engine)
+        mender = LineMender(loses_newlines=_loses_newlines(self._engine))
         params = {"follow": str(int(follow)), "stdout": "1", "stderr": "1"}
         async with self._engine.stream("GET", self._path, params=params) as response:
             async for frames in read_frames(response):
                 fresh: list[Frame] = []
-                for stream, data in mender.mend(frames) if mender else frames:
+                for stream, data in mender.mend(frames):
                     known = min(skip[stream], len(data))
                     skip[stream] -= known
                     if known < len(data):
@@ -93,9 +93,6 @@ class _Entry(Enum):
     """Of a line that was cut; its newline, if there was one, is lost."""
 
 
-def _mender(engine: Engine) -> LineMender | None:
-    """Return what mends the engine's output; Podman cuts it elsewhere, and loses nothing."""
-    if engine.is_podman:
-        return None
+def _loses_newlines(engine: Engine) -> bool:
     major = engine.version.partition(".")[0]
-    return LineMender(loses_newlines=major.isdigit() and int(major) < _MENDED_IN)
+    return major.isdigit() and int(major) < _MENDED_IN

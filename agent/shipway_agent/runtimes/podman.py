@@ -436,4 +436,6 @@ async def _open_socket(options: RuntimeOptions) -> DockerRuntime:
     if not address:
         folder = "/run" if os.geteuid() == 0 else options.environ.get("XDG_RUNTIME_DIR", "/run")
         address = f"unix://{folder}/podman/podman.sock"
+    if not address.startswith("unix://"):
+        raise RuntimeUnavailable(f"{address}: Podman's service is used on the same host only")
     return DockerRuntime(await connect(address, options.environ), options)

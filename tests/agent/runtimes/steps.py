@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ async def read_until(runtime: Runtime, handle: ContainerHandle, word: bytes) -> 
             raise AssertionError(f"the output ended without {word!r}: {bytes(seen)!r}")
         await output.aclose()  # type: ignore[attr-defined] # all runtimes have generators
     return bytes(seen)
+
+
+def new_mark() -> str:
+    """Return an argument for `sleep`, of about a day, that no other process here has."""
+    return f"{random.randrange(80000, 90000)}.{random.randrange(10**6, 10**7)}"
 
 
 def processes_with(word: str) -> list[int]:

@@ -37,6 +37,7 @@ from tests.agent.runtimes.conftest import (
 )
 from tests.agent.runtimes.steps import (
     ignore,
+    new_mark,
     processes_with,
     read_all,
     read_until,
@@ -350,7 +351,7 @@ async def test_an_image_that_is_here_is_not_pulled(runtime: Runtime, make_spec: 
 
 @with_socket_too
 async def test_kill_leaves_no_process(runtime: Runtime, make_spec: MakeSpec) -> None:
-    marks = ["86401.125", "86402.125", "86403.125"]
+    marks = [new_mark(), new_mark(), new_mark()]
     script = (
         "trap '' TERM; sleep {} & (sleep {} &) ; (trap '' HUP; sh -c 'sleep {} & exec true') &"
         " echo ready; wait; wait"
@@ -368,7 +369,7 @@ async def test_kill_leaves_no_process(runtime: Runtime, make_spec: MakeSpec) -> 
 async def test_what_the_first_process_leaves_behind_ends_with_it(
     runtime: Runtime, make_spec: MakeSpec
 ) -> None:
-    mark = "86404.125"
+    mark = new_mark()
     handle = await start(runtime, make_spec(argv=("sh", "-c", f"sleep {mark} & exit 5")))
     async with asyncio.timeout(20):
         assert (await runtime.wait(handle)).code == 5
@@ -452,7 +453,7 @@ async def test_only_containers_with_the_labels_are_listed(
 async def test_removal_ends_a_container_and_all_that_was_kept(
     case: Case, runtime: Runtime, make_spec: MakeSpec
 ) -> None:
-    mark = "86405.125"
+    mark = new_mark()
     script = f"mkdir -p d/e; touch d/e/f; chmod 0 d/e; echo ready; exec sleep {mark}"
     handle = await start(
         runtime, make_spec(argv=("sh", "-c", script), work_dir="/run/determined/workdir")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shipway_agent.errors import SpecUnsupported
+from shipway_agent.errors import SpecUnsupported, UnreadableAnswer
 from shipway_agent.runtimes.apptainerforms import (
     client_variables,
     container_environment,
@@ -27,6 +27,7 @@ from shipway_agent.runtimes.podmanforms import (
     environment_file_text,
     named_variables,
 )
+from shipway_agent.runtimes.podmanlog import parse_lines
 from shipway_agent.runtimes.shimfiles import encode_frame, split_frames
 from shipway_agent.runtimes.spec import (
     ContainerId,
@@ -162,6 +163,29 @@ def test_lines_that_lost_nothing_stay_as_they_are() -> None:
         # The other stream's lines come between, and end nothing.
         frames = [(STDOUT, piece), (STDERR, b"e\n"), (STDOUT, b"end")]
         assert mend(*frames, loses_newlines=loses) == piece + b"e\nend"
+
+
+def test_podmans_log_is_read_by_whole_lines() -> None:
+    time = b"2026-11-25T15:54:48.323342615+00:00"
+    log = b"".join(
+        [
+            time + b" stdout F caf\xc3\xa9 \xff\0 two  blanks \n",
+            time + b" stderr P no\n",
+            time + b" stdout F \n",
+            time + b" stderr F end\n",
+            time + b" stdout F half",
+        ]
+    )
+    frames, rest = parse_lines(log)
+    assert frames == [
+        (STDOUT, b"caf\xc3\xa9 \xff\0 two  blanks \n"),
+        (STDERR, b"no"),
+        (STDOUT, b"\n"),
+        (STDERR, b"end\n"),
+    ]
+    assert rest == time + b" stdout F half"
+    with pytest.raises(UnreadableAnswer, match="unknown form"):
+        parse_lines(b"level=warning msg=x\n")
 
 
 def test_frames_are_read_whole_wherever_they_are_cut() -> None:

@@ -18,6 +18,7 @@ from shipway_agent.runtimes.spec import ContainerSpec, ContainerState, Runtime
 from tests.agent.runtimes.conftest import SANDBOXES, Case
 from tests.agent.runtimes.steps import (
     ignore,
+    new_mark,
     processes_with,
     read_all,
     read_until,
@@ -117,7 +118,7 @@ async def test_a_task_that_ends_while_no_agent_is_there_keeps_its_exit_and_outpu
 
 @held
 async def test_a_tethered_task_ends_with_its_agent(case: Case) -> None:
-    mark = "86411.125"
+    mark = new_mark()
     agent = await asyncio.to_thread(
         start_agent, case, f"trap '' TERM HUP; sleep {mark} & wait", tethered=True
     )
@@ -133,7 +134,7 @@ async def test_a_tethered_task_ends_with_its_agent(case: Case) -> None:
 async def test_a_task_whose_shim_was_killed_is_lost_and_leaves_nothing_running(
     case: Case, runtime: Runtime, make_spec: MakeSpec
 ) -> None:
-    mark = "86412.125"
+    mark = new_mark()
     handle = await start(
         runtime, make_spec(argv=("sh", "-c", f"echo out; (sleep {mark}); sleep {mark}"))
     )
@@ -180,7 +181,7 @@ async def test_starting_twice_runs_the_program_once(runtime: Runtime, make_spec:
 async def test_a_start_that_was_cancelled_can_be_killed(
     runtime: Runtime, make_spec: MakeSpec
 ) -> None:
-    mark = "86413.125"
+    mark = new_mark()
     handle = await runtime.create(make_spec(argv=("sleep", mark)), ignore)
     starting = asyncio.create_task(runtime.start(handle))
     await asyncio.sleep(0)
