@@ -57,7 +57,7 @@ class Pump(asyncio.Protocol):
         if not self._other._transport.can_write_eof():
             return False  # TLS has no half-closed connections
         self._other._transport.write_eof()
-        return True
+        return self._transport is not None and self._transport.can_write_eof()  # TLS cannot
 
     def pause_writing(self) -> None:
         """Stop reading at the other end: this one has enough to write."""

@@ -249,7 +249,9 @@ async def test_a_preface_that_goes_wrong_ends_only_its_connection(master: Master
     assert answer.version == "0.38.1"
 
 
-async def test_all_is_there_over_tls(prepared: Prepared, tmp_path: Path) -> None:
+async def test_all_is_there_over_tls(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     await asyncio.to_thread(_make_certificate, key, cert)
     folder = tmp_path / "data"
@@ -265,6 +267,10 @@ async def test_all_is_there_over_tls(prepared: Prepared, tmp_path: Path) -> None
             assert answer.version == "0.38.1"
         with pytest.raises(ClientError):
             await session.get(f"http://localhost:{master.port}/info")
+        trusted.set_alpn_protocols(["h2", "http/1.1"])  # as browsers and curl do
+        async with session.get(f"https://localhost:{master.port}/info", ssl=trusted) as response:
+            assert response.status == 200
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
 
 
 async def test_a_key_with_a_passphrase_is_refused(prepared: Prepared, tmp_path: Path) -> None:
