@@ -33,11 +33,21 @@ def main() -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="File with the settings (YAML, keys as in Determined's master.yaml).",
 )
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of the database.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of the database and of secrets [default: ~/.local/share/shipway-master].",
+)
 @click.option("--host", help="Address to listen on [default: 127.0.0.1].")
 @click.option("--port", type=int, help="Port of everything: gRPC, REST, agents [default: 8080].")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
-@click.option("--log-format", type=click.Choice(["text", "json"]))
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Least important lines to log, on stderr [default: info].",
+)
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), help="Form of log lines [default: text]."
+)
 def serve(
     config_file: Path | None,
     data: Path | None,
