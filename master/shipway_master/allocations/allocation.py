@@ -195,6 +195,8 @@ class Allocation:
             if share is None or share.is_exited or self.is_over:
                 return
             if change.state is ResourcesState.TERMINATED:
+                if change.is_preempted and self.preemption.give(PreemptionCause.SCHEDULER):
+                    self._note_preemption(PreemptionCause.SCHEDULER)  # its notice never arrived
                 outcome = await self._share_exited(share, change.failure)
             else:
                 await self._share_advanced(share, change)
@@ -291,13 +293,16 @@ class Allocation:
         async with self._lock:
             if self.is_over or not self.preemption.give(cause):
                 return
-            self.record.preemption_cause = cause
-            self.record.preempted_at = datetime.now(UTC)
+            self._note_preemption(cause)
             await self._save()
             await self.say(
                 f"gracefully terminating allocation's remaining resources (reason: {reason})"
             )
             self._around.timers.start(self._kill_after_preemption(), name="preemption timeout")
+
+    def _note_preemption(self, cause: PreemptionCause) -> None:
+        self.record.preemption_cause = cause
+        self.record.preempted_at = datetime.now(UTC)
 
     async def ack_preemption(self) -> None:
         """Note that the task knows it has to leave: its end is then no end of its work."""

@@ -69,6 +69,8 @@ class Change:
     native_id: str = ""
     failure: Failure | None = None
     """Only with TERMINATED; none there means that it ended well."""
+    is_preempted: bool = False
+    """Only with TERMINATED: the scheduler took the resources away, or had announced it."""
 
 
 class Holder(Protocol):

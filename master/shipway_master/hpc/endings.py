@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from shipway_master.allocations.exits import Failure, FailureType
+from shipway_master.allocations.life import ResourcesState
+from shipway_master.cluster.manager import Change
 from shipway_master.hpc.client import LauncherClient
 from shipway_master.hpc.dispatch import Dispatch
 from shipway_master.hpc.errors import LauncherError
-from shipway_master.hpc.messages import collect_messages, cut_error_log, find_exit_code
+from shipway_master.hpc.messages import (
+    collect_messages,
+    cut_error_log,
+    find_exit_code,
+    find_reason,
+    was_preempted,
+)
 from shipway_master.hpc.reading import DispatchState, DispatchStatus
 
 log = logging.getLogger(__name__)
@@ -26,11 +35,21 @@ async def explain(dispatch: Dispatch, status: DispatchStatus, client: LauncherCl
     return "\n".join(text.strip("\n") for text in messages if text.strip())
 
 
-def find_failure(status: DispatchStatus, text: str) -> Failure | None:
-    """The failure that a final state means; None for a job that ended well.
+_NODE_REASONS = ("NodeFail", "BootFail")
 
-    Only a job's own exit code is named. One that was cancelled or lost has none.
-    """
+
+def make_change(status: DispatchStatus, text: str) -> Change:
+    """What a final state means for the job's allocation."""
+    messages = [event.message for event in status.events]
+    return Change(
+        state=ResourcesState.TERMINATED,
+        failure=_find_failure(status, messages, text),
+        is_preempted=was_preempted(messages),
+    )
+
+
+def _find_failure(status: DispatchStatus, messages: Sequence[str], text: str) -> Failure | None:
+    """Only a job's own exit code is named. One that was cancelled or lost has none."""
     match status.state:
         case DispatchState.COMPLETED:
             return None
@@ -41,8 +60,10 @@ def find_failure(status: DispatchStatus, text: str) -> Failure | None:
         case _:
             code = status.exit_code
             if code is None:
-                code = find_exit_code([event.message for event in status.events])
+                code = find_exit_code(messages)
             message = "the job failed" if not text else text.split("\n", 1)[0].rstrip(": ")
+            if find_reason(messages) in _NODE_REASONS:
+                return Failure(type=FailureType.AGENT_FAILED, message=message)
     return Failure(type=FailureType.RESOURCES_FAILED, message=message, exit_code=code or None)
 
 

@@ -307,15 +307,14 @@ class SlurmManager:
         dispatch.kill_accepted_at = asyncio.get_running_loop().time()
         self._look_now.set()
 
-    async def _finish(self, dispatch: Dispatch, failure: Failure | None) -> None:
-        await self._end(dispatch, failure, may_exist=True)
+    async def _finish(self, dispatch: Dispatch, change: Change) -> None:
+        await finish_first(self._note_end(dispatch, change, may_exist=True))
 
-    async def _end(self, dispatch: Dispatch, failure: Failure | None, *, may_exist: bool) -> None:
-        await finish_first(self._note_end(dispatch, failure, may_exist=may_exist))
+    async def _end(self, dispatch: Dispatch, failure: Failure, *, may_exist: bool) -> None:
+        change = Change(state=ResourcesState.TERMINATED, failure=failure)
+        await finish_first(self._note_end(dispatch, change, may_exist=may_exist))
 
-    async def _note_end(
-        self, dispatch: Dispatch, failure: Failure | None, *, may_exist: bool
-    ) -> None:
+    async def _note_end(self, dispatch: Dispatch, change: Change, *, may_exist: bool) -> None:
         dispatch.is_finished = True
         record = dispatch.record
         if may_exist:
@@ -324,7 +323,6 @@ class SlurmManager:
             self._background.start(self._clean_up(record), name="clean up")
         else:
             await self._records.remove(record.id)
-        change = Change(state=ResourcesState.TERMINATED, failure=failure)
         await dispatch.holder.changed(record.resources_id, change)
 
     async def _clean_up(self, record: DispatchRecord) -> None:

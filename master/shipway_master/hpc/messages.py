@@ -17,6 +17,8 @@ _PATTERNS = (
     re.compile(r"(?:Slurm|Pbs|PBS) job process terminated with exit code \d+:\n*(.*)", re.DOTALL),
 )
 _EXIT_CODE = re.compile(r"Job Exited with Exit Code (\d+)")
+_REASON = re.compile(r"Slurm job is in a failed state due to reason '(\w+)'")
+_ANNOUNCED = "Slurm had announced its preemption"
 
 
 def filter_messages(messages: Sequence[str]) -> list[str]:
@@ -47,6 +49,16 @@ def find_exit_code(messages: Sequence[str]) -> int | None:
             if int(match[1]):
                 return int(match[1])
     return None
+
+
+def find_reason(messages: Sequence[str]) -> str | None:
+    """The word by which the workload manager calls the end, where a message has it."""
+    return next((match[1] for message in messages if (match := _REASON.search(message))), None)
+
+
+def was_preempted(messages: Sequence[str]) -> bool:
+    """Whether the workload manager took the resources away, or had said that it would."""
+    return find_reason(messages) == "Preempted" or any(_ANNOUNCED in text for text in messages)
 
 
 def cut_error_log(text: str, *, all_running: bool, lines: int = 15) -> str:

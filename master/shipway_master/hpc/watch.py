@@ -11,7 +11,7 @@ from shipway_master.allocations.life import ResourcesState
 from shipway_master.cluster.manager import Change
 from shipway_master.hpc.client import LauncherClient
 from shipway_master.hpc.dispatch import Dispatch, note_reason
-from shipway_master.hpc.endings import explain, find_failure
+from shipway_master.hpc.endings import explain, make_change
 from shipway_master.hpc.errors import DispatchNotFound, LauncherError, LauncherUnreadable
 from shipway_master.hpc.reading import (
     DispatchState,
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
 
-Finish = Callable[[Dispatch, Failure | None], Awaitable[None]]
+Finish = Callable[[Dispatch, Change], Awaitable[None]]
 
 
 class Watch:
@@ -82,7 +82,8 @@ class Watch:
             if not was_killed:
                 log.error("the launcher lost a job", extra={"dispatch_id": record.id})
             failure = Failure(type=FailureType.RESOURCES_FAILED, message=text)
-            await self._finish(dispatch, failure)
+            change = Change(state=ResourcesState.TERMINATED, failure=failure)
+            await self._finish(dispatch, change)
             return
         await self.hear(dispatch, status)
 
@@ -98,7 +99,7 @@ class Watch:
         if text:
             is_success = status.state is DispatchState.COMPLETED
             await dispatch.holder.say(text, is_error=not is_success)
-        await self._finish(dispatch, find_failure(status, text))
+        await self._finish(dispatch, make_change(status, text))
 
     async def _publish(
         self, dispatch: Dispatch, state: DispatchState, job: QueuedJob | None

@@ -235,6 +235,8 @@ class Tasks:
         """End a task at once, with all tasks that it started. Repeating changes nothing."""
         for child in await self.records.load_children(record.task_id):
             await self.kill(self._open.get(child.task_id, child), reason="its parent was killed")
+        if record.state.is_final:
+            return
         async with self._locks[record.task_id]:
             run = self._runs.get(record.task_id)
             state = cancel(record.state, has_run=run is not None)

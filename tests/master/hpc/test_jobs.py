@@ -214,6 +214,45 @@ async def test_a_job_that_slurm_pre_empts_comes_back(
     assert task["taskState"] == "GENERIC_TASK_STATE_COMPLETED"
 
 
+@pytest.mark.parametrize(
+    ("message", "comes_back"),
+    [
+        ("reason 'Preempted':\n  Slurm took the resources\n", True),
+        ("reason 'NodeFail':\n  A node of the job failed\n", True),
+        (
+            (
+                "reason 'NonZeroExitCode':\n  Job Exited with Exit Code 143\n"
+                "  Slurm had announced its preemption at 2026-01-01T00:00:00+00:00\n"
+            ),
+            True,
+        ),
+        (
+            (
+                "reason 'NonZeroExitCode':\n  Job Exited with Exit Code 1\n"
+                "  Slurm had announced its preemption at 2026-01-01T00:00:00+00:00\n"
+            ),
+            False,
+        ),
+        ("reason 'TimeLimit':\n  The job reached its time limit\n", False),
+        ("reason 'NonZeroExitCode':\n  Job Exited with Exit Code 137\n", False),
+    ],
+    ids=["pre-empted", "node failed", "announced", "own error", "time limit", "killed"],
+)
+async def test_what_slurm_took_away_comes_back_although_no_notice_arrived(
+    site: MasterUnderTest, launcher: StandInLauncher, message: str, comes_back: bool
+) -> None:
+    task_id = await create(site, GENERIC)
+    job = await next_job(launcher, task_id)
+    job.run()
+    await wait_for_state(site, task_id, "PULLING")
+    job.end("FAILED", f"Slurm job is in a failed state due to {message}")
+    if comes_back:
+        await next_job(launcher, task_id, run=2)
+    else:
+        task = await wait_for_end(site, task_id)
+        assert task["taskState"] == "GENERIC_TASK_STATE_ERROR"
+
+
 async def test_a_command_hears_of_its_preemption_and_is_not_started_again(
     site: MasterUnderTest, launcher: StandInLauncher
 ) -> None:
