@@ -12,7 +12,8 @@ LEAVE = """
 import subprocess, sys
 from tests.lab.folders import new_folder
 folder = new_folder("left")
-child = subprocess.Popen(["sleep", "600"], env={"LEFT": f"{folder}/"}, stdout=subprocess.DEVNULL)
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # holds no pipe of the test
+child = subprocess.Popen(["sleep", "600"], env={"LEFT": f"{folder}/"}, **quiet)
 print(folder, child.pid)
 """
 
