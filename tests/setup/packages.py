@@ -27,6 +27,8 @@ _PROGRAMS = {
     "iptables": "iptables",
     "nft": "nftables",  # newer podman sets its network up with it
     "debootstrap": "debootstrap",
+    "sudo": "sudo",
+    "gcc": "gcc",  # makes the stand-in for NVIDIA's library
 }
 _FOLDERS = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin:/usr/libexec/podman"
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -42,6 +44,8 @@ def missing_packages() -> list[str]:
     # The image of the tests is busybox alone, so it must need no library.
     if not _is_static(Path("/bin/busybox")):
         missing.append("busybox-static")
+    if not Path("/usr/include/stdio.h").exists():
+        missing.append("libc6-dev")
     if not any(Path(name).exists() for name in ("/usr/lib/cni/bridge", "/usr/lib/podman/netavark")):
         missing.append("containernetworking-plugins|netavark")
     return missing
