@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_private = ("/dev", "/proc", "/run", "/tmp")  # noqa: S108
+_private = ("/dev", "/proc", "/run", "/tmp", "/var/tmp")  # noqa: S108
 """Never the host's own in a sandbox."""
 
 

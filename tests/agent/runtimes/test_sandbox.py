@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +101,20 @@ async def test_hidden_folders_are_empty_and_exposed_ones_are_there(
     outcome = await run(runtime, make_spec(argv=("sh", "-c", script)))
     assert outcome.stdout == b"shown\nkept\n"
     assert b"Read-only" in outcome.stderr
+
+
+@behind_walls
+@pytest.mark.parametrize("private", ["/tmp", "/var/tmp"])
+async def test_what_is_exposed_is_there_where_the_sandbox_has_its_own_files(
+    case: Case, make_spec: MakeSpec, private: str
+) -> None:
+    with tempfile.TemporaryDirectory(dir=private) as shown:
+        (Path(shown) / "file").write_text("shown\n")
+        runtime = await case.open(sandbox_expose=(Path(shown),))
+        script = f"cat {shown}/file && touch {private}/mine && echo written"
+        outcome = await run(runtime, make_spec(argv=("sh", "-c", script)))
+    assert outcome.stdout == b"shown\nwritten\n"
+    assert not await asyncio.to_thread(os.path.exists, f"{private}/mine")
 
 
 @behind_walls
