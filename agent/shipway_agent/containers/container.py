@@ -71,8 +71,6 @@ class ManagedContainer:
         self._launch_stopped = asyncio.Event()
         self._stop_reason = KILLED_BEFORE_RUN
         self._acknowledged = asyncio.Event()
-        self.spec: ContainerSpec | None = None
-        """Without its archives; None for one that another agent process started."""
         self.ended = asyncio.Event()
         """Set when no process of the container is left."""
 
@@ -191,7 +189,6 @@ class ManagedContainer:
             await self._advance(State.STARTING)
             step = "creating container"
             self._handle = await runtime.create(spec, self._note_event)
-            self.spec = replace(spec, archives=())
             step = "starting container"
             started = await runtime.start(self._handle)
             self._addresses = started.addresses

@@ -7,7 +7,7 @@ import logging
 import signal
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -35,7 +35,7 @@ from shipway_agent.master.messages import (
     StateChanged,
 )
 from shipway_agent.master.outbox import Outbox
-from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, ContainerSpec
+from shipway_agent.runtimes.spec import ContainerHandle, ContainerId
 from shipway_common.logsetup import log_context
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,11 @@ class RunningContainer:
     task_type: str
     devices: tuple[Device, ...]
     handle: ContainerHandle
-    spec: ContainerSpec | None
-    """None if another agent process started it: its environment is not kept on disk."""
+    trial_id: str | None
+    session_token: str | None = field(repr=False)
+    """The allocation's; None where the order had none."""
+    profiles: bool
+    """Whether the task asked to be profiled."""
 
 
 class ContainerManager:
@@ -133,7 +136,9 @@ class ContainerManager:
                 task_type=container.record.task_type,
                 devices=container.record.container.devices or (),
                 handle=container.handle,
-                spec=container.spec,
+                trial_id=container.record.trial_id,
+                session_token=container.record.session_token,
+                profiles=container.record.profiles,
             )
             for container in self._containers.values()
             if container.state is State.RUNNING and container.handle is not None

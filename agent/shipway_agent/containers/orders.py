@@ -12,6 +12,7 @@ from shipway_agent.containers.state import State
 from shipway_agent.containers.translate import check_id, read_environment, translate
 from shipway_agent.errors import StartRefused
 from shipway_agent.master.messages import Device, MasterOptions, StartContainer
+from shipway_agent.profiler.task import asks_for_profile
 from shipway_agent.runtimes.spec import ContainerSpec
 
 STOCK_SHIPPER = "ship-logs.sh"
@@ -85,7 +86,11 @@ def spec_maker(
         return spec, replace(
             record,
             allocation_id=ordered.get("DET_ALLOCATION_ID", ""),
+            task_id=ordered.get("DET_TASK_ID", ""),
             task_type=order.spec.text("TaskType"),
+            trial_id=ordered.get("DET_TRIAL_ID") or None,
+            session_token=ordered.get("DET_SESSION_TOKEN") or None,
+            profiles=asks_for_profile(ordered),
             ships_output=not any(word.rpartition("/")[2] == STOCK_SHIPPER for word in spec.argv),
             network_mode=spec.network_mode,
             ports=spec.ports,

@@ -3,6 +3,9 @@
 One file per container, replaced whole. The runtime knows whether the container runs and how it
 ended; the file holds what only the agent knew: how much of the output the master has read, and an
 end that no runtime can tell, such as that of an image pull.
+
+A reader ignores members that it does not know and does without ones that came later, so agents of
+different ages read each other's files; `_VERSION` changes when that would mislead them.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +39,14 @@ class Record:
     failure: Failure | None = None
     """With the state TERMINATED."""
     allocation_id: str = ""
+    task_id: str = ""
     task_type: str = ""
+    trial_id: str | None = None
+    """The trial that its metrics belong to."""
+    session_token: str | None = field(default=None, repr=False)
+    """The allocation's, for posting in the task's name."""
+    profiles: bool = False
+    """Whether the task asked to be profiled."""
     ships_output: bool = True
     """Whether the agent brings the container's output to the master."""
     network_mode: str = "bridge"
@@ -116,7 +126,11 @@ def _parse(document: Any) -> Record:
             exit_code=failure["exit_code"],
         ),
         allocation_id=document["allocation_id"],
+        task_id=document.get("task_id", ""),
         task_type=document["task_type"],
+        trial_id=document.get("trial_id"),
+        session_token=document.get("session_token"),
+        profiles=document.get("profiles", False),
         ships_output=document["ships_output"],
         network_mode=document["network_mode"],
         ports=tuple(document["ports"]),

@@ -11,7 +11,7 @@ from shipway_agent.config import AgentSettings
 from shipway_agent.containers.manager import RunningContainer
 from shipway_agent.errors import AgentError
 from shipway_agent.master.endpoint import make_endpoint
-from shipway_agent.profiler.task import TaskProfiler, profiled_trial
+from shipway_agent.profiler.task import TaskProfiler, trial_number
 from shipway_agent.runtimes.spec import ContainerId
 from shipway_agent.taskapi import TaskApi
 from shipway_common.logsetup import log_context
@@ -32,8 +32,6 @@ async def profile_containers(
     interval_s: float = 1.0,
 ) -> None:
     """Keep a profiler beside each running container that wants one; until cancelled.
-
-    A container that an earlier process of this agent started has none: its token is not kept.
 
     Args:
         list_running: The containers that run at this moment.
@@ -60,12 +58,10 @@ async def _profile(
     environ: Mapping[str, str],
     ended: asyncio.Event,
 ) -> None:
-    if container.spec is None:
-        return
-    environment = container.spec.environment
-    trial_id = profiled_trial(environment, enabled=settings.profiling.enabled)
-    token = environment.get("DET_SESSION_TOKEN", "")
-    if trial_id is None or not token:
+    trial_id = trial_number(container.trial_id or "")
+    token = container.session_token
+    is_wanted = container.profiles or settings.profiling.enabled
+    if trial_id is None or token is None or not is_wanted:
         return
     with log_context(container_id=container.id):
         try:

@@ -35,6 +35,11 @@ class ProfilerTiming:
     """More are not kept while the master is away; an hour of a node with four GPUs."""
 
 
+def asks_for_profile(environment: Mapping[str, str]) -> bool:
+    """Say whether a container's environment asks for its task to be profiled."""
+    return environment.get("SHIPWAY_PROFILE", "").strip().lower() in {"true", "1"}
+
+
 def profiled_trial(environment: Mapping[str, str], *, enabled: bool = False) -> int | None:
     """Return the trial that a container's metrics belong to; None: it is not to be profiled.
 
@@ -42,9 +47,14 @@ def profiled_trial(environment: Mapping[str, str], *, enabled: bool = False) -> 
         environment: The container's.
         enabled: Whether all trials are profiled, as the agent's settings have it.
     """
-    asked = environment.get("SHIPWAY_PROFILE", "").strip().lower() in {"true", "1"}
-    trial = environment.get("DET_TRIAL_ID", "")
-    return int(trial) if (enabled or asked) and trial.isascii() and trial.isdigit() else None
+    if not (enabled or asks_for_profile(environment)):
+        return None
+    return trial_number(environment.get("DET_TRIAL_ID", ""))
+
+
+def trial_number(trial_id: str) -> int | None:
+    """Return a trial's id as the API has it; None for a text that is no such id."""
+    return int(trial_id) if trial_id.isascii() and trial_id.isdigit() else None
 
 
 class TaskProfiler:

@@ -20,6 +20,10 @@ RECORD = Record(
         id=ContainerId("a-1"), state=State.RUNNING, devices=(DEVICE,), description="cmd \udcff"
     ),
     allocation_id="1.1",
+    task_id="1",
+    trial_id="7",
+    session_token="v2.secret",
+    profiles=True,
     task_type="COMMAND",
     ships_output=True,
     network_mode="host",
@@ -80,7 +84,23 @@ def test_a_forgotten_record_is_gone_and_may_be_forgotten_again(store: RecordStor
     assert store.load_all("node") == {}
 
 
-def test_no_secret_has_a_place_in_a_record(store: RecordStore, tmp_path: Path) -> None:
+def test_a_record_of_an_older_agent_is_read(store: RecordStore, tmp_path: Path) -> None:
     store.save(RECORD)
-    document = json.loads((tmp_path / "state/containers/a-1.json").read_text())
-    assert "environment" not in document
+    file = tmp_path / "state/containers/a-1.json"
+    document = json.loads(file.read_text())
+    for later in ("task_id", "trial_id", "session_token", "profiles"):
+        del document[later]
+    file.write_text(json.dumps(document))
+    older = replace(RECORD, task_id="", trial_id=None, session_token=None, profiles=False)
+    assert store.load_all("node") == {"a-1": older}
+
+
+def test_a_record_of_a_newer_agent_is_read(store: RecordStore, tmp_path: Path) -> None:
+    store.save(RECORD)
+    file = tmp_path / "state/containers/a-1.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "unheard": {"of": 1}}))
+    assert store.load_all("node") == {"a-1": RECORD}
+
+
+def test_the_token_in_a_record_is_not_shown() -> None:
+    assert "secret" not in repr(RECORD)

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 from shipway_agent.config import AgentSettings
 from shipway_agent.containers.manager import RunningContainer
 from shipway_agent.profiler.agent import profile_containers
-from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, ContainerSpec
+from shipway_agent.runtimes.spec import ContainerHandle, ContainerId
 from tests.agent.job.conftest import eventually
 from tests.agent.job.stand_in import TOKEN, StandInRelay
 
 
-def make_container(name: str, **environment: str) -> RunningContainer:
+def make_container(
+    name: str, *, trial_id: str | None = None, profiles: bool = False
+) -> RunningContainer:
     container_id = ContainerId(name)
     return RunningContainer(
         id=container_id,
@@ -23,12 +25,9 @@ def make_container(name: str, **environment: str) -> RunningContainer:
         task_type="TRIAL",
         devices=(),
         handle=ContainerHandle(container_id=container_id, native_id=name),
-        spec=ContainerSpec(
-            id=container_id,
-            image=None,
-            argv=("x",),
-            environment={"DET_SESSION_TOKEN": TOKEN, **environment},
-        ),
+        trial_id=trial_id,
+        session_token=TOKEN,
+        profiles=profiles,
     )
 
 
@@ -65,9 +64,9 @@ def trials(relay: StandInRelay) -> set[tuple[int, str]]:
 
 async def test_a_trial_that_asks_is_profiled_until_it_ends(relay: StandInRelay) -> None:
     running = [
-        make_container("asks", DET_TRIAL_ID="7", SHIPWAY_PROFILE="true"),
-        make_container("does not ask", DET_TRIAL_ID="8"),
-        make_container("is no trial", SHIPWAY_PROFILE="true"),
+        make_container("asks", trial_id="7", profiles=True),
+        make_container("does not ask", trial_id="8"),
+        make_container("is no trial", profiles=True),
     ]
     async with profiling(relay, running):
         await asyncio.sleep(0.3)  # something was read
@@ -77,6 +76,6 @@ async def test_a_trial_that_asks_is_profiled_until_it_ends(relay: StandInRelay) 
 
 
 async def test_the_setting_profiles_every_trial(relay: StandInRelay) -> None:
-    async with profiling(relay, [make_container("trial", DET_TRIAL_ID="8")], enabled=True):
+    async with profiling(relay, [make_container("trial", trial_id="8")], enabled=True):
         await asyncio.sleep(0.3)
     assert trials(relay) == {(8, "node one")}
