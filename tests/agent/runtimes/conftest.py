@@ -19,6 +19,9 @@ WITH_IMAGES = ("docker", "podman", "apptainer")
 CASES = (*SANDBOXES, *WITH_IMAGES)
 """Podman's socket is one more; it is Docker's code, so only some tests run on it."""
 
+MakeSpec = Callable[..., ContainerSpec]
+"""`make_spec(argv=(…), …)`: a valid spec for the runtime under test."""
+
 with_socket_too = pytest.mark.parametrize("case_name", [*CASES, "podman-socket"], indirect=True)
 with_walls = pytest.mark.parametrize("case_name", ["bubblewrap", *WITH_IMAGES], indirect=True)
 with_images = pytest.mark.parametrize("case_name", [*WITH_IMAGES, "podman-socket"], indirect=True)
@@ -76,7 +79,7 @@ async def runtime(case: Case) -> Runtime:
 
 
 @pytest.fixture
-def make_spec(case: Case) -> Callable[..., ContainerSpec]:
+def make_spec(case: Case) -> MakeSpec:
     """Make a valid spec for the case's runtime: `make_spec(argv=(…), …)`."""
 
     def make(**changes: Any) -> ContainerSpec:

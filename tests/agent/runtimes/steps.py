@@ -17,6 +17,9 @@ from shipway_agent.runtimes.spec import (
     Runtime,
 )
 
+WAIT_FOR_EVER = "while :; do sleep 0.1; done"
+"""Shell words for the end of a script whose traps must be heard."""
+
 
 def ignore(event: Event) -> None:
     """Take an event and do nothing."""
