@@ -185,6 +185,12 @@ class AgentSettings(Settings):
     agent_reconnect_backoff: float = Field(
         default=5, gt=0, description="Longest wait between two tries, in seconds."
     )
+    master_silence_s: float = Field(
+        default=60,
+        ge=1,
+        description="How long the master may answer no ping before the connection is taken for"
+        " dead, in seconds.",
+    )
     registration_pause_s: float = Field(
         default=30,
         ge=0,

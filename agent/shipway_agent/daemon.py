@@ -104,7 +104,7 @@ async def _serve(settings: AgentSettings, environ: Mapping[str, str], stop: asyn
             outbox=outbox,
             agent=manager,
             persistence=persistence,
-            timing=Timing(),
+            timing=Timing.with_silence(settings.master_silence_s),
             on_outage=OutageHook(settings.hooks, environ).note,
         )
         try:

@@ -40,6 +40,11 @@ class Timing:
     write_s: float = 60
     close_s: float = 5
 
+    @classmethod
+    def with_silence(cls, silence_s: float) -> Timing:
+        """Return the limits for who wants to wait no longer than *silence_s* for a pong."""
+        return cls(ping_interval_s=min(15, silence_s / 4), silence_s=silence_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:

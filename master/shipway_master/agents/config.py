@@ -39,5 +39,7 @@ class AgentManagerConfig(Settings):
     """Pool of tasks that need slots and name no pool."""
     agent_reconnect_wait: DurationS = Field(default=25.0, ge=0)
     """How long an agent that lost its connection may stay away before its tasks are given up."""
+    agent_silence_limit: DurationS = Field(default=45.0, ge=1)
+    """How long the connection of an agent may be silent before it is taken for dead."""
     agent_start_wait: DurationS = Field(default=30.0, gt=0)
     """How long an agent may take to say that it began with a container."""

@@ -286,6 +286,11 @@ class AgentManager:
         holders = [self.find_holder(allocation_id) for allocation_id in found]
         return [holder for holder in holders if holder is not None]
 
+    @property
+    def silence_limit_s(self) -> float:
+        """How long the connection of an agent may be silent before it is taken for dead."""
+        return self._config.agent_silence_limit
+
     def get_reconnect_wait_s(self, pool: str) -> float:
         """How long a lost agent of the pool is waited for."""
         own = self._pools[pool].agent_reconnect_wait

@@ -27,6 +27,11 @@ class Heartbeat:
     probe_s: float = 3.0
     """How long an old connection may take to show that it lives, when a new one wants its place."""
 
+    @classmethod
+    def with_limit(cls, silence_limit_s: float) -> Heartbeat:
+        """Return a heartbeat by which a silence of *silence_limit_s* is noticed."""
+        return cls(ping_every_s=min(15, silence_limit_s / 3), silence_limit_s=silence_limit_s)
+
 
 class Session:
     """One connection. `send` never waits: an agent that does not read is dropped, not waited for."""

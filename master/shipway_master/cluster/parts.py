@@ -148,7 +148,7 @@ async def running_cluster(
                 TaskService(database, tasks, allocations),
                 AllocationService(database, tasks, allocations),
             ],
-            endpoint=AgentEndpoint(agents, heartbeat=Heartbeat()),
+            endpoint=AgentEndpoint(agents, heartbeat=Heartbeat.with_limit(agents.silence_limit_s)),
             agents=agents,
             launchers=launchers,
             address=address,
