@@ -33,6 +33,7 @@ from shipway_agent.runtimes.dockerforms import (
     create_body,
     exit_of,
     owned_of,
+    processes_of,
     state_of,
 )
 from shipway_agent.runtimes.dockerlogs import LogReader
@@ -52,6 +53,7 @@ from shipway_agent.runtimes.spec import (
     Exit,
     OnEvent,
     Owned,
+    Processes,
     Started,
 )
 from shipway_common.backoff import backoff_delays_s
@@ -62,6 +64,7 @@ _DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 _ARCHIVE_LIMIT_S = 600.0
 _KILL_LIMIT_S = 15.0
 _CLEAN_UP_LIMIT_S = 30.0
+_PING_LIMIT_S = 5.0
 
 _no_image = re.compile(r"no such image|image not known", re.IGNORECASE)
 _no_container = re.compile(r"no such container|no container with", re.IGNORECASE)
@@ -211,6 +214,17 @@ class DockerRuntime:
         )
         found = [await self._find(str(row["Id"])) for row in rows]
         return [owned_of(inspected) for inspected in found if inspected is not None]
+
+    async def processes(self, handle: ContainerHandle) -> Processes | None:
+        """Find its processes; see `Runtime.processes`."""
+        if not self._engine.address.startswith("unix://"):
+            return None  # the pid may be one of another host
+        inspected = await self._find(handle.native_id)
+        return await asyncio.to_thread(processes_of, inspected) if inspected else None
+
+    async def ping(self) -> None:
+        """Ask for a sign of life; see `Answers.ping`."""
+        await self._engine.call("GET", "version", limit_s=_PING_LIMIT_S)
 
     async def aclose(self) -> None:
         """Let go; see `Runtime.aclose`."""

@@ -8,6 +8,7 @@ from typing import Any
 from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.archives import plan_bindings
 from shipway_agent.runtimes.devices import rocm_nodes
+from shipway_agent.runtimes.processes import identify
 from shipway_agent.runtimes.spec import (
     ID_LABEL,
     Address,
@@ -17,6 +18,7 @@ from shipway_agent.runtimes.spec import (
     ContainerState,
     Exit,
     Owned,
+    Processes,
 )
 
 Json = dict[str, Any]
@@ -76,6 +78,13 @@ def state_of(inspected: Json) -> ContainerState:
     """Return how far an inspected container is; a state nobody knows means that it may run."""
     status = str(inspected["State"].get("Status", "")).lower()
     return _states.get(status, ContainerState.RUNNING)
+
+
+def processes_of(inspected: Json) -> Processes | None:
+    """Find the processes of an inspected container of this host; None if there are none."""
+    pid = inspected["State"].get("Pid")
+    first = identify(pid) if isinstance(pid, int) and pid > 0 else None
+    return Processes(first=first) if first is not None else None
 
 
 def exit_of(inspected: Json) -> Exit:

@@ -20,6 +20,7 @@ from shipway_agent.runtimes.spec import (
     ContainerState,
     Exit,
     Owned,
+    Processes,
     Started,
 )
 
@@ -104,6 +105,13 @@ class HeldContainers:
             labels=container.labels,
             addresses=host_addresses(container.ports),
         )
+
+    async def processes(self, handle: ContainerHandle) -> Processes | None:
+        """Find the container's processes, which are all below its shim."""
+        state, started, _ = await asyncio.to_thread(state_of, self.store.folder(handle.native_id))
+        if state is not ContainerState.RUNNING or started is None:
+            return None
+        return Processes(first=started.payload or started.main, holder=started.shim)
 
     async def aclose(self) -> None:
         """Let go of all; those that hang on a tether end."""

@@ -33,6 +33,7 @@ from shipway_agent.runtimes.dockerforms import (
     addresses_of,
     exit_of,
     host_addresses,
+    processes_of,
     state_of,
 )
 from shipway_agent.runtimes.dockerpull import pull_error
@@ -65,6 +66,7 @@ from shipway_agent.runtimes.spec import (
     Exit,
     OnEvent,
     Owned,
+    Processes,
     Runtime,
     Started,
 )
@@ -252,6 +254,15 @@ class PodmanRuntime:
         native_ids = dict.fromkeys([*await self._cli.list_ids(labels), *held])
         found = [await self._look(str(native_id), held.get(native_id)) for native_id in native_ids]
         return [owned for owned in found if owned is not None]
+
+    async def processes(self, handle: ContainerHandle) -> Processes | None:
+        """Find its processes; see `Runtime.processes`."""
+        inspected = await self._cli.find(handle.native_id)
+        return await asyncio.to_thread(processes_of, inspected) if inspected else None
+
+    async def ping(self) -> None:
+        """Ask for a sign of life; see `Answers.ping`."""
+        await self._cli.info()
 
     async def aclose(self) -> None:
         """Let go; see `Runtime.aclose`."""

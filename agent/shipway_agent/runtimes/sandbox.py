@@ -35,6 +35,7 @@ from shipway_agent.runtimes.spec import (
     Exit,
     OnEvent,
     Owned,
+    Processes,
     Started,
 )
 
@@ -134,6 +135,10 @@ class SandboxRuntime:
     async def list_owned(self, labels: Mapping[str, str]) -> list[Owned]:
         """Find ours; see `Runtime.list_owned`."""
         return await self._held.list_owned(labels)
+
+    async def processes(self, handle: ContainerHandle) -> Processes | None:
+        """Find its processes; see `Runtime.processes`."""
+        return await self._held.processes(handle)
 
     async def aclose(self) -> None:
         """Let go; see `Runtime.aclose`."""

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, NewType, Protocol
+from typing import Literal, NewType, Protocol, runtime_checkable
+
+from shipway_agent.runtimes.processes import ProcessIdentity
 
 ContainerId = NewType("ContainerId", str)
 """The master's id of a container; the runtime's own is `ContainerHandle.native_id`."""
@@ -168,6 +170,17 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """Where a running container's processes are on this host."""
+
+    first: ProcessIdentity
+    """The container's first process."""
+    holder: ProcessIdentity | None = None
+    """The process below which all of the container's are, and no others; None: only a cgroup, which
+    carries the container's native id in its path, tells them apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """Bytes a container wrote, as they came; may begin and end inside a line or a character."""
 
@@ -315,6 +328,23 @@ class Runtime(Protocol):
         """Find the containers, in any state, that carry all of *labels* and a container id."""
         ...
 
+    async def processes(self, handle: ContainerHandle) -> Processes | None:
+        """Find the container's processes; None if it does not run, or not on this host."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of the runtime; the containers stay."""
+        ...
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """A runtime that depends on a program or service that may not answer."""
+
+    async def ping(self) -> None:
+        """Ask for a sign of life, as cheaply as it goes.
+
+        Raises:
+            ContainerRuntimeError: There was none.
+        """
         ...

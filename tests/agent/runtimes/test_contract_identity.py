@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from shipway_agent.runtimes.spec import ContainerId, ContainerState, Runtime
+from shipway_agent.runtimes.spec import Answers, ContainerId, ContainerState, Runtime
 from tests.agent.runtimes.conftest import Case, MakeSpec, with_socket_too
 from tests.agent.runtimes.steps import (
     WAIT_FOR_EVER,
@@ -107,3 +107,26 @@ async def test_many_containers_at_once_do_not_mix(runtime: Runtime, make_spec: M
 
     outputs = await asyncio.gather(*(one(number) for number in range(6)))
     assert outputs == [b"%d\n" % number * 200 for number in range(6)]
+
+
+@with_socket_too
+async def test_the_processes_of_a_running_container_are_found(
+    case: Case, make_spec: MakeSpec
+) -> None:
+    runtime = await case.open()
+    mark = new_mark()
+    handle = await runtime.create(make_spec(argv=("sleep", mark)), ignore)
+    assert await runtime.processes(handle) is None
+    await runtime.start(handle)
+    processes = await runtime.processes(handle)
+    assert processes is not None
+    assert processes.first.pid in processes_with(mark)
+    await runtime.kill(handle)
+    assert await runtime.processes(handle) is None
+
+
+@with_socket_too
+async def test_a_runtime_that_works_gives_a_sign_of_life(case: Case) -> None:
+    runtime = await case.open()
+    if isinstance(runtime, Answers):
+        await runtime.ping()
