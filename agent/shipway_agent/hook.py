@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
+from types import TracebackType
 
 from shipway_agent.config import HookSettings
 
@@ -16,25 +17,59 @@ _OUTPUT_LIMIT = 4096
 
 
 class OutageHook:
-    """Runs the site's program once per outage of the master."""
+    """Runs the site's program once per outage of the master, beside the tries to reach it.
+
+    Entered with `async with`; a program that still runs on the way out is ended.
+    """
 
     def __init__(self, settings: HookSettings, environ: Mapping[str, str]) -> None:
         self._settings = settings
         self._environ = environ
         self._last_age_s = 0.0
         self._has_run = False
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> OutageHook:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
 
     async def note(self, age_s: float, gives_up: bool) -> None:
-        """Take notice of a failure *age_s* after an outage began."""
+        """Take notice of a failure *age_s* after an outage began.
+
+        Returns at once, but when the agent gives up: then after the program has ended.
+        """
         if age_s < self._last_age_s:
             self._has_run = False  # it is another outage
         self._last_age_s = age_s
         is_due = gives_up or age_s >= self._settings.after_s
         if self._settings.on_connection_lost and is_due and not self._has_run:
             self._has_run = True
-            await self._run()
+            await self._wait_ended()
+            self._running = asyncio.create_task(self._run(), name="hook")
+        if gives_up:
+            await self._wait_ended()
+
+    async def _wait_ended(self) -> None:
+        """Wait until the program does not run, which it does for a bounded time."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
 
     async def _run(self) -> None:
+        try:
+            await self._run_program()
+        except Exception:
+            log.exception("hooks.on_connection_lost failed; the agent goes on without")
+
+    async def _run_program(self) -> None:
         argv = self._settings.on_connection_lost
         log.warning("the master is lost; running %s", argv[0])
         try:
