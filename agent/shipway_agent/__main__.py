@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import logging
 import os
@@ -81,6 +82,7 @@ def run(config_file: Path | None, **flags: str | None) -> None:
     """
     from shipway_agent.daemon import run_agent
 
+    faulthandler.enable()  # a watchdog that ends us with SIGABRT leaves a trace of each thread
     settings, _ = _load(config_file, flags, needs_master=True)
     setup_logging(settings.log_level, settings.log.format)
     try:

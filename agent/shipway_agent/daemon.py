@@ -25,9 +25,11 @@ from shipway_agent.master.messages import Device
 from shipway_agent.master.outbox import Outbox
 from shipway_agent.profiler.agent import profile_containers
 from shipway_agent.runtimes.registry import find_runtime
+from shipway_agent.service import ServiceManager, without_manager
 from shipway_agent.slots.detect import SlotOptions, detect_slots
 from shipway_agent.slots.slot import Detection, Slot
 from shipway_agent.slots.watch import SlotWatch
+from shipway_agent.statelock import lock_state_dir
 from shipway_agent.tasks import first_ended
 from shipway_common.signals import stop_on_signals
 
@@ -47,24 +49,45 @@ async def run_agent(settings: AgentSettings, environ: Mapping[str, str]) -> None
         AgentError: The agent cannot work here, or gave up reaching the master.
         OSError: The state folder cannot be used.
     """
-    async with stop_on_signals() as stop:
-        is_first = True
-        while not stop.is_set():
-            try:
-                pause_s = await _serve(settings, environ, stop)
-            except (SlotsUnknown, RuntimeUnavailable) as error:
-                if is_first:
-                    raise
-                log.error("cannot register again, trying again: %s", error)
-                pause_s = _RETRY_DETECTION_S
-            is_first = False
-            if not stop.is_set():
-                log.info("registering anew", extra={"in_s": pause_s})
-                await _wait_at_most(stop, pause_s)
+    assert settings.state_dir is not None
+    service = ServiceManager(environ)
+    with lock_state_dir(settings.state_dir):
+        async with stop_on_signals() as stop:
+            await first_ended(
+                _serve_until(stop, settings, without_manager(environ), service),
+                service.keep_told(),
+            )
         log.info("stopped; containers go on without the agent")
 
 
-async def _serve(settings: AgentSettings, environ: Mapping[str, str], stop: asyncio.Event) -> float:
+async def _serve_until(
+    stop: asyncio.Event,
+    settings: AgentSettings,
+    environ: Mapping[str, str],
+    service: ServiceManager,
+) -> None:
+    is_first = True
+    while not stop.is_set():
+        try:
+            pause_s = await _serve(settings, environ, stop, service)
+        except (SlotsUnknown, RuntimeUnavailable) as error:
+            if is_first:
+                raise
+            log.error("cannot register again, trying again: %s", error)
+            pause_s = _RETRY_DETECTION_S
+        is_first = False
+        if not stop.is_set():
+            log.info("registering anew", extra={"in_s": pause_s})
+            service.describe = lambda: "not connected; about to register anew"
+            await _wait_at_most(stop, pause_s)
+
+
+async def _serve(
+    settings: AgentSettings,
+    environ: Mapping[str, str],
+    stop: asyncio.Event,
+    service: ServiceManager,
+) -> float:
     """Register and serve once; returns how long to wait before doing so again, in seconds."""
     assert settings.state_dir is not None
     # Everything slow comes before dialing: a master schedules onto an agent from the handshake on.
@@ -107,9 +130,11 @@ async def _serve(settings: AgentSettings, environ: Mapping[str, str], stop: asyn
             timing=Timing.with_silence(settings.master_silence_s),
             on_outage=OutageHook(settings.hooks, environ).note,
         )
+        service.describe = lambda: _describe(settings, link, watch, manager)
+        service.ready()
         try:
             await first_ended(
-                _flush_when(stop, manager, outbox, link),
+                _flush_when(stop, manager, outbox, link, service),
                 link.run(),
                 _wait_for_other_slots(watch, manager),
                 _watch_slots(watch, settings.slot_check_interval_s),
@@ -123,11 +148,16 @@ async def _serve(settings: AgentSettings, environ: Mapping[str, str], stop: asyn
 
 
 async def _flush_when(
-    stop: asyncio.Event, manager: ContainerManager, outbox: Outbox, link: MasterLink
+    stop: asyncio.Event,
+    manager: ContainerManager,
+    outbox: Outbox,
+    link: MasterLink,
+    service: ServiceManager,
 ) -> None:
     """Wait for *stop*; then let go of the containers and say the last words to the master."""
     await stop.wait()
     log.info("stopping")
+    service.stopping()
     await manager.detach()
     if link.is_connected:
         try:
@@ -159,6 +189,16 @@ async def _wait_at_most(event: asyncio.Event, limit_s: float) -> None:
             await event.wait()
     except TimeoutError:
         return
+
+
+def _describe(
+    settings: AgentSettings, link: MasterLink, watch: SlotWatch, manager: ContainerManager
+) -> str:
+    is_connected = "connected" if link.is_connected else "not connected"
+    return (
+        f"{is_connected} to master {settings.master_host}:{settings.port},"
+        f" {len(watch.offered)} slots, {len(manager.running())} containers"
+    )
 
 
 def _identity(settings: AgentSettings, slots: tuple[Slot, ...]) -> Identity:

@@ -15,6 +15,7 @@ AgentError
 │   ├── MasterRefused              it answered the dial with an error; retryable
 │   ├── MustRestart                it does not know this agent any more, which must begin anew
 │   └── UnreadableMessage          it sent what we cannot read
+├── StateFolderTaken               another agent works in the state folder
 ├── SlotsUnknown                   what devices this machine has cannot be told
 └── StartRefused                   an order to start a container cannot be carried out
 """
@@ -117,6 +118,12 @@ class MustRestart(MasterError):
 
 class UnreadableMessage(MasterError):
     """A message is no JSON, of no known kind, or has a member of the wrong type; names it."""
+
+
+class StateFolderTaken(AgentError):
+    """Another agent works in the state folder; names it."""
+
+    retryable = True
 
 
 class SlotsUnknown(AgentError):

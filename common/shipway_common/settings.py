@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import yaml
@@ -10,8 +11,30 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in the settings."""
+
+    place: str
+    """The file and key, the variable or the flag that is wrong."""
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
 class SettingsError(Exception):
     """The settings are wrong; the text lists each mistake with its place and key."""
+
+    def __init__(self, problems: str | Sequence[Problem]) -> None:
+        """Tell one mistake by a text, or all of them."""
+        self.problems: tuple[Problem, ...] = ()
+        """Empty if there is but the text."""
+        if isinstance(problems, str):
+            super().__init__(problems)
+        else:
+            self.problems = tuple(problems)
+            super().__init__("; ".join(map(str, problems)))
 
 
 class Settings(BaseModel):
@@ -30,6 +53,8 @@ def parse_settings(
     file_name: str = "settings file",
     environment: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
+    name_variable: Callable[[str], str] | None = None,
+    name_flag: Callable[[str], str] | None = None,
 ) -> Model:
     """Merge the sources, the later argument winning, and check the result.
 
@@ -39,6 +64,8 @@ def parse_settings(
         file_name: How to call the file in errors.
         environment: Values found in the environment, by (nested) key of *model*.
         flags: Values given on the command line, likewise; `None` means "not given".
+        name_variable: From a dotted key to the variable that a value of *environment* came from.
+        name_flag: From a dotted key to the flag that a value of *flags* came from.
 
     Raises:
         SettingsError: The file is no YAML mapping, a key is unknown or a value does not fit.
@@ -58,11 +85,35 @@ def parse_settings(
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {_explain(problem)}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError(f"{file_name}: " + "; ".join(problems)) from error
+        sources = [(flags, name_flag), (environment, name_variable)]
+        raise SettingsError(
+            [
+                Problem(_place(problem["loc"], sources, file_name), _explain(problem))
+                for problem in error.errors(include_input=False, include_url=False)
+            ]
+        ) from error
+
+
+def _place(
+    path: Sequence[int | str],
+    sources: Sequence[tuple[Mapping[str, Any] | None, Callable[[str], str] | None]],
+    file_name: str,
+) -> str:
+    """Say where the value at *path* was given; the first of *sources* that has it counts."""
+    key = ".".join(str(part) for part in path)
+    for values, name in sources:
+        if name is not None and path and _has(values, path):
+            return name(key)
+    return f"{file_name}: {key or 'settings'}"
+
+
+def _has(values: Mapping[str, Any] | None, path: Sequence[int | str]) -> bool:
+    found: Any = values
+    for part in path:
+        if not isinstance(found, Mapping):
+            return found is not None  # a value that is itself a list or the like
+        found = cast("Mapping[object, Any]", found).get(part)
+    return found is not None and not isinstance(found, Mapping)
 
 
 def _explain(problem: ErrorDetails) -> str:
