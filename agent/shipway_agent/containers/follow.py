@@ -12,8 +12,8 @@ from shipway_agent.containers.ends import failure_of_exit, failure_of_loss
 from shipway_agent.containers.reports import Reports
 from shipway_agent.containers.surroundings import Surroundings
 from shipway_agent.errors import ContainerNotFound, ContainerRuntimeError
+from shipway_agent.logs.batch import Batch
 from shipway_agent.logs.forward import OutputForwarder
-from shipway_agent.logs.lines import Line
 from shipway_agent.master.messages import Failure
 from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, Stream
 from shipway_agent.tasks import first_ended
@@ -146,11 +146,11 @@ class Follower:
         """Wait for the last output; not longer than something comes or the master is slow."""
         limit_s = self._around.limits.drain_s
         while True:
-            seen = self._forwarder.chunks_read
+            seen = self._forwarder.progress
             done, _ = await asyncio.wait([forwarding], timeout=limit_s)
             if done:
                 return
-            if self._forwarder.chunks_read == seen and not self._forwarder.is_blocked:
+            if self._forwarder.progress == seen and not self._forwarder.is_blocked:
                 break
         text = f"the last output may be missing: it did not end within {limit_s:g} s of the task"
         log.warning(text)
@@ -165,11 +165,8 @@ class _Sink:
         self._reports = reports
 
     @property
-    def has_room(self) -> bool:
-        return self._reports.has_room
+    def is_blocked(self) -> bool:
+        return not self._reports.has_room
 
-    async def wait_room(self) -> None:
-        await self._reports.wait_room()
-
-    def take(self, line: Line, on_read: Callable[[], None]) -> None:
-        self._reports.output(self._container_id, line, on_read)
+    async def send(self, batch: Batch, on_delivered: Callable[[], None]) -> None:
+        await self._reports.output(self._container_id, batch, on_delivered)

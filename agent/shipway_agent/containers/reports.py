@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from shipway_agent.logs.lines import Line, wire_text
-from shipway_agent.logs.prefix import split_prefix
+from shipway_agent.logs.batch import Batch
+from shipway_agent.logs.prefix import parse_prefix, prefix_length
 from shipway_agent.master.messages import (
     Container,
     ContainerLog,
@@ -19,6 +19,8 @@ from shipway_agent.master.messages import (
 )
 from shipway_agent.master.outbox import OnRead, Outbox
 from shipway_agent.runtimes.spec import ContainerId
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Clock = Callable[[], datetime]
 
@@ -75,20 +77,31 @@ class Reports:
             )
         )
 
-    def output(self, container_id: ContainerId, line: Line, on_read: OnRead) -> None:
-        """Bring a line of the task; `wait_room` comes before."""
-        level, text = split_prefix(wire_text(line.text))
-        self._outbox.put_output(
-            ContainerLog(
-                container_id=container_id,
-                time=self._clock(),
-                text=text,
-                agent_id=self._agent_id,
-                level=level,
-                output=OutputPlace(stream=line.stream, end=line.end),
-            ),
-            on_read=on_read,
-        )
+    async def output(self, container_id: ContainerId, batch: Batch, on_read: OnRead) -> None:
+        """Bring lines of the task; returns when all are on their way.
+
+        Args:
+            on_read: Called when the master has read the last of them.
+        """
+        left = batch.count
+        for part in batch.parts:
+            time = _EPOCH + timedelta(microseconds=part.time_us)
+            for line, end in zip(part.lines.texts, part.lines.ends(), strict=True):
+                left -= 1
+                if not self._outbox.has_room:
+                    await self._outbox.wait_room()
+                level, text = _split_level(line[:-1], part.lines.has_prefixes)
+                self._outbox.put_output(
+                    ContainerLog(
+                        container_id=container_id,
+                        time=time,
+                        text=text,
+                        agent_id=self._agent_id,
+                        level=level,
+                        output=OutputPlace(stream=part.lines.stream, end=end),
+                    ),
+                    on_read=None if left else on_read,
+                )
 
     @property
     def has_room(self) -> bool:
@@ -98,3 +111,13 @@ class Reports:
     async def wait_room(self) -> None:
         """Wait until the master has read enough of the output."""
         await self._outbox.wait_room()
+
+
+def _split_level(line: bytes, may_have_prefix: bool) -> tuple[Level, str]:
+    """Take the level off, which the master writes again; a rank has no other place than the text."""
+    cut = prefix_length(line) if may_have_prefix else 0
+    label = parse_prefix(line[:cut])
+    if label.level == "UNSPECIFIED":
+        return label.level, line.decode()
+    rank = "" if label.rank is None else f"[rank={label.rank}] "
+    return label.level, rank + line[cut:].decode()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from shipway_agent.logs.lines import Line, LineSplitter, wire_text
+from shipway_agent.logs.lines import Lines, LineSplitter
 from shipway_agent.runtimes.spec import Chunk, Stream
 from shipway_agent.taskapi import CallFailed, CallRefused, TaskApi
 from shipway_common.backoff import backoff_delays_s
@@ -75,7 +75,7 @@ class LogShipper:
     def feed(self, chunk: Chunk) -> None:
         """Take output; never blocks, whatever the master does."""
         for line in self._splitter.feed(chunk.stream, chunk.data, time.monotonic()):
-            self._add_line(line)
+            self._add_lines(line)
 
     def say(self, text: str) -> None:
         """Add a line of the agent's own, for whoever reads the task's log."""
@@ -84,7 +84,7 @@ class LogShipper:
     def close(self) -> None:
         """Take what is left of unfinished lines; `run` ends when all is delivered."""
         for line in self._splitter.flush():
-            self._add_line(line)
+            self._add_lines(line)
         self._is_closed = True
         self._changed.set()
 
@@ -106,10 +106,11 @@ class LogShipper:
 
     def _take_due(self) -> None:
         for line in self._splitter.due(time.monotonic()):
-            self._add_line(line)
+            self._add_lines(line)
 
-    def _add_line(self, line: Line) -> None:
-        self._add(line.stream, wire_text(line.text))
+    def _add_lines(self, lines: Lines) -> None:
+        for text in lines.texts:
+            self._add(lines.stream, text[:-1].decode())
 
     def _add(self, stream: Stream, text: str) -> None:
         if self._is_refused:

@@ -1,51 +1,45 @@
-"""One container's output on its way to the master: read, split, wait for room, remember."""
+"""One container's output on its way to the master: read, split, gather, hand over, remember."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from typing import Protocol
 
-from shipway_agent.logs.lines import Line, LineSplitter
+from shipway_agent.logs.batch import Batch
+from shipway_agent.logs.lines import Lines, LineSplitter
 from shipway_agent.runtimes.spec import Chunk, Stream
 
 log = logging.getLogger(__name__)
 
-_QUEUED_CHUNKS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
-    """What comes after the last chunk."""
-
-    error: Exception | None = None
+_LINGER_S = 0.1
 
 
 class OutputSink(Protocol):
-    """Where lines go."""
+    """Where batches go, one after the other."""
 
     @property
-    def has_room(self) -> bool:
-        """Whether `wait_room` would return at once."""
+    def is_blocked(self) -> bool:
+        """Whether it is the master that `send` waits for."""
         ...
 
-    async def wait_room(self) -> None:
-        """Wait until lines are taken again."""
-        ...
+    async def send(self, batch: Batch, on_delivered: Callable[[], None]) -> None:
+        """Take a batch; returns when the next may come.
 
-    def take(self, line: Line, on_read: Callable[[], None]) -> None:
-        """Take a line; *on_read* is called once the master has it."""
+        Args:
+            on_delivered: Called once the master has all of it, maybe after this returned.
+        """
         ...
 
 
 class OutputForwarder:
     """Brings the output of one container to a sink, from where the master's reading ended.
 
-    Nothing is kept here but what is on its way: a sink that takes nothing makes the reading wait,
-    and what a container writes meanwhile stays where the runtime put it.
+    Nothing is kept here but one batch under way and the next one: a sink that takes nothing makes
+    the reading wait, and what a container writes meanwhile stays where the runtime put it.
     """
 
     def __init__(
@@ -55,26 +49,38 @@ class OutputForwarder:
         *,
         delivered: Mapping[Stream, int],
         on_delivered: Callable[[Stream, int], None],
+        not_before_us: int = 0,
+        linger_s: float = _LINGER_S,
     ) -> None:
         """Make a forwarder.
 
         Args:
             open_output: Gives all output of the container from its first byte on.
+            sink: Where it goes.
             delivered: Offsets up to which the master has read each stream.
             on_delivered: Called with a stream and its new offset.
+            not_before_us: A time that all lines are to be later than, in microseconds since 1970.
+            linger_s: How long lines wait for company.
         """
         self._open_output = open_output
         self._sink = sink
         self._delivered = dict(delivered)
         self._on_delivered = on_delivered
+        self._linger_s = linger_s
         self._queued: dict[Stream, int] = dict(delivered)
-        self.chunks_read = 0
-        """Grows while something comes."""
+        self._splitter = LineSplitter(skip=self._queued)
+        self._batch = Batch()
+        self._last_us = not_before_us
+        self._is_read = False
+        self._grown = asyncio.Event()
+        self._taken = asyncio.Event()
+        self.progress = 0
+        """Grows while something comes or goes."""
 
     @property
     def is_blocked(self) -> bool:
         """Whether it is the master that everything waits for."""
-        return not self._sink.has_room
+        return self._sink.is_blocked
 
     async def run(self) -> None:
         """Forward until the output ends; may be called again after it raised.
@@ -82,56 +88,76 @@ class OutputForwarder:
         Raises:
             ContainerRuntimeError: The runtime did not give the output.
         """
-        splitter = LineSplitter(skip=self._queued)
-        chunks: asyncio.Queue[Chunk | _End] = asyncio.Queue(_QUEUED_CHUNKS)
-        reader = asyncio.ensure_future(self._read(chunks))
+        self._splitter = LineSplitter(skip=self._queued)
+        self._is_read = False
+        reader = asyncio.ensure_future(self._read())
         try:
-            while not isinstance(chunk := await self._next(chunks, splitter), _End):
-                await self._pass(splitter.feed(chunk.stream, chunk.data, _now()))
-            if chunk.error is not None:
-                raise chunk.error
+            while (batch := await self._next_batch()) is not None:
+                await self._sink.send(batch, functools.partial(self._note_delivered, batch))
+                self.progress += 1
         finally:
             reader.cancel()
             await asyncio.wait([reader])
-        await self._pass(splitter.flush())
+        reader.result()
 
-    async def _read(self, chunks: asyncio.Queue[Chunk | _End]) -> None:
+    async def _read(self) -> None:
         output = self._open_output()
         try:
             async for chunk in output:
-                self.chunks_read += 1
-                await chunks.put(chunk)
-        except Exception as error:  # noqa: BLE001 (whoever takes it from the queue raises it)
-            await chunks.put(_End(error=error))
-        else:
-            await chunks.put(_End())
+                self.progress += 1
+                now_us = time.time_ns() // 1000
+                for lines in self._splitter.feed(chunk.stream, chunk.data, _now()):
+                    while self._batch.is_full:
+                        self._taken.clear()
+                        await self._taken.wait()
+                    self._add(lines, now_us)
+                self._grown.set()
+            self._add_all(self._splitter.flush())
         finally:
+            self._is_read = True
+            self._grown.set()
             if isinstance(output, AsyncGenerator):
                 await output.aclose()
 
-    async def _next(
-        self, chunks: asyncio.Queue[Chunk | _End], splitter: LineSplitter
-    ) -> Chunk | _End:
-        """Wait for bytes; passes on unfinished lines that have waited too long meanwhile."""
-        while True:
-            deadline = splitter.deadline()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await chunks.get()
-            except TimeoutError:
-                await self._pass(splitter.due(_now()))
+    async def _next_batch(self) -> Batch | None:
+        """Wait for lines and their company; None when all were taken."""
+        while not self._batch.count and not self._is_read:
+            await self._wait_growth(self._splitter.deadline())
+            self._add_all(self._splitter.due(_now()))
+        full_at = _now() + self._linger_s
+        while not (self._batch.is_full or self._is_read) and _now() < full_at:
+            await self._wait_growth(full_at)
+        batch, self._batch = self._batch, Batch()
+        self._taken.set()
+        # Of a later batch each time is later, by which a master can be asked what it has.
+        self._last_us += 1
+        return batch if batch.count else None
 
-    async def _pass(self, lines: list[Line]) -> None:
-        for line in lines:
-            if not self._sink.has_room:
-                await self._sink.wait_room()
-            self._queued[line.stream] = line.end
-            self._sink.take(line, functools.partial(self._note_read, line.stream, line.end))
+    async def _wait_growth(self, deadline: float | None) -> None:
+        """Wait until more was read, or *deadline* of the loop's clock."""
+        self._grown.clear()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._grown.wait()
+        except TimeoutError:
+            return
 
-    def _note_read(self, stream: Stream, end: int) -> None:
-        if end > self._delivered.get(stream, 0):
-            self._delivered[stream] = end
-            self._on_delivered(stream, end)
+    def _add_all(self, some: Iterable[Lines]) -> None:
+        for lines in some:
+            self._add(lines, time.time_ns() // 1000)
+
+    def _add(self, lines: Lines, now_us: int) -> None:
+        self._last_us = max(now_us, self._last_us)  # clocks are set back now and then
+        self._batch.add(lines, self._last_us)
+        self._queued[lines.stream] = lines.end
+        if self._batch.is_full:
+            self._grown.set()
+
+    def _note_delivered(self, batch: Batch) -> None:
+        for stream, end in batch.ends.items():
+            if end > self._delivered.get(stream, 0):
+                self._delivered[stream] = end
+                self._on_delivered(stream, end)
 
 
 def _now() -> float:

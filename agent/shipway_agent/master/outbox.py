@@ -86,7 +86,7 @@ class Outbox:
         self._notes += 1
         self._add(Entry(message, encode_message(message), None))
 
-    def put_output(self, message: ContainerLog, *, on_read: OnRead) -> None:
+    def put_output(self, message: ContainerLog, *, on_read: OnRead | None) -> None:
         """Add a line of a task; call `wait_room` before, and not for each line."""
         entry = Entry(message, encode_message(message), on_read)
         self._output_bytes += len(entry.text)
