@@ -9,13 +9,17 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from shipway_master import store
 from shipway_master.config import Db
 from shipway_master.errors import CannotStart, InvalidArgument, Unavailable
+from shipway_master.logbook import LogBook, LogQuery
 from shipway_master.store import Base
 from shipway_master.store.base import microseconds, moment
 from shipway_master.store.database import Database, opened
@@ -61,6 +65,47 @@ async def test_models_and_migrations_say_the_same(database: Database, tmp_path: 
     engine.dispose()
 
     assert found == []
+
+
+async def test_lines_of_a_former_release_are_kept_in_their_order(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'm.db'}")
+    with engine.begin() as connection:
+        _upgrade(connection, "0003")
+        row = {"container_id": "c", "stdtype": "stdout", "level": 3, "rank_id": None}
+        connection.execute(
+            text(
+                "INSERT INTO task_logs (task_id, container_id, stdtype, level, rank_id,"
+                " timestamp_us, end_offset, log) VALUES (:task_id, :container_id, :stdtype, :level,"
+                " :rank_id, :timestamp_us, :end_offset, :log)"
+            ),
+            [
+                {
+                    **row,
+                    "task_id": f"t{number % 2}",
+                    "timestamp_us": number,
+                    "end_offset": number,
+                    "log": b"%d \xff\n" % number,
+                }
+                for number in range(5000)
+            ],
+        )
+    engine.dispose()
+
+    async with opened(f"sqlite:///{tmp_path / 'm.db'}") as database, LogBook(database) as book:
+        found = [line async for line in book.read(LogQuery(task_id="t1"))]
+        assert await book.stream_end("t1", "c", "stdout") == 4999
+
+    assert [line.text for line in found] == [f"{number} \ufffd\n" for number in range(1, 5000, 2)]
+    assert [line.id for line in found] == list(range(1, 2501))
+    assert {(line.container_id, line.level, line.rank_id) for line in found} == {("c", 3, None)}
+    assert found[-1].timestamp_us == 4999
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(store.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:

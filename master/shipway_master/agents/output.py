@@ -8,15 +8,15 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from shipway_common.backoff import backoff_delays_s
 from shipway_master.agents.messages import ContainerLog
 from shipway_master.allocations.ids import AllocationId, ResourcesId, TaskId
 from shipway_master.errors import Unavailable
 from shipway_master.logbook import LogBook, LogLine
+from shipway_master.store.base import microseconds
 from shipway_master.store.database import Database
-from shipway_master.store.logs import TaskLogRow
 from shipway_master.store.tasks import AllocationRow, ResourcesRow
 from shipway_proto.determined.log.v1.log_pb2 import LogLevel
 
@@ -94,14 +94,8 @@ class TaskOutput:
     async def _find_end(self, task_id: TaskId, stream: tuple[ResourcesId, str]) -> int:
         if stream in self._ends:
             return self._ends[stream]
-        statement = select(func.max(TaskLogRow.end_offset)).where(
-            TaskLogRow.task_id == task_id,
-            TaskLogRow.container_id == stream[0],
-            TaskLogRow.stdtype == stream[1],
-        )
-        async with self._database.reading() as session:
-            end = await session.scalar(statement)
-        return -1 if end is None else int(end)
+        end = await self._logbook.stream_end(task_id, *stream)
+        return -1 if end is None else end
 
 
 def _remember(memory: OrderedDict[Key, Value], key: Key, value: Value) -> None:
@@ -118,7 +112,7 @@ def _make_line(message: ContainerLog, owner: _Owner) -> LogLine:
         task_id=owner[0],
         allocation_id=owner[1],
         text=text,
-        timestamp=message.timestamp,
+        timestamp_us=microseconds(message.timestamp),
         level=_read_level(message.level),
         agent_id=message.agent_id,
         container_id=message.container_id,

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import operator
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
-from sqlalchemy import func, insert, select
-
 from shipway_master.changes import Changes
 from shipway_master.errors import Internal, MasterError, Unavailable
-from shipway_master.logbook.lines import LogFields, LogLine, line_of, row_of
-from shipway_master.logbook.query import LogQuery, page_of
+from shipway_master.logbook.lines import LogFields, LogLine
+from shipway_master.logbook.packing import Packed, pack_lines
+from shipway_master.logbook.query import LogQuery
+from shipway_master.logbook.shelf import LogShelf
+from shipway_master.store.base import microseconds
 from shipway_master.store.database import Database
-from shipway_master.store.logs import TaskLogRow
 
 log = logging.getLogger(__name__)
 
-_PAGE_LINES = 500
+_MANY_LINES = 250
+"""From so many on it is worth the way into another thread to pack them."""
+
+_task_id = operator.attrgetter("task_id")
 
 
 class TaskEnds(Protocol):
@@ -40,7 +45,7 @@ class LogBook:
     """All task logs; entered, it owns the task that writes them."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._shelf = LogShelf(database)
         self._changes: Changes[str] = Changes()
         self._pending: list[_Pending] = []
         self._wake = asyncio.Event()
@@ -70,9 +75,12 @@ class LogBook:
         """
         if not lines:
             return
+        parts: list[Packed] | None = None
+        if len(lines) >= _MANY_LINES:  # not in the writer, which all others wait for
+            parts = await asyncio.to_thread(_pack, lines)
         if self._is_closing:
             raise Unavailable("the master is stopping")
-        pending = _Pending(lines)
+        pending = _Pending(lines, parts)
         self._pending.append(pending)
         self._wake.set()
         await pending.stored
@@ -84,7 +92,7 @@ class LogBook:
     async def read(self, query: LogQuery, *, limit: int = 0) -> AsyncGenerator[LogLine]:
         """Iterate over what is stored now, one page in memory at a time; *limit* 0 means all."""
         left = limit
-        newest = await self._newest(query.task_id)
+        newest = await self._shelf.last_id(query.task_id)
         async for line in self._lines(query, after=0, until=newest):
             yield line
             left -= 1
@@ -106,10 +114,14 @@ class LogBook:
                 async for line in self._lines(query, after=after, until=until):
                     yield line
 
+    async def stream_end(self, task_id: str, container_id: str, stdtype: str) -> int | None:
+        """Tell up to which byte the output of a container is stored; None: nobody counted."""
+        return await self._shelf.stream_end(task_id, container_id, stdtype)
+
     async def fields(self, task_id: str) -> LogFields:
         """Collect the distinct values of the lines stored now."""
         found = LogFields()
-        await self._collect_fields(task_id, 0, await self._newest(task_id), found)
+        await self._collect_fields(task_id, 0, await self._shelf.last_id(task_id), found)
         return found
 
     async def follow_fields(
@@ -132,7 +144,7 @@ class LogBook:
         with self._changes.watch(task_id) as watch:
             while True:
                 ended_at = await tasks.end_of(task_id)  # asked first, so no line is missed below
-                newest = await self._newest(task_id)
+                newest = await self._shelf.last_id(task_id)
                 if newest > last:
                     yield last, newest
                     last = newest
@@ -145,43 +157,16 @@ class LogBook:
                     async with asyncio.timeout(wait_s):
                         await watch.changed()
 
-    async def _newest(self, task_id: str) -> int:
-        statement = select(func.max(TaskLogRow.id)).where(TaskLogRow.task_id == task_id)
-        async with self._database.reading() as session:
-            return await session.scalar(statement) or 0
-
     async def _lines(self, query: LogQuery, *, after: int, until: int) -> AsyncGenerator[LogLine]:
-        while after < until:
-            statement = page_of(query, after=after, until=until, count=_PAGE_LINES)
-            async with self._database.reading() as session:
-                rows = (await session.execute(statement)).all()
-            for row in rows:
-                line = line_of(row)
-                if query.search in line.text:
+        async with aclosing(self._shelf.read(query, after=after, until=until)) as pages:
+            async for page in pages:
+                for line in page:
                     yield line
-            if len(rows) < _PAGE_LINES:
-                return
-            if query.newest_first:
-                until = rows[-1].id - 1
-            else:
-                after = rows[-1].id
 
     async def _collect_fields(self, task_id: str, after: int, until: int, found: LogFields) -> None:
-        statement = (
-            select(
-                TaskLogRow.allocation_id,
-                TaskLogRow.agent_id,
-                TaskLogRow.container_id,
-                TaskLogRow.rank_id,
-                TaskLogRow.stdtype,
-                TaskLogRow.source,
-            )
-            .where(TaskLogRow.task_id == task_id, TaskLogRow.id > after, TaskLogRow.id <= until)
-            .distinct()
-        )
-        async with self._database.reading() as session:
-            for row in await session.execute(statement):
-                found.add(*row)
+        async with aclosing(self._shelf.origins(task_id, after=after, until=until)) as pages:
+            async for origins in pages:
+                found.add(origins)
 
     async def _write(self) -> None:
         while not self._is_closing or self._pending:
@@ -193,11 +178,9 @@ class LogBook:
     async def _store(self, group: Sequence[_Pending]) -> None:
         if not group:
             return
-        now = datetime.now(UTC)
         try:
-            rows = [row_of(line, now) for pending in group for line in pending.lines]
-            async with self._database.writing() as session:
-                await session.execute(insert(TaskLogRow), rows)
+            parts = await _packed(group)
+            await self._shelf.store(parts)
         except MasterError as error:
             await self._failed(group, error)
             return
@@ -207,7 +190,7 @@ class LogBook:
             return
         for pending in group:
             pending.succeed()
-        for task_id in {line.task_id for pending in group for line in pending.lines}:
+        for task_id in {part.task_id for part in parts}:
             self._changes.announce(task_id)
 
     async def _failed(self, group: Sequence[_Pending], error: MasterError) -> None:
@@ -222,8 +205,10 @@ class LogBook:
 class _Pending:
     """Lines of one caller, who waits for them to be stored."""
 
-    def __init__(self, lines: Sequence[LogLine]) -> None:
+    def __init__(self, lines: Sequence[LogLine], parts: Sequence[Packed] | None) -> None:
         self.lines = lines
+        self.parts = parts
+        """The lines again, if they are packed already."""
         self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def succeed(self) -> None:
@@ -233,3 +218,22 @@ class _Pending:
     def fail(self, error: MasterError) -> None:
         if not self.stored.done():
             self.stored.set_exception(error)
+
+
+async def _packed(group: Sequence[_Pending]) -> list[Packed]:
+    """Pack what is not packed yet, the few lines of many callers together."""
+    small = [pending.lines for pending in group if pending.parts is None]
+    parts = [part for pending in group for part in pending.parts or ()]
+    lines = list(itertools.chain.from_iterable(small))
+    if not lines:
+        return parts
+    many = len(lines) >= _MANY_LINES
+    return parts + (await asyncio.to_thread(_pack, lines) if many else _pack(lines))
+
+
+def _pack(lines: Sequence[LogLine]) -> list[Packed]:
+    now_us = microseconds(datetime.now(UTC))
+    by_task: dict[str, list[LogLine]] = {}
+    for task_id, group in itertools.groupby(lines, key=_task_id):
+        by_task.setdefault(task_id, []).extend(group)
+    return [pack_lines(group, now_us) for group in by_task.values()]

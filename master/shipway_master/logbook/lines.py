@@ -1,23 +1,36 @@
-"""Lines of output, and how the database has them."""
+"""Lines of output as the book takes and gives them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
-
-from shipway_master.store.base import microseconds, moment
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogLine:
-    """One line (or a piece of one) of a task's output."""
+class Origin(NamedTuple):
+    """What many lines have in common: where they come from, and how severe they are."""
+
+    level: int
+    allocation_id: str | None
+    agent_id: str | None
+    container_id: str | None
+    rank_id: int | None
+    stdtype: str | None
+    source: str | None
+
+
+class LogLine(NamedTuple):
+    """One line (or a piece of one) of a task's output.
+
+    A tuple, whose middle is an `Origin`: lines come by the million, and this way their columns are
+    taken apart and put together outside of the interpreter.
+    """
 
     task_id: str
     text: str
     """As it was printed, its line end included."""
-    timestamp: datetime | None = None
-    """None: the time of its arrival."""
+    timestamp_us: int | None = None
+    """Microseconds since 1970; None: the time of its arrival."""
     level: int = 0
     """Number of a `LogLevel`; 0 when it has none."""
     allocation_id: str | None = None
@@ -27,9 +40,9 @@ class LogLine:
     stdtype: str | None = None
     source: str | None = None
     end_offset: int | None = None
-    """Where it ends in its container's stream, in bytes; tells what came twice."""
+    """Where it ends in its container's stream, in bytes; tells what came twice. Not given back."""
     id: int = 0
-    """Place in the order of reading; given by the log book."""
+    """Place in the order of reading, from 1 in each task; given by the log book."""
 
 
 @dataclass(slots=True)
@@ -47,13 +60,14 @@ class LogFields:
         """Count the values; they only ever become more."""
         return sum(len(values) for values in self._sets())
 
-    def add(self, *row: Any) -> None:
-        """Add the values of one line, in the order of the fields."""
-        for values, value in zip(self._sets(), row, strict=True):
-            if value is not None:
-                values.add(value)
+    def add(self, origins: Iterable[Origin]) -> None:
+        """Add the values of lines that come from *origins*."""
+        for origin in origins:
+            for values, value in zip(self._sets(), origin[1:], strict=True):
+                if value is not None:
+                    values.add(value)
 
-    def _sets(self) -> tuple[set[Any], ...]:
+    def _sets(self) -> Sequence[set[Any]]:
         return (
             self.allocation_ids,
             self.agent_ids,
@@ -62,37 +76,3 @@ class LogFields:
             self.stdtypes,
             self.sources,
         )
-
-
-def row_of(line: LogLine, now: datetime) -> dict[str, Any]:
-    """Build the database's row of *line*, which arrived *now*."""
-    return {
-        "task_id": line.task_id,
-        "allocation_id": line.allocation_id,
-        "agent_id": line.agent_id,
-        "container_id": line.container_id,
-        "rank_id": line.rank_id,
-        "timestamp_us": microseconds(line.timestamp or now),
-        "level": line.level,
-        "stdtype": line.stdtype,
-        "source": line.source,
-        "end_offset": line.end_offset,
-        "log": line.text.encode("utf-8", "surrogatepass"),
-    }
-
-
-def line_of(row: Any) -> LogLine:
-    """Build the line of a database row."""
-    return LogLine(
-        id=row.id,
-        task_id=row.task_id,
-        allocation_id=row.allocation_id,
-        agent_id=row.agent_id,
-        container_id=row.container_id,
-        rank_id=row.rank_id,
-        timestamp=moment(row.timestamp_us),
-        level=row.level or 0,
-        stdtype=row.stdtype,
-        source=row.source,
-        text=row.log.decode("utf-8", "replace"),
-    )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from shipway_master.allocations.ids import AllocationId, get_task_id
 from shipway_master.auth import Principal
-from shipway_master.errors import InvalidArgument, Unauthenticated, Unimplemented
+from shipway_master.errors import InvalidArgument, Unauthenticated
 from shipway_master.logbook import LogBook, LogFields, LogLine, LogQuery, StoredTasks
+from shipway_master.logbook.search import pattern_search, text_search
 from shipway_master.rpc import Call
-from shipway_master.times import to_datetime
+from shipway_master.store.base import moment
+from shipway_master.times import to_microseconds
 from shipway_proto.determined.api.v1.pagination_pb2 import ORDER_BY_DESC
 from shipway_proto.determined.api.v1.task_pb2 import (
     PostTaskLogsRequest,
@@ -104,39 +106,42 @@ async def _answers(lines: AsyncGenerator[LogLine]) -> AsyncGenerator[TaskLogsRes
 
 def _line(entry: TaskLog) -> LogLine:
     return LogLine(
-        task_id=entry.task_id,
-        text=entry.log,
-        timestamp=to_datetime(entry.timestamp) if entry.HasField("timestamp") else None,
-        level=entry.level,
-        allocation_id=entry.allocation_id if entry.HasField("allocation_id") else None,
-        agent_id=entry.agent_id if entry.HasField("agent_id") else None,
-        container_id=entry.container_id if entry.HasField("container_id") else None,
-        rank_id=entry.rank_id if entry.HasField("rank_id") else None,
-        stdtype=entry.stdtype if entry.HasField("stdtype") else None,
-        source=entry.source if entry.HasField("source") else None,
+        entry.task_id,
+        entry.log,
+        to_microseconds(entry.timestamp) if entry.HasField("timestamp") else None,
+        entry.level,
+        entry.allocation_id or None,
+        entry.agent_id or None,
+        entry.container_id or None,
+        entry.rank_id if entry.HasField("rank_id") else None,
+        entry.stdtype or None,
+        entry.source or None,
     )
 
 
 def _query(request: TaskLogsRequest) -> LogQuery:
-    if request.search_text and request.enable_regex:
-        # A pattern can be made to take for ever, and would stop the whole master meanwhile.
-        raise Unimplemented("logs can be searched for a text, not for a regular expression")
+    before, after = request.timestamp_before, request.timestamp_after
     return LogQuery(
         task_id=request.task_id,
-        allocation_ids=request.allocation_ids,
-        agent_ids=request.agent_ids,
-        container_ids=request.container_ids,
-        rank_ids=request.rank_ids,
-        levels=request.levels,
-        stdtypes=request.stdtypes,
-        sources=request.sources,
-        before=to_datetime(request.timestamp_before)
-        if request.HasField("timestamp_before")
-        else None,
-        after=to_datetime(request.timestamp_after) if request.HasField("timestamp_after") else None,
-        search=request.search_text,
+        allocation_ids=frozenset(request.allocation_ids),
+        agent_ids=frozenset(request.agent_ids),
+        container_ids=frozenset(request.container_ids),
+        rank_ids=frozenset(request.rank_ids),
+        levels=frozenset(request.levels),
+        stdtypes=frozenset(request.stdtypes),
+        sources=frozenset(request.sources),
+        before_us=to_microseconds(before) if request.HasField("timestamp_before") else None,
+        after_us=to_microseconds(after) if request.HasField("timestamp_after") else None,
+        has_text=_search(request),
         newest_first=request.order_by == ORDER_BY_DESC,
     )
+
+
+def _search(request: TaskLogsRequest) -> Callable[[str], object] | None:
+    if not request.search_text:
+        return None
+    search = pattern_search if request.enable_regex else text_search
+    return search(request.search_text)
 
 
 def _answer(line: LogLine) -> TaskLogsResponse:
@@ -153,8 +158,9 @@ def _answer(line: LogLine) -> TaskLogsResponse:
         source=line.source,
         stdtype=line.stdtype,
     )
-    if line.timestamp is not None:
-        answer.timestamp.FromDatetime(line.timestamp)
+    if line.timestamp_us is not None:
+        seconds, microseconds = divmod(line.timestamp_us, 1_000_000)
+        answer.timestamp.seconds, answer.timestamp.nanos = seconds, microseconds * 1000
     return answer
 
 
@@ -165,8 +171,8 @@ def _level(number: int) -> LogLevel.ValueType:
 def format_message(line: LogLine) -> str:
     """Write *line* as people read it: time, container, rank, level, text, and a line end."""
     parts: list[str] = []
-    if line.timestamp is not None:
-        parts.append(f"[{line.timestamp:%Y-%m-%dT%H:%M:%S.%f}Z]")
+    if line.timestamp_us is not None:
+        parts.append(f"[{moment(line.timestamp_us):%Y-%m-%dT%H:%M:%S.%f}Z]")
     if line.container_id:
         parts.append(line.container_id[:_CONTAINER_ID_SHOWN])
     if line.rank_id is not None:

@@ -1,35 +1,37 @@
-"""The output of tasks, line by line."""
+"""The output of tasks, many lines in one row."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shipway_master.store.base import Base
 
 
-class TaskLogRow(Base):
-    """One line. The id grows in the order of arrival, which is the order of reading."""
+class LogChunkRow(Base):
+    """Lines of a task that follow each other, numbered from 1 in each task.
 
-    __tablename__ = "task_logs"
-    __table_args__ = (
-        Index("ix_task_logs_task_id_id", "task_id", "id"),
-        {"sqlite_autoincrement": True},  # an id is never given twice, so a reader can go on from it
-    )
+    A chunk may be put together with its neighbours; a line keeps its number.
+    """
 
-    id: Mapped[int] = mapped_column(
-        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
-    )
-    task_id: Mapped[str] = mapped_column(String)
-    allocation_id: Mapped[str | None]
-    agent_id: Mapped[str | None]
-    container_id: Mapped[str | None]
-    rank_id: Mapped[int | None]
-    timestamp_us: Mapped[int | None] = mapped_column(BigInteger)
-    level: Mapped[int | None]
-    stdtype: Mapped[str | None]
-    source: Mapped[str | None]
-    end_offset: Mapped[int | None] = mapped_column(BigInteger)
-    """Where the line ends in the output of its container, if its sender counts."""
-    log: Mapped[bytes] = mapped_column(LargeBinary)
-    """UTF-8. Not text: a database's text type may refuse NUL bytes, which tasks do print."""
+    __tablename__ = "log_chunks"
+
+    task_id: Mapped[str] = mapped_column(String, primary_key=True)
+    last_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """Number of its last line."""
+    first_id: Mapped[int] = mapped_column(BigInteger)
+    oldest_us: Mapped[int] = mapped_column(BigInteger)
+    newest_us: Mapped[int] = mapped_column(BigInteger)
+    block: Mapped[bytes] = mapped_column(LargeBinary)
+    """The lines, as `shipway_master.logbook.chunks` packs them."""
+
+
+class LogStreamRow(Base):
+    """How far the output of a container is stored, where its sender counts bytes."""
+
+    __tablename__ = "log_streams"
+
+    task_id: Mapped[str] = mapped_column(String, primary_key=True)
+    container_id: Mapped[str] = mapped_column(String, primary_key=True)
+    stdtype: Mapped[str] = mapped_column(String, primary_key=True)
+    end_offset: Mapped[int] = mapped_column(BigInteger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from sqlalchemy import text
 
 from shipway_master.errors import Internal, NotFound, Unavailable
 from shipway_master.logbook import LogBook, LogLine, LogQuery, StoredTasks
+from shipway_master.logbook.search import text_search
+from shipway_master.store.base import microseconds, moment
 from shipway_master.store.database import Database
 from tests.master.tasks_in_store import add_task, end_task
 
@@ -42,7 +45,7 @@ async def test_lines_come_back_as_they_went_in(book: LogBook) -> None:
     line = LogLine(
         task_id="t",
         text="nul \x00 día 😀\r",
-        timestamp=when,
+        timestamp_us=microseconds(when),
         level=3,
         allocation_id="t.0",
         agent_id="a",
@@ -56,7 +59,7 @@ async def test_lines_come_back_as_they_went_in(book: LogBook) -> None:
     [found] = [line async for line in book.read(LogQuery(task_id="t"))]
 
     assert found.id > 0
-    for name in LogLine.__dataclass_fields__:
+    for name in LogLine._fields:
         if name != "id":
             assert getattr(found, name) == getattr(line, name)
 
@@ -66,8 +69,8 @@ async def test_a_line_without_time_gets_that_of_its_arrival(book: LogBook) -> No
     await book.append(lines(1))
     [found] = [line async for line in book.read(LogQuery(task_id="t"))]
 
-    assert found.timestamp is not None
-    assert before - timedelta(seconds=1) <= found.timestamp <= datetime.now(UTC)
+    assert found.timestamp_us is not None
+    assert before <= moment(found.timestamp_us) <= datetime.now(UTC)
 
 
 async def test_reading_is_in_order_over_many_pages_and_only_of_one_task(book: LogBook) -> None:
@@ -80,12 +83,62 @@ async def test_reading_is_in_order_over_many_pages_and_only_of_one_task(book: Lo
     assert await texts(book.read(LogQuery(task_id="t", newest_first=True))) == expected[::-1]
 
 
+async def test_lines_that_come_one_by_one_are_kept_together_under_their_numbers(
+    book: LogBook, database: Database
+) -> None:
+    for start in range(0, 900, 3):
+        await book.append(lines(3, start=start, rank_id=start % 2))
+
+    found = [line async for line in book.read(LogQuery(task_id="t"))]
+    assert [line.text for line in found] == [f"{number}\n" for number in range(900)]
+    assert [line.id for line in found] == list(range(1, 901))
+    assert [line.rank_id for line in found] == [
+        start % 2 for start in range(0, 900, 3) for _ in "abc"
+    ]
+    async with database.reading() as session:
+        chunks = await session.scalar(text("SELECT count(*) FROM log_chunks"))
+    assert chunks < 300 / 2
+
+
+async def test_a_book_opened_again_goes_on_where_the_last_one_ended(database: Database) -> None:
+    for start in (0, 2):
+        async with LogBook(database) as book:
+            await book.append(lines(2, start=start))
+
+    found = [line async for line in book.read(LogQuery(task_id="t"))]
+    assert [(line.id, line.text) for line in found] == [
+        (1, "0\n"),
+        (2, "1\n"),
+        (3, "2\n"),
+        (4, "3\n"),
+    ]
+
+
+async def test_text_that_is_none_costs_its_characters_alone(book: LogBook) -> None:
+    await book.append([LogLine(task_id="t", text="half \ud83d of one\n"), *lines(1)])
+
+    assert await texts(book.read(LogQuery(task_id="t"))) == ["half ? of one", "0"]
+
+
+async def test_lines_longer_than_a_chunk_are_kept_whole(book: LogBook) -> None:
+    long = secrets.token_hex(300_000)
+    for line in ("a", long, "b", long, "c"):
+        await book.append([LogLine(task_id="t", text=line)])
+
+    assert await texts(book.read(LogQuery(task_id="t"))) == ["a", long, "b", long, "c"]
+    newest = LogQuery(task_id="t", newest_first=True)
+    assert await texts(book.read(newest)) == ["c", long, "b", long, "a"]
+
+
 async def test_limits_count_what_was_found(book: LogBook) -> None:
     await book.append(lines(1200))
 
     newest = LogQuery(task_id="t", newest_first=True)
     assert await texts(book.read(newest, limit=2)) == ["1199", "1198"]
-    assert await texts(book.read(LogQuery(task_id="t", search="99"), limit=2)) == ["99", "199"]
+    assert await texts(book.read(LogQuery(task_id="t", has_text=text_search("99")), limit=2)) == [
+        "99",
+        "199",
+    ]
 
 
 async def test_filters_are_joined_by_and(book: LogBook) -> None:
@@ -98,7 +151,7 @@ async def test_filters_are_joined_by_and(book: LogBook) -> None:
                 rank_id=number % 2,
                 agent_id=f"a{number // 4}",
                 level=number % 4,
-                timestamp=when + timedelta(seconds=number),
+                timestamp_us=microseconds(when + timedelta(seconds=number)),
             )
         )
 
@@ -109,7 +162,10 @@ async def test_filters_are_joined_by_and(book: LogBook) -> None:
     assert await texts(query(rank_ids=[1], agent_ids=["a1", "a9"])) == ["5", "7"]
     assert await texts(query(levels=[0, 3])) == ["0", "3", "4", "7"]
     assert await texts(
-        query(after=when + timedelta(seconds=2), before=when + timedelta(seconds=5))
+        query(
+            after_us=microseconds(when + timedelta(seconds=2)),
+            before_us=microseconds(when + timedelta(seconds=5)),
+        )
     ) == ["3", "4"]
     assert await texts(query(container_ids=["c"])) == []
 
@@ -199,7 +255,7 @@ async def test_a_full_disk_is_told_and_the_book_goes_on_after_it(
         pages = await session.scalar(text("PRAGMA page_count"))
         await session.execute(text(f"PRAGMA max_page_count={pages}"))
     with pytest.raises(Unavailable, match="full"):
-        await book.append([LogLine(task_id="t", text="x" * 1_000_000)])
+        await book.append([LogLine(task_id="t", text=secrets.token_hex(500_000))])
     async with database.writing() as session:
         await session.execute(text("PRAGMA max_page_count=1000000"))
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -192,12 +193,27 @@ async def test_query_filters(master: MasterUnderTest, database: Database) -> Non
     assert await ranks("timestampAfter=2026-01-02T03%3A04%3A06Z") == []
 
 
-async def test_a_regular_expression_is_refused_by_name(
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("h.l+o", 1), ("^H", 0), ("(?i)^H", 2), (r"\bhello\s*$", 1), ("(h+)+x", 0), ("día", 0)],
+)
+async def test_lines_can_be_searched_by_regular_expression(
+    master: MasterUnderTest, database: Database, pattern: str, found: int
+) -> None:
+    await master.call("POST", "/task/logs", {"logs": [record(), record(log="h" * 5000 + "\n")]})
+
+    lines = await results(master, f"searchText={quote(pattern)}&enableRegex=true")
+
+    assert len(lines) == found
+
+
+async def test_what_is_no_regular_expression_is_refused_with_the_reason(
     master: MasterUnderTest, database: Database
 ) -> None:
-    answer = await master.call("GET", "/tasks/t/logs?searchText=(a%2B)%2B&enableRegex=true")
+    answer = await master.call("GET", "/tasks/t/logs?searchText=(a&enableRegex=true")
 
-    assert answer.status == 501
+    assert answer.status == 400
+    assert "missing )" in answer.json["error"]["message"]
 
 
 async def test_fields_of_the_lines(master: MasterUnderTest, database: Database) -> None:
