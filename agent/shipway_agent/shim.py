@@ -11,6 +11,7 @@ started or refused; a text on stderr and exit status 1 mean that the shim itself
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -33,10 +34,10 @@ from shipway_agent.runtimes.processes import (
     kill_all,
 )
 from shipway_agent.runtimes.shimfiles import (
+    CLAIM,
     EXIT,
     LAUNCH,
     LOG,
-    OUTPUT,
     STARTED,
     ExitRecord,
     PayloadKind,
@@ -44,7 +45,7 @@ from shipway_agent.runtimes.shimfiles import (
     load_launch,
     save_record,
 )
-from shipway_agent.runtimes.shimoutput import OutputFile, ReservedRecord
+from shipway_agent.runtimes.shimoutput import OutputFiles, ReservedRecord
 from shipway_agent.runtimes.shimspawn import (
     become_subreaper,
     memory_file,
@@ -53,7 +54,7 @@ from shipway_agent.runtimes.shimspawn import (
     spawn,
 )
 
-_READ_BYTES = 65536
+_READ_BYTES = 1 << 18
 _POLL_INTERVAL_S = 0.02
 _DRAIN_LIMIT_S = 3.0
 """How long output is read on that a process outside the task still holds open after its end."""
@@ -78,11 +79,11 @@ def main() -> None:
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
     try:
-        output = OutputFile(folder / OUTPUT)
+        (folder / CLAIM).touch(mode=0o600, exist_ok=False)
     except FileExistsError:
         return  # another shim has the folder already
     try:
-        _Shim(folder, report_write, output).run()
+        _Shim(folder, report_write).run()
     except BaseException:
         problem = traceback.format_exc().encode()
         with contextlib.suppress(OSError):  # nobody waits for it after the start
@@ -95,12 +96,12 @@ def main() -> None:
 class _Shim:
     """One task from its start to the end of its last process."""
 
-    def __init__(self, folder: Path, report: int, output: OutputFile) -> None:
+    def __init__(self, folder: Path, report: int) -> None:
         # Set once.
         self._folder = folder
         self._report = report
         self._launch = load_launch(folder / LAUNCH)
-        self._output = output
+        self._output = OutputFiles(folder, self._launch.output_limit_bytes)
         self._exit_record = ReservedRecord(folder / EXIT)
         self._oom = OomCounter()
         self._selector = selectors.DefaultSelector()
@@ -112,7 +113,8 @@ class _Shim:
         self._has_exit_status = False
         self._main_status: int | None = None
         self._has_children = True
-        self._open_streams = 0
+        self._outputs: dict[int, Callable[[], None]] = {}
+        self._is_held_up = False
         self._killed_at: float | None = None
 
     def run(self) -> None:
@@ -130,7 +132,8 @@ class _Shim:
         while not self._is_over():
             self._step()
         deadline = time.monotonic() + _DRAIN_LIMIT_S
-        while self._open_streams and time.monotonic() < deadline:
+        self._let_go()
+        while self._outputs and time.monotonic() < deadline:
             self._handle_events(_POLL_INTERVAL_S)
         self._output.close()
         self._exit_record.save(self._ending())
@@ -200,7 +203,8 @@ class _Shim:
     def _step(self) -> None:
         ending = self._main_status is not None or self._killed_at is not None
         searching = self._payload is None and self._holds_processes
-        self._handle_events(_POLL_INTERVAL_S if ending or searching else None)
+        self._handle_events(_POLL_INTERVAL_S if ending or searching or self._is_held_up else None)
+        self._hold_up()
         if searching:
             self._look_for_payload()
         self._reap()
@@ -220,7 +224,8 @@ class _Shim:
 
     def _watch_output(self, stream: int, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
-        self._open_streams += 1
+        with contextlib.suppress(OSError):  # more than an ordinary user may have
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _READ_BYTES)
 
         def take_output() -> None:
             data = os.read(descriptor, _READ_BYTES)
@@ -228,9 +233,26 @@ class _Shim:
                 self._output.write(stream, data)
             else:
                 self._unwatch(descriptor)
-                self._open_streams -= 1
+                del self._outputs[descriptor]
 
+        self._outputs[descriptor] = take_output
         self._watch(descriptor, take_output)
+
+    def _hold_up(self) -> None:
+        """Read no more while too much waits for its reader, so that the task waits as well."""
+        if self._is_held_up:
+            if self._output.look_for_room():
+                self._let_go()
+        elif not self._output.has_room and not self._output.look_for_room():
+            self._is_held_up = True
+            for descriptor in self._outputs:
+                self._selector.unregister(descriptor)
+
+    def _let_go(self) -> None:
+        if self._is_held_up:
+            self._is_held_up = False
+            for descriptor, take_output in self._outputs.items():
+                self._watch(descriptor, take_output)
 
     def _watch_bubblewrap(self, descriptor: int) -> None:
         received = bytearray()

@@ -50,6 +50,7 @@ from shipway_agent.runtimes.spec import (
     Processes,
     RegistryAuth,
     Started,
+    Stream,
 )
 from shipway_agent.runtimes.users import open_way, user_to_become
 
@@ -98,7 +99,7 @@ class ApptainerRuntime:
         self._dialect = dialect
         self._options = options
         self._environment = client_environment(options.environ)
-        self._held = HeldContainers(options.state_dir / self.name, tethered=options.tethered)
+        self._held = HeldContainers(self.name, options)
 
     @property
     def description(self) -> str:
@@ -167,6 +168,20 @@ class ApptainerRuntime:
     def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
         """Yield all output; see `Runtime.output`."""
         return self._held.output(handle)
+
+    def output_from(
+        self, handle: ContainerHandle, offsets: Mapping[Stream, int]
+    ) -> AsyncIterator[Chunk]:
+        """Yield the output from *offsets* on; see `KeepsOutput.output_from`."""
+        return self._held.output(handle, offsets)
+
+    async def release_output(self, handle: ContainerHandle, offsets: Mapping[Stream, int]) -> None:
+        """Give up what was delivered; see `KeepsOutput.release_output`."""
+        await self._held.release_output(handle, offsets)
+
+    async def discard_output(self, handle: ContainerHandle) -> None:
+        """Give up all of it; see `KeepsOutput.discard_output`."""
+        await self._held.discard_output(handle)
 
     async def wait(self, handle: ContainerHandle) -> Exit:
         """Wait for the end; see `Runtime.wait`."""

@@ -10,8 +10,11 @@ from pathlib import Path
 from shipway_agent.errors import ContainerRuntimeError
 from shipway_agent.runtimes import shimcontrol
 from shipway_agent.runtimes.dockerforms import host_addresses
+from shipway_agent.runtimes.foldernews import FolderNews
+from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.shimcontrol import ShimControl, Tether
 from shipway_agent.runtimes.shimfiles import ExitRecord, Launch
+from shipway_agent.runtimes.shimreader import discard_output, read_output, release_output
 from shipway_agent.runtimes.shimstore import HeldContainer, ShimStore, state_of
 from shipway_agent.runtimes.spec import (
     Chunk,
@@ -22,6 +25,7 @@ from shipway_agent.runtimes.spec import (
     Owned,
     Processes,
     Started,
+    Stream,
 )
 
 Planner = Callable[[Path], Awaitable[Launch]]
@@ -31,12 +35,12 @@ Planner = Callable[[Path], Awaitable[Launch]]
 class HeldContainers:
     """The containers of one runtime that shims hold; on the host's own network."""
 
-    def __init__(self, root: Path, *, tethered: bool) -> None:
-        """Use the folder *root* of ours; `open` makes it."""
-        self.store = ShimStore(root)
-        self._tethered = tethered
-        self._tethered = tethered
-        self._control = ShimControl(Tether() if tethered else None)
+    def __init__(self, name: str, options: RuntimeOptions) -> None:
+        """Use a folder of ours for the runtime *name*; `open` makes it."""
+        self.store = ShimStore(options.state_dir / name)
+        self._options = options
+        self._news = FolderNews()
+        self._control = ShimControl(Tether() if options.tethered else None)
 
     async def open(self) -> None:
         """Get ready."""
@@ -45,9 +49,13 @@ class HeldContainers:
     async def create(self, spec: ContainerSpec, plan: Planner) -> ContainerHandle:
         """Make the container; see `Runtime.create`."""
         async with self.store.making(spec) as folder:
-            launch = replace(await plan(folder), tethered=self._tethered)
+            launch = replace(
+                await plan(folder),
+                tethered=self._options.tethered,
+                output_limit_bytes=self._options.output_limit_bytes,
+            )
             container = HeldContainer(id=spec.id, labels=spec.labels, ports=spec.ports)
-            await self.store.save(container, replace(launch, tethered=self._tethered))
+            await self.store.save(container, launch)
         return ContainerHandle(container_id=spec.id, native_id=spec.id)
 
     async def start(
@@ -67,9 +75,20 @@ class HeldContainers:
             raise explain(ended)
         return Started(addresses=host_addresses(container.ports))
 
-    def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
-        """Yield all output; see `Runtime.output`."""
-        return shimcontrol.read_output(self.store.folder(handle.container_id))
+    def output(
+        self, handle: ContainerHandle, offsets: Mapping[Stream, int] | None = None
+    ) -> AsyncIterator[Chunk]:
+        """Yield the output; see `Runtime.output` and `KeepsOutput.output_from`."""
+        folder = self.store.folder(handle.container_id)
+        return read_output(folder, self._news, offsets=offsets)
+
+    async def release_output(self, handle: ContainerHandle, offsets: Mapping[Stream, int]) -> None:
+        """Give up delivered output; see `KeepsOutput.release_output`."""
+        await asyncio.to_thread(release_output, self.store.folder(handle.container_id), offsets)
+
+    async def discard_output(self, handle: ContainerHandle) -> None:
+        """Give up all output; see `KeepsOutput.discard_output`."""
+        await asyncio.to_thread(discard_output, self.store.folder(handle.container_id))
 
     async def wait(self, handle: ContainerHandle) -> Exit:
         """Wait for the end; see `Runtime.wait`."""
@@ -115,4 +134,5 @@ class HeldContainers:
 
     async def aclose(self) -> None:
         """Let go of all; those that hang on a tether end."""
+        self._news.close()
         await self._control.aclose()

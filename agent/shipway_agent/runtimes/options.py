@@ -25,6 +25,11 @@ class RuntimeOptions:
     Containers end when it does, however that happens; and where they run as our user anyway
     (Apptainer, sandbox), they have its home.
     """
+    output_limit_bytes: int | None = None
+    """How far a task whose output we keep may write ahead of what was released; then it waits.
+
+    For whoever gives back what was delivered (`KeepsOutput`); None: as far as the disk goes.
+    """
     docker_host: str | None = None
     """URL of the engine; None: DOCKER_HOST of *environ*, else unix:///var/run/docker.sock."""
     podman_socket: str | None = None

@@ -39,6 +39,7 @@ from shipway_agent.runtimes.dockerforms import (
 from shipway_agent.runtimes.dockerpull import pull_error
 from shipway_agent.runtimes.engine import connect
 from shipway_agent.runtimes.environment import check_strings, client_environment
+from shipway_agent.runtimes.foldernews import FolderNews
 from shipway_agent.runtimes.imagenames import parse_image_name
 from shipway_agent.runtimes.localtmp import keep_mounts_from_removal
 from shipway_agent.runtimes.options import RuntimeOptions
@@ -51,6 +52,7 @@ from shipway_agent.runtimes.podmanforms import (
 from shipway_agent.runtimes.registryauth import auth_file, find_registry_auth
 from shipway_agent.runtimes.shimcontrol import ShimControl, Tether
 from shipway_agent.runtimes.shimfiles import ExitRecord, Launch, PayloadKind
+from shipway_agent.runtimes.shimreader import read_output
 from shipway_agent.runtimes.shimstore import TREE, HeldContainer, ShimStore
 from shipway_agent.runtimes.shimstore import state_of as shim_state_of
 from shipway_agent.runtimes.spec import (
@@ -125,6 +127,7 @@ class PodmanRuntime:
         self._options = options
         self._version = version
         self._store = ShimStore(options.state_dir / self.name)
+        self._news = FolderNews()
         self._control = ShimControl(Tether() if options.tethered else None)
 
     @property
@@ -206,7 +209,7 @@ class PodmanRuntime:
 
     def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
         """Yield all output; see `Runtime.output`."""
-        return shimcontrol.read_output(self._store.folder(handle.container_id))
+        return read_output(self._store.folder(handle.container_id), self._news)
 
     async def wait(self, handle: ContainerHandle) -> Exit:
         """Wait for the end; see `Runtime.wait`."""
@@ -266,6 +269,7 @@ class PodmanRuntime:
 
     async def aclose(self) -> None:
         """Let go; see `Runtime.aclose`."""
+        self._news.close()
         await self._control.aclose()
 
     async def _create(self, spec: ContainerSpec, folder: Path, on_event: OnEvent) -> str:

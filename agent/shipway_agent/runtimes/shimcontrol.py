@@ -8,12 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import IO
 
 from shipway_agent.errors import ContainerNotFound, RuntimeRefused, RuntimeUnavailable
-from shipway_agent.runtimes.chunks import merge_frames
 from shipway_agent.runtimes.environment import DEFAULT_PATH
 from shipway_agent.runtimes.processes import (
     ProcessIdentity,
@@ -24,17 +21,13 @@ from shipway_agent.runtimes.processes import (
     kill_all,
 )
 from shipway_agent.runtimes.shimfiles import (
-    FRAME_HEADER,
     LOG,
-    OUTPUT,
     ExitRecord,
     StartedRecord,
-    split_frames,
 )
 from shipway_agent.runtimes.shimstore import is_being_started, state_of
-from shipway_agent.runtimes.spec import Chunk, ContainerState, Exit
+from shipway_agent.runtimes.spec import ContainerState, Exit
 
-_READ_BYTES = 1 << 20
 _POLL_INTERVAL_S = 0.05
 _LAUNCH_POLL_INTERVAL_S, _LAUNCH_POLL_LIMIT_S = 0.01, 0.25
 _LAUNCH_LIMIT_S = 60.0
@@ -131,39 +124,6 @@ def exit_of(record: ExitRecord | None) -> Exit:
         out_of_memory=record.out_of_memory,
         reason="" if record.launched else record.message or "its program was not started",
     )
-
-
-async def read_output(
-    folder: Path, *, poll_interval_s: float = _POLL_INTERVAL_S
-) -> AsyncIterator[Chunk]:
-    """Yield the output from its first byte until the container has ended.
-
-    Args:
-        folder: The shim's.
-        poll_interval_s: How often to look for more.
-    """
-    stream: IO[bytes] | None = None
-    rest = b""
-    try:
-        while True:
-            # In this order: what is written before the end is there after the end was seen.
-            is_over = await asyncio.to_thread(_is_over, folder)
-            stream = stream or await asyncio.to_thread(_open_output, folder)
-            data = await asyncio.to_thread(stream.read, _READ_BYTES) if stream else b""
-            if data:
-                frames, rest = split_frames(rest + data)
-                for chunk in merge_frames(frames):
-                    yield chunk
-            elif is_over:
-                break
-            else:
-                await asyncio.sleep(poll_interval_s)
-        if len(rest) > FRAME_HEADER.size:  # the shim was killed while it wrote
-            for chunk in merge_frames([(rest[0], rest[FRAME_HEADER.size :])]):
-                yield chunk
-    finally:
-        if stream is not None:
-            stream.close()
 
 
 async def send_signal(folder: Path, number: int) -> None:
@@ -272,14 +232,3 @@ def _launch(folder: Path, tether: Tether | None) -> None:
         raise RuntimeUnavailable(
             f"the shim of {folder} ended with status {done.returncode} (see {LOG} there): {text}"
         )
-
-
-def _is_over(folder: Path) -> bool:
-    return not folder.exists() or state_of(folder)[0] is ContainerState.EXITED
-
-
-def _open_output(folder: Path) -> IO[bytes] | None:
-    try:
-        return (folder / OUTPUT).open("rb")
-    except FileNotFoundError:
-        return None

@@ -1,33 +1,40 @@
 """The files by which a shim and the agent talk: names, records, and the form of the output.
 
 A shim's folder outlives both of them. It holds, as they come: `launch.json` (what to run; gone once
-it runs, for it has secrets), `output`, `started.json` and `exit.json`; and `shim.log` if the shim
-itself broke.
+it runs, for it has secrets), `claim`, `output.0` and on, `started.json` and `exit.json`; `shim.log`
+if the shim itself broke; and `unread` where nobody will ever read the output.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from shipway_agent.runtimes.chunks import Frame
+from shipway_agent.runtimes.chunks import STDERR, STDOUT, Frame
 from shipway_agent.runtimes.processes import ProcessIdentity
 from shipway_common.files import write_atomic
 
 LAUNCH = "launch.json"
 STARTED = "started.json"
 EXIT = "exit.json"
-OUTPUT = "output"
+CLAIM = "claim"
+"""Made by the shim that has the folder; there is never a second one."""
+UNREAD = "unread"
 LOG = "shim.log"
 
-VERSION = 1
+VERSION = 2
 FRAME_HEADER = struct.Struct(">BI")
 """Before each piece of output: which stream, and how many bytes."""
+
+
+_SEGMENT = "output."
+_SEGMENT_HEADER = struct.Struct(">QQ")
 
 
 class PayloadKind(StrEnum):
@@ -60,6 +67,8 @@ class Launch:
     """Ends the work where killing our own children does not."""
     tethered: bool = False
     """End everything when standard input ends."""
+    output_limit_bytes: int | None = None
+    """How much output is kept for a reader before the task must wait for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +126,7 @@ def load_launch(path: Path) -> Launch:
         user=(user[0], user[1]) if user else None,
         kill_argv=tuple(data["kill_argv"]) if data["kill_argv"] else None,
         tethered=data["tethered"],
+        output_limit_bytes=data["output_limit_bytes"],
     )
 
 
@@ -144,9 +154,46 @@ def find_exit(path: Path) -> ExitRecord | None:
     return ExitRecord(**data)
 
 
-def encode_frame(stream: int, data: bytes) -> bytes:
-    """Return a piece of output as it lies in the file."""
-    return FRAME_HEADER.pack(stream, len(data)) + data
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One of the files that hold the output, one after the other."""
+
+    number: int
+    path: Path
+
+
+def segment_path(folder: Path, number: int) -> Path:
+    """Return where a part of the output is."""
+    return folder / f"{_SEGMENT}{number}"
+
+
+def list_segments(folder: Path) -> list[Segment]:
+    """Find the parts of the output that are still there, in order."""
+    numbers = [
+        int(name.removeprefix(_SEGMENT))
+        for name in os.listdir(folder)
+        if name.startswith(_SEGMENT) and name.removeprefix(_SEGMENT).isdigit()
+    ]
+    return [Segment(number=n, path=segment_path(folder, n)) for n in sorted(numbers)]
+
+
+def encode_segment_header(ends: Mapping[int, int]) -> bytes:
+    """Return the head of a segment: how much of each stream the ones before it hold."""
+    return _SEGMENT_HEADER.pack(ends.get(STDOUT, 0), ends.get(STDERR, 0))
+
+
+def read_segment_header(stream: IO[bytes]) -> dict[int, int] | None:
+    """Read at which offset of each stream a segment begins; None if that is not written yet."""
+    data = stream.read(_SEGMENT_HEADER.size)
+    if len(data) < _SEGMENT_HEADER.size:
+        stream.seek(0)
+        return None
+    return dict(zip((STDOUT, STDERR), _SEGMENT_HEADER.unpack(data), strict=True))
+
+
+def encode_frame_header(stream: int, length: int) -> bytes:
+    """Return what stands before a piece of output in a segment."""
+    return FRAME_HEADER.pack(stream, length)
 
 
 def split_frames(buffer: bytes) -> tuple[list[Frame], bytes]:

@@ -3,32 +3,68 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from pathlib import Path
 
-from shipway_agent.runtimes.chunks import STDERR
-from shipway_agent.runtimes.shimfiles import ExitRecord, encode_frame, encode_record
+from shipway_agent.runtimes.chunks import STDERR, STDOUT
+from shipway_agent.runtimes.shimfiles import (
+    UNREAD,
+    ExitRecord,
+    encode_frame_header,
+    encode_record,
+    encode_segment_header,
+    segment_path,
+)
 from shipway_common.files import fsync_folder
 
 _TAIL_BYTES = 4096
+_SEGMENT_BYTES = 16 << 20
+_SEGMENTS_AT_LEAST = 8
+"""Into how many files the output is cut where a limit is set, so that it is freed bit by bit."""
 _RESERVED_BYTES = 16384
 
 
-class OutputFile:
-    """The output of a task, in the order in which it was read, as frames.
+class OutputFiles:
+    """The output of a task, in the order in which it was read, as frames in files of limited size.
 
-    What cannot be written is dropped, never the task held up; a note stands in its place.
+    Whoever has delivered a file removes it. What cannot be written is dropped, never the task held
+    up; a note stands in its place.
     """
 
-    def __init__(self, path: Path) -> None:
-        # O_EXCL: a second shim for the same folder must not start.
-        self._descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
+    def __init__(self, folder: Path, limit_bytes: int | None) -> None:
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._segment_bytes = _SEGMENT_BYTES
+        if limit_bytes is not None:
+            self._segment_bytes = max(1, min(_SEGMENT_BYTES, limit_bytes // _SEGMENTS_AT_LEAST))
+        self._kept: deque[tuple[Path, int]] = deque()
+        self._kept_bytes = 0
+        self._ends = {STDOUT: 0, STDERR: 0}
+        self._number = -1
+        self._descriptor = -1
         self._size_bytes = 0
         self._lost_bytes = 0
         self._problem = ""
         self.stderr_tail = b""
         """The last that came on stderr, whether it could be written or not."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether so much has been delivered that more may come."""
+        return self._limit_bytes is None or self._kept_bytes + self._size_bytes < self._limit_bytes
+
+    def look_for_room(self) -> bool:
+        """See what was delivered meanwhile; returns whether there is room now."""
+        is_unread = (self._folder / UNREAD).exists()
+        while self._kept and not self.has_room:
+            path, size_bytes = self._kept[0]
+            if is_unread:
+                path.unlink(missing_ok=True)
+            elif path.exists():
+                break
+            self._kept.popleft()
+            self._kept_bytes -= size_bytes
+        return self.has_room
 
     def write(self, stream: int, data: bytes) -> None:
         """Append a piece of output."""
@@ -45,24 +81,57 @@ class OutputFile:
         """Note a loss at the very end, and close."""
         if self._lost_bytes:
             self._append(STDERR, self._note())
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     def _note(self) -> bytes:
         text = f"[shipway: {self._lost_bytes} bytes of output were lost here: {self._problem}]\n"
         return text.encode()
 
     def _append(self, stream: int, data: bytes) -> bool:
-        frame = memoryview(encode_frame(stream, data))
-        written = 0
         try:
-            while written < len(frame):
-                written += os.write(self._descriptor, frame[written:])
+            if self._descriptor < 0 or self._size_bytes >= self._segment_bytes:
+                self._begin_segment()
+            self._write_all([encode_frame_header(stream, len(data)), data])
         except OSError as error:
             self._problem = error.strerror or str(error)
-            os.ftruncate(self._descriptor, self._size_bytes)  # half a frame would hide the next
             return False
-        self._size_bytes += written
+        self._ends[stream] += len(data)
         return True
+
+    def _begin_segment(self) -> None:
+        path = segment_path(self._folder, self._number + 1)
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        previous, self._descriptor = self._descriptor, descriptor
+        before, self._size_bytes = self._size_bytes, 0
+        try:
+            self._write_all([encode_segment_header(self._ends)])
+        except OSError:  # the one before has to do, however long it gets
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            self._descriptor, self._size_bytes = previous, before
+            raise
+        if previous >= 0:
+            os.close(previous)
+            self._kept.append((segment_path(self._folder, self._number), before))
+            self._kept_bytes += before
+        self._number += 1
+
+    def _write_all(self, pieces: list[bytes]) -> None:
+        """Write all of it or nothing: half a frame would hide the next."""
+        total = sum(map(len, pieces))
+        try:
+            written = os.writev(self._descriptor, pieces)
+            if written < total:
+                rest = memoryview(b"".join(pieces))
+                while written < total:
+                    written += os.write(self._descriptor, rest[written:])
+        except OSError:
+            os.ftruncate(self._descriptor, self._size_bytes)
+            raise
+        self._size_bytes += total
 
 
 class ReservedRecord:

@@ -18,10 +18,10 @@ from typing import Any
 from shipway_agent.errors import ContainerNotFound, RuntimeRefused, SpecUnsupported
 from shipway_agent.runtimes.archives import unpack
 from shipway_agent.runtimes.shimfiles import (
+    CLAIM,
     EXIT,
     LAUNCH,
     LOG,
-    OUTPUT,
     STARTED,
     ExitRecord,
     Launch,
@@ -190,7 +190,7 @@ def state_of(folder: Path) -> tuple[ContainerState, StartedRecord | None, ExitRe
 def is_being_started(folder: Path) -> bool:
     """Say whether a shim has begun with a container and not yet said what came of it; blocking."""
     return (
-        (folder / OUTPUT).exists()
+        (folder / CLAIM).exists()
         and state_of(folder)[0] is ContainerState.CREATED
         and not (folder / LOG).exists()  # it broke
     )

@@ -68,6 +68,16 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tmpfs:
+    """A file system in memory, empty at first."""
+
+    target: str
+    size_bytes: int | None = None
+    """None: the kernel's default, half of the memory."""
+    mode: int = 0o1777
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A device node of the host."""
 
@@ -119,6 +129,7 @@ class ContainerSpec:
     user: str | None = None
     """`uid:gid`; None: the image's own, or whoever the agent is."""
     mounts: tuple[Mount, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
     archives: tuple[Archive, ...] = field(default=(), repr=False)
     tree: Path | None = None
     """A host folder whose content must appear at / (archives that were unpacked before)."""
@@ -347,4 +358,30 @@ class Answers(Protocol):
         Raises:
             ContainerRuntimeError: There was none.
         """
+        ...
+
+
+@runtime_checkable
+class KeepsOutput(Protocol):
+    """A runtime whose containers' output is kept by us, and given up piece by piece."""
+
+    def output_from(
+        self, handle: ContainerHandle, offsets: Mapping[Stream, int]
+    ) -> AsyncIterator[Chunk]:
+        """Yield the output as `output` does, without the first *offsets* bytes of each stream.
+
+        They must not be lower than what was released. `output` itself begins with the first byte
+        that is still kept.
+        """
+        ...
+
+    async def release_output(self, handle: ContainerHandle, offsets: Mapping[Stream, int]) -> None:
+        """Give up the first *offsets* bytes of each stream, now or later: they were delivered.
+
+        A task that has written too far ahead of this waits (`RuntimeOptions.output_limit_bytes`).
+        """
+        ...
+
+    async def discard_output(self, handle: ContainerHandle) -> None:
+        """Say that nobody will read the output: the task never waits for it, old parts may go."""
         ...
