@@ -40,7 +40,9 @@ class HeldContainers:
         self.store = ShimStore(options.state_dir / name)
         self._options = options
         self._news = FolderNews()
-        self._control = ShimControl(Tether() if options.tethered else None)
+        self._control = ShimControl(
+            Tether() if options.tethered else None, in_units=options.in_units
+        )
 
     async def open(self) -> None:
         """Get ready."""

@@ -30,6 +30,8 @@ class RuntimeOptions:
 
     For whoever gives back what was delivered (`KeepsOutput`); None: as far as the disk goes.
     """
+    in_units: bool = False
+    """The agent is a service of systemd, which is asked to hold each task as a unit of its own."""
     docker_host: str | None = None
     """URL of the engine; None: DOCKER_HOST of *environ*, else unix:///var/run/docker.sock."""
     podman_socket: str | None = None

@@ -128,7 +128,9 @@ class PodmanRuntime:
         self._version = version
         self._store = ShimStore(options.state_dir / self.name)
         self._news = FolderNews()
-        self._control = ShimControl(Tether() if options.tethered else None)
+        self._control = ShimControl(
+            Tether() if options.tethered else None, in_units=options.in_units
+        )
 
     @property
     def description(self) -> str:

@@ -26,6 +26,7 @@ from shipway_agent.runtimes.shimfiles import (
     StartedRecord,
 )
 from shipway_agent.runtimes.shimstore import is_being_started, state_of
+from shipway_agent.runtimes.shimunit import as_unit
 from shipway_agent.runtimes.spec import ContainerState, Exit
 
 _POLL_INTERVAL_S = 0.05
@@ -52,8 +53,9 @@ class Tether:
 class ShimControl:
     """Launches shims; remembers those whose launch is under way."""
 
-    def __init__(self, tether: Tether | None) -> None:
+    def __init__(self, tether: Tether | None, *, in_units: bool = False) -> None:
         self._tether = tether
+        self._in_units = in_units
         self._launches: dict[Path, asyncio.Task[None]] = {}
 
     async def launch(self, folder: Path) -> None:
@@ -66,7 +68,9 @@ class ShimControl:
         """
         task = self._launches.get(folder)
         if task is None:
-            task = asyncio.create_task(asyncio.to_thread(_launch, folder, self._tether))
+            task = asyncio.create_task(
+                asyncio.to_thread(_launch, folder, self._tether, in_unit=self._in_units)
+            )
             self._launches[folder] = task
             task.add_done_callback(lambda _: self._launches.pop(folder, None))
         await asyncio.shield(task)
@@ -206,16 +210,19 @@ def _leftovers(started: StartedRecord) -> list[ProcessStat]:
     ]
 
 
-def _launch(folder: Path, tether: Tether | None) -> None:
+def _launch(folder: Path, tether: Tether | None, *, in_unit: bool) -> None:
     """Start the shim, unless there was one, with nothing of our own environment.
 
     Returns when it has started its program, or was refused.
     """
     if state_of(folder)[0] is not ContainerState.CREATED:
         return
+    argv = [sys.executable, "-I", "-m", "shipway_agent.shim", str(folder)]
+    if in_unit:
+        argv = as_unit(argv, folder.name, DEFAULT_PATH)
     try:
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-I", "-m", "shipway_agent.shim", str(folder)],
+            argv,
             env={"PATH": DEFAULT_PATH},
             cwd="/",
             stdin=tether.stdin if tether else subprocess.DEVNULL,
@@ -229,6 +236,16 @@ def _launch(folder: Path, tether: Tether | None) -> None:
         raise RuntimeUnavailable(f"cannot start the shim of {folder}: {error}") from error
     if done.returncode != 0:
         text = done.stderr.decode(errors="replace").strip()
+        if in_unit:
+            text += _problem_of(folder)
         raise RuntimeUnavailable(
             f"the shim of {folder} ended with status {done.returncode} (see {LOG} there): {text}"
         )
+
+
+def _problem_of(folder: Path) -> str:
+    """Return what a shim that broke has left, where nobody could hear it."""
+    try:
+        return ": " + (folder / LOG).read_text(encoding="utf-8", errors="replace")[-2000:]
+    except FileNotFoundError:
+        return ""
