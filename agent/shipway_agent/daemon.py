@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from importlib.metadata import version
 
 from shipway_agent.config import AgentSettings
@@ -102,7 +103,8 @@ async def _serve(
         linger_s=settings.registration_pause_s,
     )
     async with AsyncExitStack() as stack:
-        runtime = await find_runtime(settings.container_runtime, settings.runtime_options(environ))
+        options = replace(settings.runtime_options(environ), in_units=service.makes_units)
+        runtime = await find_runtime(settings.container_runtime, options)
         stack.push_async_callback(runtime.aclose)
         log.info("containers run by %s: %s", runtime.name, runtime.description)
         watch = SlotWatch(slot_options, detection)
