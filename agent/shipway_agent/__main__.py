@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import json
 import logging
 import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from shipway_agent.config import DEFAULT_FILE, AgentSettings, list_options, load_settings
 from shipway_agent.errors import AgentError
 from shipway_agent.job.command import job_command
-from shipway_agent.slots.slot import Detection
 from shipway_common.logsetup import setup_logging
 from shipway_common.settings import SettingsError
 
@@ -78,7 +73,8 @@ def _parameter(key: str) -> str:
 def run(config_file: Path | None, **flags: str | None) -> None:
     """Serve a master: offer this machine's slots and run its containers.
 
-    SIGTERM and SIGINT let go of the containers, which go on; the next start finds them.
+    SIGTERM and SIGINT let go of the containers, which go on; the next start finds them. With
+    --drain-on-stop they are ended.
     """
     from shipway_agent.daemon import run_agent
 
@@ -97,6 +93,7 @@ def run(config_file: Path | None, **flags: str | None) -> None:
 def slots(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
     """Show the slots this machine would offer, and why a device is not among them."""
     from shipway_agent.slots.detect import SlotOptions, detect_slots
+    from shipway_agent.slots.table import print_table, render_json
 
     settings, _ = _load(config_file, flags, needs_master=False)
     setup_logging("warning")
@@ -105,10 +102,9 @@ def slots(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
     except AgentError as error:
         _fail(str(error))
     if as_json:
-        slots_json = [asdict(slot) for slot in detection.slots]
-        print(json.dumps({"slots": slots_json, "notes": detection.notes}, indent=2))
+        print(render_json(detection))
     else:
-        _print_slots(detection)
+        print_table(detection)
 
 
 @main.command()
@@ -159,26 +155,6 @@ def _load(
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return settings, file if text is not None else None
-
-
-def _print_slots(detection: Detection) -> None:
-    table = Table(title=None)
-    for name in ("id", "type", "brand", "uuid", "memory", "health"):
-        table.add_column(name, overflow="fold")
-    for slot in detection.slots:
-        memory = "not told" if slot.memory_bytes is None else f"{slot.memory_bytes / 2**30:.1f} GiB"
-        table.add_row(
-            str(slot.id),
-            slot.type,
-            Text(slot.brand),
-            slot.uuid or "not told",
-            memory if slot.type != "cpu" else "",
-            Text(slot.problem, style="red") if slot.problem else Text("ok", style="green"),
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    for note in detection.notes:
-        console.print(note, style="yellow", markup=False)
 
 
 def _fail(text: str) -> NoReturn:

@@ -157,8 +157,9 @@ class AgentSettings(Settings):
     slot_type: SlotType = Field(default="auto", description="Kind of devices to offer as slots.")
     visible_gpus: str | None = Field(
         default=None,
-        description="GPUs to offer: indices, UUIDs or PCI addresses, comma-separated; unset:"
-        " ROCR_VISIBLE_DEVICES, else CUDA_VISIBLE_DEVICES, else all.",
+        description="GPUs to offer: indices, UUIDs or their beginnings, MIG ids or PCI addresses,"
+        " comma-separated, or all; unset: what CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES,"
+        " or ROCR_VISIBLE_DEVICES, leave.",
     )
     artificial_slots: int = Field(
         default=0,
@@ -200,6 +201,16 @@ class AgentSettings(Settings):
     container_runtime: RuntimeName = Field(default="auto", description="What runs the containers.")
     container_auto_remove_disabled: bool = Field(
         default=False, description="Keep ended containers, for looking into them."
+    )
+    drain_on_stop: bool = Field(
+        default=False,
+        description="End the containers when the agent stops, instead of letting them go on.",
+    )
+    drain_grace_s: float = Field(
+        default=30,
+        ge=0,
+        description="With drain_on_stop: time between SIGTERM and SIGKILL of a container, in"
+        " seconds.",
     )
     state_dir: Path | None = Field(
         default=None,
@@ -341,14 +352,10 @@ def load_settings(
             f"{file_name}: master_host: is not set; give --master-host or DET_MASTER_HOST, or"
             " set it in the file"
         )
-    visible = settings.visible_gpus
-    if visible is None:
-        visible = environ.get("ROCR_VISIBLE_DEVICES", environ.get("CUDA_VISIBLE_DEVICES"))
     state_dir = settings.state_dir or default_state_dir(environ, is_root=is_root)
     return settings.model_copy(
         update={
             "agent_id": settings.agent_id or host_name,
-            "visible_gpus": visible or "",
             # Shims and engines are told of it from other working folders.
             "state_dir": state_dir.expanduser().absolute(),
         }

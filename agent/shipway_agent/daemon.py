@@ -24,7 +24,7 @@ from shipway_agent.master.endpoint import make_endpoint
 from shipway_agent.master.link import MasterLink, Persistence
 from shipway_agent.master.messages import Device
 from shipway_agent.master.outbox import Outbox
-from shipway_agent.profiler.agent import profile_containers
+from shipway_agent.profiler.agent import make_sampler, profile_containers
 from shipway_agent.runtimes.registry import find_runtime
 from shipway_agent.service import ServiceManager, without_manager
 from shipway_agent.slots.detect import SlotOptions, detect_slots
@@ -37,11 +37,12 @@ from shipway_common.signals import stop_on_signals
 log = logging.getLogger(__name__)
 
 _FLUSH_LIMIT_S = 5.0
+_LAST_OUTPUT_LIMIT_S = 20.0
 _RETRY_DETECTION_S = 30.0
 
 
 async def run_agent(settings: AgentSettings, environ: Mapping[str, str]) -> None:
-    """Serve the master until a signal says stop; containers stay.
+    """Serve the master until a signal says stop; containers stay, or end as the settings want.
 
     When the master gives this agent up, or the devices of the machine change while nothing runs,
     the agent lets go of everything, detects its devices anew and registers again.
@@ -58,7 +59,7 @@ async def run_agent(settings: AgentSettings, environ: Mapping[str, str]) -> None
                 _serve_until(stop, settings, without_manager(environ), service),
                 service.keep_told(),
             )
-        log.info("stopped; containers go on without the agent")
+        log.info("stopped")
 
 
 async def _serve_until(
@@ -123,6 +124,7 @@ async def _serve(
         )
         await manager.load()
         await stack.enter_async_context(manager)
+        hook = await stack.enter_async_context(OutageHook(settings.hooks, environ))
         link = MasterLink(
             query=_query(settings),
             find_endpoint=lambda: asyncio.to_thread(make_endpoint, settings, environ),
@@ -130,17 +132,21 @@ async def _serve(
             agent=manager,
             persistence=persistence,
             timing=Timing.with_silence(settings.master_silence_s),
-            on_outage=OutageHook(settings.hooks, environ).note,
+            on_outage=hook.note,
+        )
+        sampler = await stack.enter_async_context(
+            make_sampler(settings, environ, manager, runtime, watch)
         )
         service.describe = lambda: _describe(settings, link, watch, manager)
         service.ready()
+        grace_s = settings.drain_grace_s if settings.drain_on_stop else None
         try:
             await first_ended(
-                _flush_when(stop, manager, outbox, link, service),
+                _flush_when(stop, manager, outbox, link, service, grace_s),
                 link.run(),
                 _wait_for_other_slots(watch, manager),
                 _watch_slots(watch, settings.slot_check_interval_s),
-                profile_containers(manager.running, settings, environ),
+                profile_containers(manager.running, sampler, settings, environ),
             )
         except MustRestart as error:
             log.warning("the master gave this agent up: %s", error)
@@ -155,15 +161,20 @@ async def _flush_when(
     outbox: Outbox,
     link: MasterLink,
     service: ServiceManager,
+    grace_s: float | None,
 ) -> None:
-    """Wait for *stop*; then let go of the containers and say the last words to the master."""
+    """Wait for *stop*; then leave the containers and say the last words to the master.
+
+    Args:
+        grace_s: How long the containers may take to end; None: they go on without the agent.
+    """
     await stop.wait()
-    log.info("stopping")
+    log.info("stopping; the containers %s", "go on" if grace_s is None else "are ended")
     service.stopping()
-    await manager.detach()
+    await (manager.detach() if grace_s is None else manager.drain(grace_s))
     if link.is_connected:
         try:
-            async with asyncio.timeout(_FLUSH_LIMIT_S):
+            async with asyncio.timeout(_FLUSH_LIMIT_S if grace_s is None else _LAST_OUTPUT_LIMIT_S):
                 await outbox.wait_empty()
                 await manager.wait_settled()
         except TimeoutError:
@@ -220,6 +231,7 @@ def _query(settings: AgentSettings) -> dict[str, str]:
         "id": settings.agent_id,
         "version": version("shipway"),
         "resource_pool": settings.resource_pool,
+        "reconnect": "false",  # in the original's order; the link sets it
         "hostname": socket.gethostname(),
     }
 

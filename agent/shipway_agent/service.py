@@ -48,7 +48,7 @@ class ServiceManager:
 
     def stopping(self) -> None:
         """Say that the agent is about to end."""
-        self._send("STOPPING=1", "STATUS=stopping; tasks go on")
+        self._send("STOPPING=1", "STATUS=stopping")
 
     async def keep_told(self) -> None:
         """Say what the agent does, and that it lives, until cancelled.

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 import pytest
@@ -52,9 +52,15 @@ class AgentProcess:
 
     async def end(self, number: signal.Signals = signal.SIGTERM, *, limit_s: float = 15) -> int:
         """Send a signal and wait for the end; returns the exit status."""
+        return await self.end_soon(number, limit_s=limit_s)
+
+    def end_soon(
+        self, number: signal.Signals = signal.SIGTERM, *, limit_s: float = 15
+    ) -> Coroutine[None, None, int]:
+        """Send a signal; what is returned waits for the end."""
         assert self._process is not None
         self._process.send_signal(number)
-        return await self.wait(limit_s=limit_s)
+        return self.wait(limit_s=limit_s)
 
     async def wait(self, *, limit_s: float = 15) -> int:
         assert self._process is not None

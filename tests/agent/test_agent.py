@@ -22,7 +22,7 @@ async def connected(agent: AgentProcess, master: StandInMaster) -> AgentProcess:
 
 async def test_the_agent_says_who_it_is(connected: AgentProcess, master: StandInMaster) -> None:
     dial, hello = master.dials[0], master.hellos[0]
-    assert list(dial) == ["id", "version", "resource_pool", "hostname", "reconnect"]
+    assert list(dial) == ["id", "version", "resource_pool", "reconnect", "hostname"]
     assert dial["id"] == "node one"
     assert dial["reconnect"] == "false"
     assert hello["ResourcePoolName"] == dial["resource_pool"] == "default"

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shipway_agent.containers.ends import (
+    AGENT_STOPPED,
     GONE_AFTER_RESTART,
     KILLED_BEFORE_RUN,
     LAUNCH_CUT_OFF,
     failure_of_launch,
+    failure_of_stop,
 )
 from shipway_agent.containers.follow import Follower, Wishes
 from shipway_agent.containers.orders import MakeSpec
@@ -111,6 +113,13 @@ class ManagedContainer:
             self._stop_reason = reason
             self._launch_stopped.set()
 
+    def end(self, number: int) -> None:
+        """End the container because the agent stops: by signal *number*, or before it runs."""
+        self._record = replace(self._record, ended_by_agent=True)
+        self._is_dirty = True
+        self.stop_launch(AGENT_STOPPED)
+        self.signal(number)
+
     def disown(self) -> None:
         """Kill the container and tell nobody: the master knows nothing of it."""
         self._wishes.unwanted.set()
@@ -146,6 +155,9 @@ class ManagedContainer:
     async def resume(self) -> None:
         """Take up the life of a container that another agent process started."""
         if self.state is State.TERMINATED:
+            self.ended.set()
+            if self._owned is not None and self._owned.state is not ContainerState.CREATED:
+                await self._follow()  # the master may not have read all of its output
             await self._finish(self._record.failure)
             return
         if self._owned is None or self._owned.state is ContainerState.CREATED:
@@ -263,6 +275,9 @@ class ManagedContainer:
         """Tell the end; then stay until the master has read it, and remove the container."""
         self.ended.set()
         if self.state is not State.TERMINATED:
+            by_agent = self._record.ended_by_agent and self.state is State.RUNNING
+            if by_agent and failure is not None:
+                failure = failure_of_stop(failure)
             state = transition(self.state, State.TERMINATED)
             container = replace(self._record.container, state=state)
             self._record = replace(self._record, container=container, failure=failure)

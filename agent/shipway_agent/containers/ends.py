@@ -57,6 +57,18 @@ def failure_of_loss(error: ContainerNotFound) -> Failure:
     )
 
 
+def failure_of_stop(failure: Failure) -> Failure:
+    """Return what it means that a container failed after the agent itself had ended it.
+
+    It is not the task's fault: a master tries such a task again and counts no failure.
+    """
+    return Failure(
+        type=FailureType.AGENT_FAILED,
+        message=f"the agent was stopped and ended its containers: {failure.message}",
+        exit_code=failure.exit_code,
+    )
+
+
 KILLED_BEFORE_RUN = Failure(type=FailureType.CONTAINER_ABORTED, message="killed before run")
 
 AGENT_STOPPED = Failure(
@@ -71,3 +83,7 @@ LAUNCH_CUT_OFF = Failure(
 )
 
 GONE_AFTER_RESTART = Failure(type=FailureType.RESTORE_ERROR, message=GONE)
+
+GONE_AFTER_OUTAGE = Failure(
+    type=FailureType.RESTORE_ERROR, message="failed to restore container on master blip"
+)

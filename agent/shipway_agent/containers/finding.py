@@ -31,6 +31,8 @@ class Found:
     record: Record
     owned: Owned | None
     """None: the runtime does not know it."""
+    is_guess: bool = False
+    """The record was lost, and made up from what the runtime tells."""
 
 
 async def find_left(around: Surroundings, identity: Identity) -> dict[ContainerId, Found]:
@@ -53,9 +55,10 @@ async def find_left(around: Surroundings, identity: Identity) -> dict[ContainerI
     for container_id in {*owned, *records}:
         one = owned.get(container_id)
         record = records.get(container_id)
+        is_guess = record is None
         if record is None:
             record = _record_from_labels(owned[container_id], around.runtime.name, identity)
-        found[container_id] = Found(record=record, owned=one)
+        found[container_id] = Found(record=record, owned=one, is_guess=is_guess)
     return found
 
 

@@ -12,7 +12,12 @@ from types import TracebackType
 from typing import Any
 
 from shipway_agent.containers.container import ManagedContainer
-from shipway_agent.containers.ends import AGENT_STOPPED, GONE_AFTER_RESTART, UNKNOWN_CONTAINER
+from shipway_agent.containers.ends import (
+    AGENT_STOPPED,
+    GONE_AFTER_OUTAGE,
+    GONE_AFTER_RESTART,
+    UNKNOWN_CONTAINER,
+)
 from shipway_agent.containers.finding import Found, find_left
 from shipway_agent.containers.orders import Identity, check_order, first_record, spec_maker
 from shipway_agent.containers.state import State
@@ -161,12 +166,33 @@ class ContainerManager:
             except TimeoutError:
                 log.error("launches do not end; their containers are found at the next start")
 
+    async def drain(self, grace_s: float) -> None:
+        """Take no more orders and end all containers: by SIGTERM, and after *grace_s* by SIGKILL.
+
+        Those that the master has not agreed on are no one's to end, and are left alone.
+        """
+        self._is_stopping = True
+        running = [one for one in self._containers.values() if not one.ended.is_set()]
+        log.info("ending the containers", extra={"number": len(running), "grace_s": grace_s})
+        for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _DETACH_LIMIT_S)):
+            for container in running:
+                if not container.ended.is_set():
+                    container.end(number)
+            try:
+                async with asyncio.timeout(limit_s):
+                    for container in running:
+                        await container.ended.wait()
+                return
+            except TimeoutError:
+                left = sum(not container.ended.is_set() for container in running)
+                log.warning("containers go on after %s", number.name, extra={"number": left})
+
     async def wait_settled(self) -> None:
-        """Wait until the containers whose end the master has read are removed."""
+        """Wait until the containers that have ended are told, read by the master and removed."""
         tasks = [
             self._tasks[container.id]
             for container in self._containers.values()
-            if container.state is State.TERMINATED
+            if container.ended.is_set()
         ]
         if tasks:
             await asyncio.wait(tasks)
@@ -175,10 +201,13 @@ class ContainerManager:
 
     def greet(self, options: MasterOptions) -> Greeting:
         """Agree with the master on what is here; see `Obeys.greet`."""
+        is_first = self._options is None
         self._options = options
         self._adopt(options)
         expected = {container.id: container for container in options.expected}
-        reattached = [self._acknowledge(container) for container in options.expected]
+        reattached = [
+            self._acknowledge(container, is_first=is_first) for container in options.expected
+        ]
         missed: list[AgentMessage] = []
         for container_id, container in list(self._containers.items()):
             if container.record.cluster_id != options.cluster_id:
@@ -267,6 +296,7 @@ class ContainerManager:
 
     def _adopt(self, options: MasterOptions) -> None:
         """Take up the found containers of this cluster; those of another are not ours to touch."""
+        expected = {container.id: container for container in options.expected}
         for container_id, found in list(self._found.items()):
             if found.record.cluster_id != options.cluster_id:
                 log.warning(
@@ -275,24 +305,31 @@ class ContainerManager:
                 )
                 continue
             del self._found[container_id]
-            managed = ManagedContainer(found.record, self._around, owned=found.owned)
+            record = found.record
+            if found.is_guess and (named := expected.get(container_id)) is not None:
+                devices = named.devices or record.container.devices
+                record = replace(record, container=replace(record.container, devices=devices))
+            managed = ManagedContainer(record, self._around, owned=found.owned)
             self._spawn(managed, managed.resume())
 
-    def _acknowledge(self, expected: Container) -> Reattached:
+    def _acknowledge(self, expected: Container, *, is_first: bool) -> Reattached:
         """Answer for one container that the master expects here.
 
         The state is the master's own, wherever ours is: the Go master takes another one for the
         end of the container. What it missed follows as state changes, the end after the last line
         of output.
         """
-        managed = self._containers.get(expected.id)
-        if managed is not None:
+        known: Container | None = None
+        if (managed := self._containers.get(expected.id)) is not None:
             known = managed.record.container
-            return Reattached(container=replace(known, state=expected.state))
-        if (end := self._ends.get(expected.id)) is not None:
-            return Reattached(container=replace(end.container, state=expected.state))
-        log.warning("expected container is not here", extra={"container_id": expected.id})
-        return Reattached(container=Container(id=expected.id), failure=GONE_AFTER_RESTART)
+        elif (end := self._ends.get(expected.id)) is not None:
+            known = end.container
+        if known is None:
+            log.warning("expected container is not here", extra={"container_id": expected.id})
+            failure = GONE_AFTER_RESTART if is_first else GONE_AFTER_OUTAGE
+            return Reattached(container=Container(id=expected.id), failure=failure)
+        description = known.description if is_first else ""
+        return Reattached(container=replace(known, state=expected.state, description=description))
 
     def _disown(self, container: ManagedContainer) -> None:
         if not container.ended.is_set():

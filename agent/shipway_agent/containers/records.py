@@ -47,6 +47,8 @@ class Record:
     """The allocation's, for posting in the task's name."""
     profiles: bool = False
     """Whether the task asked to be profiled."""
+    ended_by_agent: bool = False
+    """Whether the agent ended it when it was stopped, and not the master."""
     ships_output: bool = True
     """Whether the agent brings the container's output to the master."""
     network_mode: str = "bridge"
@@ -116,7 +118,7 @@ def _parse(document: Any) -> Record:
         container=Container(
             id=container["id"],
             state=State(container["state"]),
-            devices=tuple(Device(**device) for device in container["devices"] or ()),
+            devices=_parse_devices(container["devices"]),
             description=container["description"],
         ),
         failure=failure
@@ -131,8 +133,13 @@ def _parse(document: Any) -> Record:
         trial_id=document.get("trial_id"),
         session_token=document.get("session_token"),
         profiles=document.get("profiles", False),
+        ended_by_agent=document.get("ended_by_agent", False),
         ships_output=document["ships_output"],
         network_mode=document["network_mode"],
         ports=tuple(document["ports"]),
         delivered=cast("Mapping[Stream, int]", document["delivered"]),
     )
+
+
+def _parse_devices(devices: Any) -> tuple[Device, ...] | None:
+    return None if devices is None else tuple(Device(**device) for device in devices)

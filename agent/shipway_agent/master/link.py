@@ -87,7 +87,7 @@ class MasterLink:
         """Make a link that is not connected yet.
 
         Args:
-            query: What the agent says of itself in the dial; `reconnect` is added.
+            query: What the agent says of itself in the dial; `reconnect` is set.
             find_endpoint: Asked before each dial; may raise `MasterUnreachable`.
             on_outage: Called after each failure with the outage's age in seconds, and whether the
                 agent gives up.
@@ -101,9 +101,12 @@ class MasterLink:
         self._on_outage = on_outage
         self._was_accepted = False
         """Whether the present dial led to an open websocket."""
+        self._greeted_at: float | None = None
+        """When the master was sent AgentStarted by the present dial."""
         self._is_registered = False
         """Whether the master ever heard our AgentStarted."""
-        self._closed_by_master_at: float | None = None
+        self._record_ended_at: float | None = None
+        """When the master may have ended what it knew of us."""
         self.is_connected = False
 
     async def run(self) -> None:
@@ -119,14 +122,17 @@ class MasterLink:
         delays = self._delays()
         last_problem = ""
         while True:
-            self._was_accepted = False
+            self._was_accepted, self._greeted_at = False, None
             problem = "the master closed the connection"
             try:
                 await self._connect_once()
             except (MasterUnreachable, MasterRefused) as error:
                 problem = str(error)
-            if self._was_accepted and self._is_registered:
-                outage_began, attempts, delays, last_problem = None, 0, self._delays(), ""
+            if self._greeted_at is not None:
+                outage_began, attempts, last_problem = None, 0, ""
+                # A master that accepts us and breaks off each time is not dialed ever so often.
+                if loop.time() - self._greeted_at >= self._persistence.longest_delay_s:
+                    delays = self._delays()
             if problem != last_problem:
                 log.warning("not connected to the master, trying again: %s", problem)
                 last_problem = problem
@@ -158,23 +164,29 @@ class MasterLink:
                     await self._serve(connection)
                 finally:
                     self.is_connected = False
-            self._closed_by_master_at = asyncio.get_running_loop().time()
+                    if self._greeted_at is None:
+                        self._note_record_ended()
+            # An AgentShutdown is often overtaken by the close that follows it.
+            self._note_record_ended()
         except MustRestart as error:
             raise MustRestart(
-                str(error), record_may_linger=error.record_may_linger or self._was_just_closed()
+                str(error), record_may_linger=error.record_may_linger or self._may_linger()
             ) from error
 
-    def _was_just_closed(self) -> bool:
-        # An AgentShutdown is often overtaken by the close that follows it.
-        closed_at = self._closed_by_master_at
+    def _note_record_ended(self) -> None:
+        self._record_ended_at = asyncio.get_running_loop().time()
+
+    def _may_linger(self) -> bool:
+        ended_at = self._record_ended_at
         now = asyncio.get_running_loop().time()
-        return closed_at is not None and now - closed_at < self._persistence.linger_s
+        return ended_at is not None and now - ended_at < self._persistence.linger_s
 
     async def _serve(self, connection: Connection) -> None:
         options = await self._wait_options(connection)
         greeting = self._agent.greet(options)
         await connection.send(encode_message(greeting.started))
         self._is_registered = True
+        self._greeted_at = asyncio.get_running_loop().time()
         for message in greeting.missed:
             await connection.send(encode_message(message))
         self.is_connected = True

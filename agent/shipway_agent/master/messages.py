@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
@@ -30,6 +30,7 @@ class FailureType(StrEnum):
     CONTAINER_ABORTED = "container was aborted before it started"
     CONTAINER_MISSING = "request for action on unknown container"
     TASK_ERROR = "task failed without an associated exit code"
+    AGENT_FAILED = "agent failed while the container was running"
     RESTORE_ERROR = "container failed to restore after agent failure"
     AGENT_ERROR = "agent failed to launch the container"
 
@@ -292,7 +293,8 @@ def _state_json(message: StateChanged) -> Json:
     elif message.container.state is State.TERMINATED:
         stopped = {"Failure": _failure_json(message.failure)}
     return {
-        "Container": _container_json(message.container),
+        # Without its description, as the original tells it: the master gave it that.
+        "Container": _container_json(replace(message.container, description="")),
         "ContainerStarted": started,
         "ContainerStopped": stopped,
     }
@@ -388,4 +390,5 @@ def _failure_json(failure: Failure | None) -> Json | None:
 
 
 def _time_json(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    text = time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
+    return text.rstrip("0").rstrip(".") + "Z"

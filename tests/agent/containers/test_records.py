@@ -24,6 +24,7 @@ RECORD = Record(
     trial_id="7",
     session_token="v2.secret",
     profiles=True,
+    ended_by_agent=True,
     task_type="COMMAND",
     ships_output=True,
     network_mode="host",
@@ -88,10 +89,17 @@ def test_a_record_of_an_older_agent_is_read(store: RecordStore, tmp_path: Path) 
     store.save(RECORD)
     file = tmp_path / "state/containers/a-1.json"
     document = json.loads(file.read_text())
-    for later in ("task_id", "trial_id", "session_token", "profiles"):
+    for later in ("task_id", "trial_id", "session_token", "profiles", "ended_by_agent"):
         del document[later]
     file.write_text(json.dumps(document))
-    older = replace(RECORD, task_id="", trial_id=None, session_token=None, profiles=False)
+    older = replace(
+        RECORD,
+        task_id="",
+        trial_id=None,
+        session_token=None,
+        profiles=False,
+        ended_by_agent=False,
+    )
     assert store.load_all("node") == {"a-1": older}
 
 
