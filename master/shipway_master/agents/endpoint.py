@@ -22,6 +22,7 @@ from shipway_master.allocations.ids import AgentId
 
 log = logging.getLogger(__name__)
 
+_ALREADY_CONNECTED = "agent: websocket already connected"
 _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 _FALSE = {"0", "f", "F", "false", "FALSE", "False"}
 
@@ -97,13 +98,15 @@ class AgentEndpoint:
             autoping=False, compress=False, max_msg_size=FRAME_LIMIT_BYTES, timeout=5.0
         )
         await connection.prepare(request)  # an invalid handshake ends here, and touches no agent
-        session = Session(connection, address=address, heartbeat=self._heartbeat)
+        session = Session(
+            connection, address=address, heartbeat=self._heartbeat, origin=_origin_of(request)
+        )
         version = request.query.get("version", "")
         agent = self._roster.find_agent(agent_id)
         if agent is None:
             agent = self._roster.add_agent(agent_id, pool=pool, address=address, version=version)
         if agent.session is not None:  # somebody else was quicker
-            await connection.close(code=1008, message=b"agent: websocket already connected")
+            await connection.close(code=1008, message=_ALREADY_CONNECTED.encode())
             return connection
         self._roster.join(agent, session, address=address, version=version)
         with log_context(agent_id=agent_id):
@@ -136,7 +139,7 @@ class AgentEndpoint:
         if older is None:
             return
         if await older.is_alive():
-            raise Refused("agent: websocket already connected")
+            raise Refused(f"{_ALREADY_CONNECTED}, from {older.origin}")
         log.warning("a dead connection is replaced", extra={"agent_id": agent_id})
         older.close()
         if agent.session is older:
@@ -152,6 +155,13 @@ class AgentEndpoint:
         if is_loopback and name and name != self._own_name:
             return name
         return f"[{peer}]" if ":" in peer else peer
+
+
+def _origin_of(request: web.Request) -> str:
+    """Say where an agent calls from, for whoever finds its place taken."""
+    name = request.query.get("hostname", "")
+    printable = "".join(letter for letter in name if letter.isprintable())[:253]
+    return f"{request.remote}" + (f" (host {printable})" if printable else "")
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:

@@ -37,9 +37,21 @@ class Session:
     """One connection. `send` never waits: an agent that does not read is dropped, not waited for."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, *, address: str, heartbeat: Heartbeat
+        self,
+        socket: web.WebSocketResponse,
+        *,
+        address: str,
+        heartbeat: Heartbeat,
+        origin: str = "",
     ) -> None:
+        """Take over an open websocket.
+
+        Args:
+            address: Where the containers of the agent are reached.
+            origin: Where the connection comes from, in words for people.
+        """
         self.address = address
+        self.origin = origin
         self._socket = socket
         self._heartbeat = heartbeat
         self._outgoing: asyncio.Queue[str] = asyncio.Queue(_OUTGOING_LIMIT)
