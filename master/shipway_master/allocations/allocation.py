@@ -12,7 +12,7 @@ from uuid import UUID
 from google.protobuf.struct_pb2 import Struct
 
 from shipway_common.backoff import backoff_delays_s
-from shipway_master.allocations.ending import EndingState, list_facts
+from shipway_master.allocations.ending import EndingState, list_facts, were_ended_by_force
 from shipway_master.allocations.errors import UnknownResources
 from shipway_master.allocations.exits import (
     Failure,
@@ -76,7 +76,7 @@ class Allocation:
         self._rendezvous: Rendezvous | None = None
         self._ending = EndingState(
             kill_reason=record.kill_reason,
-            was_whole_when_killed=not any(share.is_exited for share in record.shares),
+            was_whole_when_killed=were_ended_by_force(record.shares),  # as far as one can know
             failures=[share.failure for share in record.shares if share.failure is not None],
         )
 
@@ -482,7 +482,7 @@ class Allocation:
         )
         outcome = decide_outcome(facts)
         self.record.state = AllocationState.TERMINATED
-        self.record.ended_at = datetime.now(UTC)
+        self.record.ended_at = self.record.ended_at or datetime.now(UTC)
         self.record.exit_reason = outcome.reason
         self.record.status_code = outcome.exit_code
         await self._save()

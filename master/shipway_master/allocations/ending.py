@@ -63,6 +63,15 @@ class EndingState:
         )
 
 
+def were_ended_by_force(shares: Sequence[Share]) -> bool:
+    """Say whether each share that exited was killed; so when none has."""
+    return all(
+        share.failure is not None and share.failure.exit_code in _SIGNALLED
+        for share in shares
+        if share.is_exited
+    )
+
+
 def list_facts(shares: Sequence[Share]) -> list[ShareFacts]:
     """What the rules about exits need to know of the shares."""
     return [

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.agents.devices import dump_device, read_devices
 from shipway_master.allocations.exits import Failure, FailureType
@@ -122,22 +123,29 @@ class AllocationRecords:
             rows = (
                 await session.scalars(select(AllocationRow).where(AllocationRow.ended_at.is_(None)))
             ).all()
-            records: list[AllocationRecord] = []
-            for row in rows:
-                shares = (
-                    await session.scalars(
-                        select(ResourcesRow)
-                        .where(ResourcesRow.allocation_id == row.allocation_id)
-                        .order_by(ResourcesRow.number)
-                    )
-                ).all()
-                ranks = (
-                    await session.scalars(
-                        select(RankRow).where(RankRow.allocation_id == row.allocation_id)
-                    )
-                ).all()
-                records.append(_make_record(row, shares, ranks))
-        return records
+            return [await _load_whole(session, row) for row in rows]
+
+    async def find_newest(self, task_id: TaskId) -> AllocationRecord | None:
+        """Load the newest allocation of a task, ended or not, with everything."""
+        statement = (
+            select(AllocationRow)
+            .where(AllocationRow.task_id == task_id)
+            .order_by(AllocationRow.run.desc())
+            .limit(1)
+        )
+        async with self._database.reading() as session:
+            row = (await session.scalars(statement)).first()
+            return None if row is None else await _load_whole(session, row)
+
+
+async def _load_whole(session: AsyncSession, row: AllocationRow) -> AllocationRecord:
+    shares = await session.scalars(
+        select(ResourcesRow)
+        .where(ResourcesRow.allocation_id == row.allocation_id)
+        .order_by(ResourcesRow.number)
+    )
+    ranks = await session.scalars(select(RankRow).where(RankRow.allocation_id == row.allocation_id))
+    return _make_record(row, shares.all(), ranks.all())
 
 
 def _columns(record: AllocationRecord) -> dict[str, Any]:

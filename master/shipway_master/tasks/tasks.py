@@ -131,6 +131,10 @@ class Tasks:
         for record in await self.records.load_open():
             self._open[record.task_id] = record
             run = open_runs.pop(record.task_id, None)
+            if run is None and record.state is not TaskState.PAUSED:
+                # A run that ended is there when the master stopped before it had stored what
+                # follows from that. Its end is taken up again: starting anew would repeat work.
+                run = await self._allocations.records.find_newest(record.task_id)
             if run is not None:
                 await self._restore_run(record, run)
             elif record.state is not TaskState.PAUSED:
@@ -152,7 +156,7 @@ class Tasks:
         await allocation.restore()
 
     async def _go_on_without_run(self, record: TaskRecord) -> None:
-        """The master stopped between two runs, or before the first."""
+        """Nothing runs, and nothing that ran is to be taken into account."""
         if record.state is TaskState.STOPPING_PAUSED:
             record.state = TaskState.PAUSED
             await self.records.save(record)
