@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from shipway_agent.errors import SpecUnsupported
@@ -46,6 +46,41 @@ def rocm_nodes(gpus: Sequence[Gpu], dev: Path = Path("/dev")) -> list[str]:
     return nodes
 
 
+def rocm_device_nodes(spec: ContainerSpec) -> list[str]:
+    """Return the device files that an engine must give for the AMD GPUs of *spec*; blocking.
+
+    Raises:
+        SpecUnsupported: This host has no such GPU.
+    """
+    gpus = [gpu for gpu in spec.gpus if gpu.vendor == "rocm"]
+    if gpus:
+        return rocm_nodes(gpus)
+    return ["/dev/kfd", "/dev/dri"] if spec.all_gpus == "rocm" else []
+
+
+def node_groups(nodes: Iterable[str]) -> list[str]:
+    """Return the groups that may open *nodes*, as numbers: an image need not have their names.
+
+    Blocking.
+    """
+    groups: set[int] = set()
+    for node in nodes:
+        paths = sorted(Path(node).iterdir()) if os.path.isdir(node) else [Path(node)]
+        groups |= {path.stat().st_gid for path in paths if not path.is_dir()}
+    return [str(group) for group in sorted(groups - {0})]
+
+
+def without_nvidia(spec: ContainerSpec) -> dict[str, str]:
+    """Return the environment of *spec*, which hides NVIDIA's GPUs from one that has none of them.
+
+    Where the NVIDIA runtime is an engine's default, it gives all of them to whoever says nothing,
+    and any of them to whoever names it.
+    """
+    has_some = spec.all_gpus == "nvidia" or any(gpu.vendor == "nvidia" for gpu in spec.gpus)
+    hiding = {} if has_some else {"NVIDIA_VISIBLE_DEVICES": "void"}
+    return {**spec.environment, **hiding}
+
+
 def gpu_variables(gpus: Sequence[Gpu]) -> dict[str, str]:
     """Return the variables that limit CUDA and ROCm programs to *gpus*; to none if it is empty."""
     nvidia = [gpu.uuid for gpu in gpus if gpu.vendor == "nvidia"]
@@ -72,7 +107,7 @@ def has_gpus(dev: Path = Path("/dev")) -> bool:
 
 def _nvidia_nodes(gpus: Sequence[Gpu], dev: Path, proc: Path) -> list[str]:
     nodes = [str(dev / name) for name in _nvidia_common if (dev / name).exists()]
-    minors = _nvidia_minors(proc)
+    minors = nvidia_minors(proc)
     for gpu in gpus:
         if gpu.uuid.startswith("MIG-"):
             # Which card an instance is on only NVML knows; what it may use its own nodes decide.
@@ -85,7 +120,7 @@ def _nvidia_nodes(gpus: Sequence[Gpu], dev: Path, proc: Path) -> list[str]:
     return nodes
 
 
-def _nvidia_minors(proc: Path) -> dict[str, int]:
+def nvidia_minors(proc: Path = Path("/proc")) -> dict[str, int]:
     """Return the device minor of each card by its UUID, as the driver tells it."""
     minors: dict[str, int] = {}
     for path in sorted((proc / "driver" / "nvidia" / "gpus").glob("*/information")):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.archives import plan_bindings
-from shipway_agent.runtimes.devices import rocm_nodes
+from shipway_agent.runtimes.cdi import ALL, cdi_names
+from shipway_agent.runtimes.devices import node_groups, rocm_device_nodes, without_nvidia
+from shipway_agent.runtimes.engineinfo import EngineInfo
 from shipway_agent.runtimes.processes import identify
 from shipway_agent.runtimes.spec import (
     ID_LABEL,
@@ -47,16 +48,13 @@ _states = {
 }
 
 
-def create_body(spec: ContainerSpec, *, for_podman: bool) -> Json:
-    """Return what to send to make a container.
+def create_body(spec: ContainerSpec, info: EngineInfo) -> Json:
+    """Return what to send to make a container; blocking.
 
     Raises:
         SpecUnsupported: The engine cannot give what *spec* asks for.
     """
-    environment = dict(spec.environment)
-    if not spec.gpus and not spec.all_gpus:
-        # Where the NVIDIA runtime is the default one, silence means "all of them".
-        environment.setdefault("NVIDIA_VISIBLE_DEVICES", "void")
+    environment = without_nvidia(spec)
     return {
         "Image": spec.image,
         "Cmd": list(spec.argv) or None,
@@ -64,14 +62,16 @@ def create_body(spec: ContainerSpec, *, for_podman: bool) -> Json:
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "WorkingDir": spec.work_dir,
         "User": spec.user or "",
-        "Labels": {
-            **spec.labels,
-            ID_LABEL: spec.id,
-            _PORTS_LABEL: " ".join(str(port) for port in spec.ports),
-        },
+        "Labels": labels_of(spec),
         "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
-        "HostConfig": _host_config(spec, for_podman=for_podman),
+        "HostConfig": _host_config(spec, info),
     }
+
+
+def labels_of(spec: ContainerSpec) -> dict[str, str]:
+    """Return the labels by which the container is found, and what it is found to be."""
+    ports = " ".join(str(port) for port in spec.ports)
+    return {**spec.labels, ID_LABEL: spec.id, _PORTS_LABEL: ports}
 
 
 def state_of(inspected: Json) -> ContainerState:
@@ -112,7 +112,11 @@ def addresses_of(inspected: Json) -> tuple[Address, ...]:
         return host_addresses(sorted(ports))
     settings: Json = inspected["NetworkSettings"]
     networks: Mapping[str, Json] = settings.get("Networks") or {}
-    container_ips = [ip for network in networks.values() if (ip := network.get("IPAddress"))]
+    container_ips = [
+        ip
+        for network in networks.values()
+        if (ip := network.get("IPAddress") or network.get("GlobalIPv6Address"))
+    ]
     bindings: Mapping[str, Sequence[Json] | None] = settings.get("Ports") or {}
     return tuple(
         Address(
@@ -149,46 +153,41 @@ def owned_of(inspected: Json) -> Owned:
     )
 
 
-def _host_config(spec: ContainerSpec, *, for_podman: bool) -> Json:
-    devices = [_device(node.host, node.container, node.mode) for node in spec.devices]
+def _host_config(spec: ContainerSpec, info: EngineInfo) -> Json:
     config: Json = {
         "NetworkMode": spec.network_mode,
         "Mounts": _mounts(spec),
         "PublishAllPorts": spec.publish_all_ports,
         "CapAdd": list(spec.add_capabilities),
         "CapDrop": list(spec.drop_capabilities),
+        "Devices": [_device(node.host, node.container, node.mode) for node in spec.devices],
+        "DeviceRequests": _nvidia_requests(spec, info),
         "AutoRemove": spec.auto_remove,
+        "LogConfig": _log_config,
     }
+    if info.has_init:
+        config["Init"] = True
     if spec.shm_size_bytes:
         config["ShmSize"] = spec.shm_size_bytes
-    config["LogConfig"] = {"Type": "k8s-file", "Config": {}} if for_podman else _log_config
-    rocm = [gpu for gpu in spec.gpus if gpu.vendor == "rocm"]
-    if rocm or spec.all_gpus == "rocm":
-        nodes = rocm_nodes(rocm) if rocm else ["/dev/kfd", "/dev/dri"]
-        devices += [_device(node, node, "rwm") for node in nodes]
+    if nodes := rocm_device_nodes(spec):
+        config["Devices"] += [_device(node, node, "rwm") for node in nodes]
         config["SecurityOpt"] = ["seccomp=unconfined"]
-        config["GroupAdd"] = ["video"]
-    if requests := _nvidia_requests(spec, for_podman=for_podman):
-        config["DeviceRequests"] = requests
-    config["Devices"] = devices
+        config["GroupAdd"] = node_groups(nodes)
     return config
 
 
-def _nvidia_requests(spec: ContainerSpec, *, for_podman: bool) -> list[Json]:
-    uuids = [gpu.uuid for gpu in spec.gpus if gpu.vendor == "nvidia"]
-    if not uuids and spec.all_gpus != "nvidia":
+def _nvidia_requests(spec: ContainerSpec, info: EngineInfo) -> list[Json]:
+    gpus = [gpu for gpu in spec.gpus if gpu.vendor == "nvidia"]
+    if not gpus and spec.all_gpus != "nvidia":
         return []
-    if for_podman:
-        # Its releases up to 4.9 at least drop such a request without a word.
-        raise SpecUnsupported(
-            "GPUs cannot be had through Podman's socket; install the podman program beside the"
-            " agent and set container_runtime: podman"
-        )
+    if info.nvidia_by == "cdi":
+        names = cdi_names(gpus, info.cdi_folders) if gpus else [ALL]
+        return [{"Driver": "cdi", "DeviceIDs": names}]
     return [
         {
             "Driver": "nvidia",
-            "Count": 0 if uuids else -1,
-            "DeviceIDs": uuids or None,
+            "Count": 0 if gpus else -1,
+            "DeviceIDs": [gpu.uuid for gpu in gpus] or None,
             "Capabilities": [["gpu", "compute", "utility"]],
             "Options": None,
         }
@@ -196,7 +195,7 @@ def _nvidia_requests(spec: ContainerSpec, *, for_podman: bool) -> list[Json]:
 
 
 def _mounts(spec: ContainerSpec) -> list[Json]:
-    mounts = [
+    mounts: list[Json] = [
         {
             "Type": "bind",
             "Source": mount.source,
@@ -205,6 +204,14 @@ def _mounts(spec: ContainerSpec) -> list[Json]:
             "BindOptions": {"Propagation": mount.propagation},
         }
         for mount in spec.mounts
+    ]
+    mounts += [
+        {
+            "Type": "tmpfs",
+            "Target": tmpfs.target,
+            "TmpfsOptions": {"SizeBytes": tmpfs.size_bytes or 0, "Mode": tmpfs.mode},
+        }
+        for tmpfs in spec.tmpfs
     ]
     if spec.tree is not None:
         mounts += [

@@ -47,6 +47,16 @@ class LogReader:
                     yield chunk
 
 
+async def read_last_words(engine: Engine, native_id: str) -> bytes:
+    """Return the last entry that a container has in its log of stderr."""
+    path, params = f"containers/{native_id}/logs", {"stderr": "1", "tail": "1"}
+    words = b""
+    async with engine.stream("GET", path, params=params) as response:
+        async for frames in read_frames(response):
+            words += b"".join(data for _, data in frames)
+    return words
+
+
 class LineMender:
     """Gives lines that were cut the newline back that the `local` log driver lost.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
+import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +28,15 @@ from shipway_agent.runtimes.chunks import Frame
 CALL_LIMIT_S = 60.0
 _CONNECT_LIMIT_S = 10.0
 _FRAME_HEADER_BYTES = 8
+_NEWEST_API = (1, 44)
+"""The newest version of Docker's API that this code was written for."""
+
+_remedies = {
+    errno.ENOENT: "there is no such socket; start the engine",
+    errno.ECONNREFUSED: "nobody listens there; start the engine",
+    errno.EACCES: "this user may not use it; add the user to the socket's group (docker), or run"
+    " the agent as root",
+}
 
 
 class Engine:
@@ -36,7 +48,10 @@ class Engine:
         self._docker = docker
         self.version = str(version.get("Version", "?"))
         components: list[dict[str, Any]] = version.get("Components") or []
-        self.is_podman = any("Podman" in str(part.get("Name")) for part in components)
+        podman = next((part for part in components if "Podman" in str(part.get("Name"))), None)
+        self.is_podman = podman is not None
+        details: Mapping[str, Any] = (podman or {}).get("Details") or {}
+        self._libpod_version = str(details.get("APIVersion", "4.0.0"))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -99,7 +114,10 @@ class Engine:
             RuntimeUnavailable: No answer.
             RuntimeRefused: An answer with an error, whose HTTP status it carries.
         """
-        url = f"{self._docker.docker_host}/{self._docker.api_version}/{path}"
+        version = self._docker.api_version
+        if path.startswith("libpod/"):
+            version = f"v{self._libpod_version}"
+        url = f"{self._docker.docker_host}/{version}/{path}"
         kind = {"Content-Type": "application/json"} if data is not None else {}
         try:
             response = await self._docker.session.request(
@@ -110,7 +128,8 @@ class Engine:
                 headers={**kind, **(headers or {})},
             )
         except aiohttp.ClientError as error:
-            raise RuntimeUnavailable(f"cannot reach {self.address}: {error}") from error
+            words = _words_of(error)
+            raise RuntimeUnavailable(f"cannot reach {self.address}: {words}") from error
         async with response:
             if response.status >= 400:
                 text = _error_text(await response.read())
@@ -128,17 +147,18 @@ async def connect(address: str, environ: Mapping[str, str]) -> Engine:
     Raises:
         RuntimeUnavailable: Nothing that speaks Docker's API answers there.
     """
-    url, connector = _connector(address, environ)
-    pinned = environ.get("DOCKER_API_VERSION")
-    docker = aiodocker.Docker(
-        url=url, connector=connector, api_version=f"v{pinned.lstrip('v')}" if pinned else "auto"
-    )
+    pinned = environ.get("DOCKER_API_VERSION", "").removeprefix("v")
+    if pinned and not re.fullmatch(r"[0-9]+\.[0-9]+", pinned):
+        raise RuntimeUnavailable(f"DOCKER_API_VERSION {pinned!r} is no version such as 1.41")
+    url, connector = await _connect_by(address, environ)
+    docker = aiodocker.Docker(url=url, connector=connector)
     try:
         async with asyncio.timeout(_CONNECT_LIMIT_S):
             version = await docker.version()
+        docker.api_version = f"v{pinned or _choose_api(version)}"
     except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         await _close(docker)
-        words = str(error) or f"no answer in {_CONNECT_LIMIT_S} s"
+        words = _words_of(error) or f"no answer in {_CONNECT_LIMIT_S} s"
         raise RuntimeUnavailable(f"no engine answers at {address}: {words}") from error
     except BaseException:
         await _close(docker)
@@ -176,7 +196,9 @@ async def read_frames(response: aiohttp.ClientResponse) -> AsyncIterator[list[Fr
         yield frames
 
 
-def _connector(address: str, environ: Mapping[str, str]) -> tuple[str, aiohttp.BaseConnector]:
+async def _connect_by(
+    address: str, environ: Mapping[str, str]
+) -> tuple[str, aiohttp.BaseConnector]:
     """Return the client's URL and a connector without its own limit: each container holds two."""
     if address.startswith("unix://"):
         path = address.removeprefix("unix://")
@@ -185,8 +207,43 @@ def _connector(address: str, environ: Mapping[str, str]) -> tuple[str, aiohttp.B
     if scheme not in {"tcp", "http", "https"} or not host:
         raise RuntimeUnavailable(f"engine address {address!r}: use unix://, tcp:// or https://")
     if scheme != "https" and not environ.get("DOCKER_TLS_VERIFY"):
-        return f"http://{host}", aiohttp.TCPConnector(limit=0)
-    return f"https://{host}", aiohttp.TCPConnector(limit=0, ssl=_tls_context(environ))
+        return f"http://{host}", aiohttp.TCPConnector(limit=0, socket_factory=_watched_socket)
+    context = await asyncio.to_thread(_tls_context, environ)
+    return f"https://{host}", aiohttp.TCPConnector(
+        limit=0, ssl=context, socket_factory=_watched_socket
+    )
+
+
+def _choose_api(version: Mapping[str, Any]) -> str:
+    """Return the newest API version that the engine and this code know.
+
+    An engine that has dropped all of those is spoken to in the oldest that it has.
+    """
+    newest = min(_version_numbers(version.get("ApiVersion")), _NEWEST_API)
+    major, minor = max(newest, _version_numbers(version.get("MinAPIVersion", "1.0")))
+    return f"{major}.{minor}"
+
+
+def _version_numbers(text: object) -> tuple[int, int]:
+    major, _, minor = str(text).partition(".")
+    return int(major), int(minor)
+
+
+def _watched_socket(info: tuple[Any, ...]) -> socket.socket:
+    """Make a connection whose other end is asked now and then whether it is still there."""
+    made = socket.socket(*info[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    return made
+
+
+def _words_of(error: Exception) -> str:
+    """Return what went wrong, and what to do where that is known."""
+    number = error.errno if isinstance(error, OSError) else None
+    remedy = _remedies.get(number) if number is not None else None
+    return f"{error}: {remedy}" if remedy else str(error)
 
 
 def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:

@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from shipway_agent.errors import (
@@ -27,6 +28,7 @@ from shipway_agent.errors import (
     SpecUnsupported,
 )
 from shipway_agent.runtimes import shimcontrol
+from shipway_agent.runtimes.devices import without_nvidia
 from shipway_agent.runtimes.docker import DockerRuntime
 from shipway_agent.runtimes.dockerforms import (
     Json,
@@ -277,6 +279,7 @@ class PodmanRuntime:
     async def _create(self, spec: ContainerSpec, folder: Path, on_event: OnEvent) -> str:
         """Have podman make the container; returns its id there."""
         warnings: list[str] = []
+        spec = replace(spec, environment=without_nvidia(spec))
         spec = keep_mounts_from_removal(spec, warnings.append)
         file = folder / "environment"
         arguments = await asyncio.to_thread(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.archives import plan_bindings
-from shipway_agent.runtimes.devices import rocm_nodes
+from shipway_agent.runtimes.cdi import ALL, cdi_names
+from shipway_agent.runtimes.devices import node_groups, rocm_device_nodes
 from shipway_agent.runtimes.environment import is_client_name
 from shipway_agent.runtimes.spec import ID_LABEL, ContainerSpec
 
@@ -104,34 +105,41 @@ def _mount_arguments(spec: ContainerSpec, tree: Path, warn: Callable[[str], None
         if binding.is_link:
             warn(f"link {binding.target} is left out: only files and folders can be mounted")
             continue
-        arguments += ["--mount", _mount(str(binding.source), binding.target, [])]
+        arguments += ["--mount", _mount("bind", str(binding.source), binding.target, [])]
+    for tmpfs in spec.tmpfs:
+        options = [f"tmpfs-mode={tmpfs.mode:o}"]
+        if tmpfs.size_bytes:
+            options.append(f"tmpfs-size={tmpfs.size_bytes}")
+        arguments += ["--mount", _mount("tmpfs", "", tmpfs.target, options)]
     for mount in spec.mounts:
         options = [f"bind-propagation={mount.propagation}"] if mount.propagation else []
         if mount.read_only:
             options.append("ro=true")
-        arguments += ["--mount", _mount(mount.source, mount.target, options)]
+        arguments += ["--mount", _mount("bind", mount.source, mount.target, options)]
     return arguments
 
 
-def _mount(source: str, target: str, options: Sequence[str]) -> str:
+def _mount(kind: str, source: str, target: str, options: Sequence[str]) -> str:
     """Return a mount as podman reads it: one line of comma-separated values."""
     line = io.StringIO()
-    fields = ["type=bind", f"source={source}", f"target={target}", *options]
+    places = [f"source={source}"] if source else []
+    fields = [f"type={kind}", *places, f"target={target}", *options]
     csv.writer(line, lineterminator="").writerow(fields)
     return line.getvalue()
 
 
 def _device_arguments(spec: ContainerSpec) -> list[str]:
     devices = [f"{device.host}:{device.container}:{device.mode}" for device in spec.devices]
-    devices += [f"nvidia.com/gpu={gpu.uuid}" for gpu in spec.gpus if gpu.vendor == "nvidia"]
+    nvidia = [gpu for gpu in spec.gpus if gpu.vendor == "nvidia"]
+    devices += cdi_names(nvidia) if nvidia else []
     if spec.all_gpus == "nvidia":
-        devices.append("nvidia.com/gpu=all")
-    rocm = [gpu for gpu in spec.gpus if gpu.vendor == "rocm"]
+        devices.append(ALL)
+    nodes = rocm_device_nodes(spec)
     arguments: list[str] = []
-    if rocm or spec.all_gpus == "rocm":
-        devices += rocm_nodes(rocm) if rocm else ["/dev/kfd", "/dev/dri"]
-        group = "video" if os.geteuid() == 0 else "keep-groups"
-        arguments += ["--security-opt", "seccomp=unconfined", "--group-add", group]
-    for device in devices:
+    if nodes:
+        arguments += ["--security-opt", "seccomp=unconfined"]
+        for group in node_groups(nodes) if os.geteuid() == 0 else ["keep-groups"]:
+            arguments += ["--group-add", group]
+    for device in [*devices, *nodes]:
         arguments += ["--device", device]
     return arguments

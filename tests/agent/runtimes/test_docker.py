@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway_agent.errors import RuntimeRefused, RuntimeUnavailable, SpecUnsupported
+from shipway_agent.errors import RuntimeRefused, RuntimeUnavailable
 from shipway_agent.runtimes.engine import connect
 from shipway_agent.runtimes.spec import (
     Archive,
@@ -18,7 +18,6 @@ from shipway_agent.runtimes.spec import (
     ContainerSpec,
     ContainerState,
     Event,
-    Gpu,
     ItemKind,
     Runtime,
 )
@@ -97,15 +96,6 @@ async def test_a_container_without_gpus_asks_for_none(
 ) -> None:
     outcome = await run(runtime, make_spec(argv=("cat", "/proc/self/environ")))
     assert b"NVIDIA_VISIBLE_DEVICES=void" in outcome.stdout.split(b"\0")
-
-
-@pytest.mark.parametrize("case_name", ["podman-socket"], indirect=True)
-async def test_gpus_are_refused_where_they_would_be_dropped_without_a_word(
-    runtime: Runtime, make_spec: MakeSpec
-) -> None:
-    spec = make_spec(gpus=(Gpu(uuid="GPU-1", vendor="nvidia"),))
-    with pytest.raises(SpecUnsupported, match="container_runtime: podman"):
-        await runtime.create(spec, ignore)
 
 
 @on_docker

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shipway_agent.errors import SpecUnsupported, UnreadableAnswer
+from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.apptainerforms import (
     client_variables,
     container_environment,
@@ -19,21 +19,16 @@ from shipway_agent.runtimes.apptainerforms import (
 )
 from shipway_agent.runtimes.chunks import STDERR, STDOUT, Frame
 from shipway_agent.runtimes.devices import gpu_nodes, gpu_variables, rocm_nodes
-from shipway_agent.runtimes.dockerforms import addresses_of, create_body, exit_of, state_of
-from shipway_agent.runtimes.dockerlogs import LineMender
 from shipway_agent.runtimes.environment import client_environment
 from shipway_agent.runtimes.podmanforms import (
     create_arguments,
     environment_file_text,
     named_variables,
 )
-from shipway_agent.runtimes.podmanlog import parse_lines
 from shipway_agent.runtimes.shimfiles import encode_frame, split_frames
 from shipway_agent.runtimes.spec import (
     ContainerId,
     ContainerSpec,
-    ContainerState,
-    Device,
     Gpu,
     Mount,
 )
@@ -53,141 +48,6 @@ def values_after(option: str, arguments: Sequence[str]) -> list[str]:
     return [b for a, b in pairwise(arguments) if a == option]
 
 
-def test_docker_gets_the_gpus_by_their_uuids_and_no_more() -> None:
-    body = create_body(make_spec(gpus=(Gpu(uuid=A100, vendor="nvidia"),)), for_podman=False)
-    (request,) = body["HostConfig"]["DeviceRequests"]
-    assert request["Driver"] == "nvidia"
-    assert request["DeviceIDs"] == [A100]
-    assert request["Count"] == 0
-    assert request["Capabilities"] == [["gpu", "compute", "utility"]]
-    assert body["Env"] == []
-    everything = create_body(make_spec(all_gpus="nvidia"), for_podman=False)
-    assert everything["HostConfig"]["DeviceRequests"][0]["Count"] == -1
-    nothing = create_body(make_spec(), for_podman=False)
-    assert nothing["Env"] == ["NVIDIA_VISIBLE_DEVICES=void"]
-    assert "DeviceRequests" not in nothing["HostConfig"]
-
-
-def test_docker_gets_all_that_the_spec_says() -> None:
-    spec = make_spec(
-        environment={"A": "b=c", "NVIDIA_VISIBLE_DEVICES": "all"},
-        work_dir="/w",
-        user="1000:1000",
-        mounts=(Mount(source="/s", target="/t", read_only=True, propagation="rshared"),),
-        ports=(1734,),
-        publish_all_ports=True,
-        network_mode="bridge",
-        shm_size_bytes=4 << 30,
-        devices=(Device(host="/dev/infiniband", container="/dev/ib"),),
-        add_capabilities=("SYS_PTRACE",),
-        drop_capabilities=("MKNOD",),
-        labels={"ai.determined.container.agent": "a"},
-    )
-    body = create_body(spec, for_podman=False)
-    host = body["HostConfig"]
-    assert body["Env"] == ["A=b=c", "NVIDIA_VISIBLE_DEVICES=all"]
-    assert (body["Cmd"], body["Entrypoint"]) == (["prog", "arg"], None)
-    assert (body["WorkingDir"], body["User"]) == ("/w", "1000:1000")
-    assert body["ExposedPorts"] == {"1734/tcp": {}}
-    assert body["Labels"]["ai.determined.container.id"] == "c-1"
-    assert host["NetworkMode"] == "bridge"
-    assert host["PublishAllPorts"] is True
-    assert host["ShmSize"] == 4 << 30
-    assert (host["CapAdd"], host["CapDrop"]) == (["SYS_PTRACE"], ["MKNOD"])
-    assert host["Devices"][0]["PathInContainer"] == "/dev/ib"
-    assert host["Devices"][0]["CgroupPermissions"] == "mrw"
-    assert host["Mounts"][0]["BindOptions"] == {"Propagation": "rshared"}
-    assert host["Mounts"][0]["ReadOnly"] is True
-
-
-@pytest.mark.parametrize(
-    ("status", "state"),
-    [
-        ("created", ContainerState.CREATED),
-        ("running", ContainerState.RUNNING),
-        ("paused", ContainerState.RUNNING),
-        ("restarting", ContainerState.RUNNING),
-        ("exited", ContainerState.EXITED),
-        ("dead", ContainerState.EXITED),
-        ("frobnicating", ContainerState.RUNNING),
-    ],
-)
-def test_a_state_nobody_knows_means_that_it_may_run(status: str, state: ContainerState) -> None:
-    assert state_of({"State": {"Status": status}}) is state
-
-
-def test_an_exit_for_want_of_memory_is_told() -> None:
-    ended = exit_of({"State": {"ExitCode": 137, "OOMKilled": True, "Error": ""}})
-    assert (ended.code, ended.signal, ended.out_of_memory) == (137, None, True)
-
-
-def test_each_binding_on_each_network_is_an_address() -> None:
-    bindings = [{"HostIp": "0.0.0.0", "HostPort": "32768"}, {"HostIp": "::", "HostPort": "32769"}]
-    inspected = {
-        "HostConfig": {"NetworkMode": "bridge"},
-        "Config": {},
-        "NetworkSettings": {
-            "Ports": {"1734/tcp": bindings, "80/tcp": None},
-            "Networks": {"bridge": {"IPAddress": "172.17.0.2"}, "none": {"IPAddress": ""}},
-        },
-    }
-    found = [
-        (a.container_ip, a.container_port, a.host_ip, a.host_port) for a in addresses_of(inspected)
-    ]
-    assert found == [
-        ("172.17.0.2", 1734, "0.0.0.0", 32768),
-        ("172.17.0.2", 1734, "::", 32769),
-    ]
-
-
-def mend(*frames: Frame, loses_newlines: bool) -> bytes:
-    """Return what comes of the frames of a log."""
-    mended = LineMender(loses_newlines=loses_newlines).mend(frames)
-    return b"".join(data for _, data in mended)
-
-
-def test_a_cut_line_gets_back_the_newline_that_was_lost() -> None:
-    piece = b"x" * 16384
-    frames = [(STDOUT, piece), (STDOUT, b"end"), (STDOUT, b"next\n")]
-    for loses in (True, False):
-        assert mend(*frames, loses_newlines=loses) == piece + b"end\nnext\n"
-    exact = [(STDOUT, piece), (STDOUT, b"next\n")]
-    assert mend(*exact, loses_newlines=True) == piece + b"\nnext\n"
-    assert mend(*exact, loses_newlines=False) == piece + b"next\n"
-
-
-def test_lines_that_lost_nothing_stay_as_they_are() -> None:
-    piece = b"x" * 16384
-    for loses in (True, False):
-        assert mend((STDOUT, b"a\n"), (STDOUT, b"no end"), loses_newlines=loses) == b"a\nno end"
-        # The other stream's lines come between, and end nothing.
-        frames = [(STDOUT, piece), (STDERR, b"e\n"), (STDOUT, b"end")]
-        assert mend(*frames, loses_newlines=loses) == piece + b"e\nend"
-
-
-def test_podmans_log_is_read_by_whole_lines() -> None:
-    time = b"2026-11-25T15:54:48.323342615+00:00"
-    log = b"".join(
-        [
-            time + b" stdout F caf\xc3\xa9 \xff\0 two  blanks \n",
-            time + b" stderr P no\n",
-            time + b" stdout F \n",
-            time + b" stderr F end\n",
-            time + b" stdout F half",
-        ]
-    )
-    frames, rest = parse_lines(log)
-    assert frames == [
-        (STDOUT, b"caf\xc3\xa9 \xff\0 two  blanks \n"),
-        (STDERR, b"no"),
-        (STDOUT, b"\n"),
-        (STDERR, b"end\n"),
-    ]
-    assert rest == time + b" stdout F half"
-    with pytest.raises(UnreadableAnswer, match="unknown form"):
-        parse_lines(b"level=warning msg=x\n")
-
-
 def test_frames_are_read_whole_wherever_they_are_cut() -> None:
     frames = [(STDOUT, b"one"), (STDERR, b""), (STDOUT, b"x" * 70000)]
     data = b"".join(encode_frame(*frame) for frame in frames)
@@ -205,7 +65,6 @@ def test_podman_is_told_names_of_variables_and_no_values(tmp_path: Path) -> None
     spec = make_spec(
         environment={"TOKEN": "s3cret", "NL": "a\nb", "PATH": "/x y", "LD_PRELOAD": "", "S*": "1"},
         mounts=(Mount(source='/a "b,c:d', target="/t", read_only=True),),
-        gpus=(Gpu(uuid=A100, vendor="nvidia"),),
         entrypoint=("/bin/sh", "-c"),
         argv=("--flag",),
     )
@@ -214,7 +73,6 @@ def test_podman_is_told_names_of_variables_and_no_values(tmp_path: Path) -> None
     assert environment_file_text(spec) == b"PATH=/x y\nLD_PRELOAD=\nS*=1\n"
     assert "s3cret" not in " ".join(arguments)
     assert values_after("--env", arguments) == ["TOKEN", "NL"]
-    assert values_after("--device", arguments) == [f"nvidia.com/gpu={A100}"]
     assert values_after("--entrypoint", arguments) == ['["/bin/sh", "-c"]']
     assert values_after("--mount", arguments) == [
         'type=bind,"source=/a ""b,c:d",target=/t,bind-propagation=rprivate,ro=true'
