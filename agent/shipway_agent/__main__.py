@@ -18,7 +18,7 @@ from rich.console import Console
 from shipway_agent.config import DEFAULT_FILE, AgentSettings, list_options, load_settings
 from shipway_agent.errors import AgentError
 from shipway_agent.job.command import job_command
-from shipway_common.logsetup import setup_logging
+from shipway_common.logsetup import say_error, setup_logging
 from shipway_common.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -151,14 +151,20 @@ def _load(
             needs_master=needs_master,
         )
     except SettingsError as error:
-        _fail(str(error))
+        _fail_settings(error)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return settings, file if text is not None else None
 
 
+def _fail_settings(error: SettingsError) -> NoReturn:
+    problems = [str(problem) for problem in error.problems] or [str(error)]
+    say_error("\n".join(f"shipway-agent: {problem}" for problem in problems))
+    sys.exit(os.EX_CONFIG)
+
+
 def _fail(text: str) -> NoReturn:
-    print(f"shipway-agent: {text}", file=sys.stderr)
+    say_error(f"shipway-agent: {text}")
     sys.exit(1)
 
 

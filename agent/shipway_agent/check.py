@@ -15,7 +15,12 @@ from shipway_agent.containers.records import RecordStore
 from shipway_agent.errors import MasterUnreachable, SlotsUnknown
 from shipway_agent.master.endpoint import is_local, make_tls_context
 from shipway_agent.runtimes.registry import check_runtime
-from shipway_agent.slots.detect import SlotOptions, detect_slots
+from shipway_agent.slots.detect import (
+    SlotOptions,
+    describe_problems,
+    detect_slots,
+    require_usable,
+)
 
 Severity = Literal["error", "warning", "ok"]
 
@@ -134,11 +139,15 @@ async def _check_slots(
     key = f"{place}: slot_type"
     try:
         detection = await detect_slots(SlotOptions.of(settings, environ))
+        require_usable(detection)
     except SlotsUnknown as error:
         return [Finding(severity="error", place=key, text=str(error))]
     brands = ", ".join(sorted({slot.brand for slot in detection.usable})) or "no device"
     return [
-        *(Finding(severity="warning", place=key, text=note) for note in detection.notes),
+        *(
+            Finding(severity="warning", place=key, text=text)
+            for text in (*detection.notes, *describe_problems(detection))
+        ),
         Finding(severity="ok", place=key, text=f"{len(detection.usable)} slots: {brands}"),
     ]
 

@@ -21,14 +21,16 @@ from shipway_agent.errors import MustRestart, RuntimeUnavailable, SlotsUnknown
 from shipway_agent.hook import OutageHook
 from shipway_agent.master.connection import Timing
 from shipway_agent.master.endpoint import make_endpoint
+from shipway_agent.master.health import HealthReports
 from shipway_agent.master.link import MasterLink, Persistence
 from shipway_agent.master.messages import Device
 from shipway_agent.master.outbox import Outbox
 from shipway_agent.profiler.agent import make_sampler, profile_containers
 from shipway_agent.runtimes.registry import find_runtime
 from shipway_agent.service import ServiceManager, without_manager
-from shipway_agent.slots.detect import SlotOptions, detect_slots
-from shipway_agent.slots.slot import Detection, Slot
+from shipway_agent.slots.detect import SlotOptions
+from shipway_agent.slots.offer import OfferStore, begin_watch
+from shipway_agent.slots.slot import Slot
 from shipway_agent.slots.watch import SlotWatch
 from shipway_agent.statelock import lock_state_dir
 from shipway_agent.tasks import first_ended
@@ -69,9 +71,10 @@ async def _serve_until(
     service: ServiceManager,
 ) -> None:
     is_first = True
+    slot_options = SlotOptions.of(settings, environ)
     while not stop.is_set():
         try:
-            pause_s = await _serve(settings, environ, stop, service)
+            pause_s = await _serve(settings, environ, stop, service, slot_options)
         except (SlotsUnknown, RuntimeUnavailable) as error:
             if is_first:
                 raise
@@ -89,15 +92,18 @@ async def _serve(
     environ: Mapping[str, str],
     stop: asyncio.Event,
     service: ServiceManager,
+    slot_options: SlotOptions,
 ) -> float:
     """Register and serve once; returns how long to wait before doing so again, in seconds."""
     assert settings.state_dir is not None
     # Everything slow comes before dialing: a master schedules onto an agent from the handshake on.
-    slot_options = SlotOptions.of(settings, environ)
-    detection = await detect_slots(slot_options)
-    _log_slots(detection)
     records = RecordStore(settings.state_dir / "containers")
     await asyncio.to_thread(records.open)
+    watch = await begin_watch(
+        slot_options,
+        OfferStore(file=settings.state_dir / "slots.json", agent_id=settings.agent_id),
+        in_use=bool(await asyncio.to_thread(records.load_all, settings.agent_id)),
+    )
     persistence = Persistence(
         longest_delay_s=settings.agent_reconnect_backoff,
         max_attempts=settings.agent_reconnect_attempts,
@@ -108,7 +114,6 @@ async def _serve(
         runtime = await find_runtime(settings.container_runtime, options)
         stack.push_async_callback(runtime.aclose)
         log.info("containers run by %s: %s", runtime.name, runtime.description)
-        watch = SlotWatch(slot_options, detection)
         outbox = Outbox()
         manager = ContainerManager(
             identity=_identity(settings, watch.offered),
@@ -124,12 +129,14 @@ async def _serve(
         )
         await manager.load()
         await stack.enter_async_context(manager)
+        health = HealthReports(manager, watch, outbox)
+        watch.on_change = health.tell
         hook = await stack.enter_async_context(OutageHook(settings.hooks, environ))
         link = MasterLink(
             query=_query(settings),
             find_endpoint=lambda: asyncio.to_thread(make_endpoint, settings, environ),
             outbox=outbox,
-            agent=manager,
+            agent=health,
             persistence=persistence,
             timing=Timing.with_silence(settings.master_silence_s),
             on_outage=hook.note,
@@ -144,7 +151,7 @@ async def _serve(
             await first_ended(
                 _flush_when(stop, manager, outbox, link, service, grace_s),
                 link.run(),
-                _wait_for_other_slots(watch, manager),
+                _wait_for_other_slots(watch, health, manager),
                 _watch_slots(watch, settings.slot_check_interval_s),
                 profile_containers(manager.running, sampler, settings, environ),
             )
@@ -181,8 +188,11 @@ async def _flush_when(
             log.warning("the master did not read everything; the next start tells it again")
 
 
-async def _wait_for_other_slots(watch: SlotWatch, manager: ContainerManager) -> None:
+async def _wait_for_other_slots(
+    watch: SlotWatch, health: HealthReports, manager: ContainerManager
+) -> None:
     """Wait until other devices can be offered and no container is in the way of doing so."""
+    await health.greeted.wait()  # before, the containers of a former process are not counted
     while True:
         await watch.differs.wait()
         await manager.wait_idle()
@@ -235,14 +245,3 @@ def _query(settings: AgentSettings) -> dict[str, str]:
         "hostname": socket.gethostname(),
     }
 
-
-def _log_slots(detection: Detection) -> None:
-    for note in detection.notes:
-        log.warning("%s", note)
-    log.info(
-        "slots detected",
-        extra={
-            "slots": len(detection.usable),
-            "brands": sorted({slot.brand for slot in detection.usable}),
-        },
-    )

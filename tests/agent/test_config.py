@@ -74,7 +74,7 @@ def test_defaults() -> None:
     assert settings.resource_pool == "default"
     assert settings.state_dir == Path("/var/lib/shipway-agent")
     assert settings.agent_reconnect_attempts == 0
-    assert settings.visible_gpus == ""
+    assert settings.visible_gpus is None
     assert warnings == []
 
 
@@ -93,12 +93,11 @@ def test_keys_are_read_in_any_case() -> None:
     assert settings.security.tls.enabled
 
 
-def test_visible_gpus_come_from_the_vendors_variables_if_not_set() -> None:
-    both = {"ROCR_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "2"}
-    assert load(environ=both)[0].visible_gpus == "1"
-    assert load(environ={**both, "ROCR_VISIBLE_DEVICES": ""})[0].visible_gpus == ""
-    assert load(environ={"CUDA_VISIBLE_DEVICES": "2"})[0].visible_gpus == "2"
-    assert load("visible_gpus: '0,3'", environ=both)[0].visible_gpus == "0,3"
+def test_visible_gpus_is_set_only_by_whoever_sets_it() -> None:
+    variables = {"CUDA_VISIBLE_DEVICES": "2", "DET_VISIBLE_GPUS": ""}
+    assert load(environ=variables)[0].visible_gpus is None
+    assert load("visible_gpus: ''", environ=variables)[0].visible_gpus == ""
+    assert load("visible_gpus: '0,3'", environ=variables)[0].visible_gpus == "0,3"
 
 
 def test_keys_of_former_releases_are_accepted_with_a_warning() -> None:

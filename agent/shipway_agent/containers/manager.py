@@ -36,6 +36,7 @@ from shipway_agent.master.messages import (
     PullStats,
     Reattached,
     SignalContainer,
+    SlotHealth,
     StartContainer,
     StateChanged,
 )
@@ -409,5 +410,5 @@ def _is_wanted(message: AgentMessage, expected: Mapping[ContainerId, Container])
             return is_end and message.container.id in expected
         case ContainerLog() | PullStats():
             return message.container_id in expected
-        case AgentStarted():
+        case AgentStarted() | SlotHealth():
             return False

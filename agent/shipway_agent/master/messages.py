@@ -76,6 +76,8 @@ class MasterOptions:
     version: str
     expected: tuple[Container, ...]
     """Containers that the master believes to be here."""
+    wants_slot_health: bool = False
+    """Ours alone: other masters know no such message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,7 @@ def _parse_options(options: JsonObject) -> MasterOptions:
             _parse_container(entry.section("Container"))
             for entry in options.objects("ContainersToReattach") or []
         ),
+        wants_slot_health=info.section("shipway").flag("slot_health"),
     )
 
 
@@ -190,6 +193,16 @@ class AgentStarted:
     devices: Sequence[Device]
     reattached: Sequence[Reattached]
     resource_pool: str
+    problems: Mapping[int, str] | None = None
+    """As in `SlotHealth`; None for a master that does not want it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotHealth:
+    """Which slots should get no work; only for a master that `wants_slot_health`."""
+
+    problems: Mapping[int, str]
+    """Why, by slot; those that are not in it are fit for use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +259,7 @@ class PullStats:
     ended: bool
 
 
-AgentMessage = AgentStarted | StateChanged | ContainerLog | PullStats
+AgentMessage = AgentStarted | StateChanged | ContainerLog | PullStats | SlotHealth
 
 
 def encode_message(message: AgentMessage) -> str:
@@ -266,11 +279,15 @@ def encode_message(message: AgentMessage) -> str:
             document["ContainerStatsRecord"] = _stats_json(message)
         case AgentStarted():
             document["AgentStarted"] = _started_json(message)
+        case SlotHealth():
+            document["SlotHealth"] = _health_json(message.problems)
     return _encoder.encode(document)
 
 
 def _started_json(message: AgentStarted) -> Json:
+    health = {} if message.problems is None else {"SlotHealth": _health_json(message.problems)}
     return {
+        **health,
         "Version": message.version,
         "Devices": [_device_json(device) for device in message.devices],
         "ContainersReattached": [
@@ -282,6 +299,10 @@ def _started_json(message: AgentStarted) -> Json:
         ],
         "ResourcePoolName": message.resource_pool,
     }
+
+
+def _health_json(problems: Mapping[int, str]) -> Json:
+    return {"Problems": {str(number): problem for number, problem in sorted(problems.items())}}
 
 
 def _state_json(message: StateChanged) -> Json:

@@ -12,6 +12,7 @@ from shipway_agent.master.messages import (
     AgentMessage,
     ContainerLog,
     PullStats,
+    SlotHealth,
     StateChanged,
     encode_message,
 )
@@ -69,7 +70,9 @@ class Outbox:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def put(self, message: StateChanged | PullStats, *, on_read: OnRead | None = None) -> None:
+    def put(
+        self, message: StateChanged | PullStats | SlotHealth, *, on_read: OnRead | None = None
+    ) -> None:
         """Add a message that must arrive.
 
         Args:

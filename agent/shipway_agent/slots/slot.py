@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 DeviceType = Literal["cuda", "rocm", "cpu"]
@@ -25,8 +26,12 @@ class Slot:
     pci_bus: str | None = None
     parent_uuid: str | None = None
     """The whole device, if this is a partition."""
+    aliases: tuple[str, ...] = ()
+    """Other names that the vendor's own programs take for it."""
     problem: str | None = None
     """Why no task should get it; None: it is healthy as far as it can be asked."""
+    checks: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What was asked of its health, and the answer in words: a number, `not supported`, …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +39,12 @@ class Detection:
     """What was found, healthy or not."""
 
     slots: tuple[Slot, ...]
+    hidden: tuple[Slot, ...] = ()
+    """Devices that a setting or the environment keeps from being offered."""
     notes: tuple[str, ...] = ()
     """What whoever runs the machine should know; each a sentence."""
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of the driver and what comes with it, by name; what is not told is not in it."""
 
     @property
     def usable(self) -> tuple[Slot, ...]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping, Sequence
 
 from shipway_agent.errors import SlotsUnknown
 from shipway_agent.slots.detect import SlotOptions, detect_slots
 from shipway_agent.slots.slot import Detection, Slot
+from shipway_agent.slots.traces import find_amd_traces, find_nvidia_traces
 
 log = logging.getLogger(__name__)
+
+_NOT_LISTED = "the driver does not list it any more"
 
 
 class SlotWatch:
@@ -19,53 +23,121 @@ class SlotWatch:
     may only come when nothing runs. `differs` tells that the time has come to ask for that.
     """
 
-    def __init__(self, options: SlotOptions, detection: Detection) -> None:
+    def __init__(
+        self, options: SlotOptions, found: Detection | str, *, offered: Sequence[Slot] | None = None
+    ) -> None:
+        """Begin with what was found.
+
+        Args:
+            found: What was found, or in words why that cannot be told.
+            offered: What to offer; unless given, what of *found* is fit for use.
+        """
         self._options = options
-        self.offered: tuple[Slot, ...] = detection.usable
-        self._problems: dict[str, str] = {}
+        usable = () if isinstance(found, str) else found.usable
+        self.offered: tuple[Slot, ...] = usable if offered is None else tuple(offered)
         self.differs = asyncio.Event()
-        """Set while the usable devices are others than the offered ones, in two looks in a row."""
-        self._differed_before = False
+        """Set while other devices should be offered, in two looks in a row."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a device becomes unfit for use, or fit again."""
+        self._problems: dict[str, str] = {}
+        self._is_patient = False
+        self._usable: frozenset[str] = frozenset(slot.uuid for slot in usable)
+        self._differed_before = offered is not None
+        self._take(found)
 
     def problem(self, uuid: str) -> str | None:
         """Say why the offered device *uuid* should not be used now; None: nothing is known."""
         return self._problems.get(uuid)
 
+    def problems(self) -> dict[int, str]:
+        """Return the problems of the offered devices, by their ids."""
+        return {
+            slot.id: self._problems[slot.uuid]
+            for slot in self.offered
+            if slot.uuid in self._problems
+        }
+
+    def be_patient(self, is_patient: bool) -> None:
+        """Say whether the master hears of unfit devices.
+
+        It then gives them no work, and `differs` is only set for devices that could be offered and
+        are not.
+        """
+        self._is_patient = is_patient
+        self._compare(is_new_look=False)
+
     async def run(self, *, interval_s: float) -> None:
         """Look again and again; returns at once if the slots are no devices that can break."""
-        if not self._options.asks_driver or not any(slot.type == "cuda" for slot in self.offered):
+        if not self._options.asks_driver:
             return
         while True:
             await asyncio.sleep(interval_s)
-            await self.look()
+            if self._has_gpus or await asyncio.to_thread(self._sees_driver):
+                await self.look()
 
     async def look(self) -> None:
         """Ask for the devices once, and log what changed."""
         try:
-            detection = await detect_slots(self._options)
+            found: Detection | str = await detect_slots(self._options, is_strict=False)
         except SlotsUnknown as error:
-            found: dict[str, Slot] = {}
-            missing = str(error)
-        else:
-            found = {slot.uuid: slot for slot in detection.slots if slot.uuid}
-            missing = "; ".join(detection.notes) or "the driver does not list it any more"
+            found = str(error)
+        self._take(found)
+
+    @property
+    def _has_gpus(self) -> bool:
+        return any(slot.type != "cpu" for slot in self.offered)
+
+    def _sees_driver(self) -> bool:
+        """Say whether a machine that offers its CPU has a GPU's driver by now; asks nobody."""
+        root = self._options.root
+        return bool(find_nvidia_traces(root).driver or find_amd_traces(root).driver)
+
+    def _take(self, found: Detection | str) -> None:
+        before = dict(self._problems)
         for slot in self.offered:
-            seen = found.get(slot.uuid)
-            self._note(slot, missing if seen is None else seen.problem)
-        usable = {uuid for uuid, slot in found.items() if slot.problem is None}
-        differs = usable != {slot.uuid for slot in self.offered}
+            self._note(slot, _find_problem(slot, found))
+        if isinstance(found, Detection):
+            self._usable = frozenset(slot.uuid for slot in found.usable)
+        elif self._has_gpus:
+            self._usable = frozenset()
+        self._compare(is_new_look=True)
+        if self._problems != before:
+            self.on_change()
+
+    def _compare(self, *, is_new_look: bool) -> None:
+        offered = frozenset(slot.uuid for slot in self.offered)
+        differs = bool(self._usable - offered) if self._is_patient else self._usable != offered
         if differs and self._differed_before:
             self.differs.set()
         elif not differs:
             self.differs.clear()
-        self._differed_before = differs
+        if is_new_look:
+            self._differed_before = differs
 
     def _note(self, slot: Slot, problem: str | None) -> None:
         before = self._problems.get(slot.uuid)
+        about: Mapping[str, object] = {"device": slot.uuid, "slot": slot.id}
         if problem is None:
             if before is not None:
                 del self._problems[slot.uuid]
-                log.info("device is fit for use again", extra={"device": slot.uuid})
+                log.info("device is fit for use again", extra=about)
         elif problem != before:
             self._problems[slot.uuid] = problem
-            log.error("device is not fit for use", extra={"device": slot.uuid, "problem": problem})
+            log.error("device is not fit for use", extra={**about, "problem": problem})
+
+
+def _find_problem(slot: Slot, found: Detection | str) -> str | None:
+    """Say what is wrong with an offered device, by what was found now."""
+    if slot.type == "cpu":
+        return None
+    if isinstance(found, str):
+        return found
+    everything = (*found.slots, *found.hidden)
+    for seen in everything:
+        if seen.uuid == slot.uuid:
+            return seen.problem
+    # One that does not even tell who it is can only be known by its place.
+    for seen in everything:
+        if not seen.uuid and seen.gpu_index == slot.gpu_index and seen.problem:
+            return seen.problem
+    return _NOT_LISTED

@@ -88,11 +88,6 @@ async def test_the_type_that_is_asked_for_is_offered(
     assert await types(driver, slot_type=slot_type) == expected
 
 
-async def test_rocm_is_refused_by_name(driver: FakeDriver) -> None:
-    with pytest.raises(SlotsUnknown, match="ROCm"):
-        await types(driver, slot_type="rocm")
-
-
 async def test_artificial_slots_win_over_every_type(driver: FakeDriver) -> None:
     assert await types(driver, slot_type="none", artificial_slots=3) == ["cpu"] * 3
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from shipway_agent.errors import SlotsUnknown
-from shipway_agent.slots.detect import detect_slots
+from shipway_agent.slots.detect import describe_problems, detect_slots, require_usable
 from shipway_agent.slots.slot import Slot
 from tests.agent.slots.fake_driver import FakeDriver
 
@@ -29,6 +29,9 @@ async def test_whole_gpus_keep_the_drivers_index(driver: FakeDriver) -> None:
             uuid=f"GPU-0000000{index}-aaaa-bbbb-cccc-dddddddddddd",
             memory_bytes=8 << 30,
             pci_bus=f"00000000:C{index}:00.0",
+            checks=dict.fromkeys(
+                ("row remapping", "page retirement", "uncorrectable ECC errors"), "not supported"
+            ),
         )
         for index in range(2)
     )
@@ -94,8 +97,8 @@ async def test_instances_take_the_place_of_their_gpu(driver: FakeDriver) -> None
     ]
     assert detection.usable[0].memory_bytes == 1 << 30
     assert detection.usable[0].parent_uuid == "GPU-00000000-aaaa-bbbb-cccc-dddddddddddd"
-    assert len(detection.notes) == 1
-    assert "no instance" in detection.notes[0]
+    (told,) = describe_problems(detection)
+    assert "no instance" in told
 
 
 @pytest.mark.parametrize(
@@ -126,5 +129,6 @@ async def test_a_visible_gpu_that_is_not_here_is_an_error(driver: FakeDriver, vi
 
 async def test_no_gpu_left_is_an_error_that_says_why(driver: FakeDriver) -> None:
     driver.says(N=1, HANDLE0=15)
+    detection = await detect_slots(driver.options(slot_type="cuda"))
     with pytest.raises(SlotsUnknown, match="lost"):
-        await offered(driver)
+        require_usable(detection)
