@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,12 +22,14 @@ class Slot:
     device: Device
     enabled: bool = True
     draining: bool = False
+    problem: str | None = None
+    """Why its agent wants no work for it just now; apart from what people decided."""
     container_id: ResourcesId | None = None
 
     @property
     def can_be_used(self) -> bool:
-        """Whether people let tasks start here."""
-        return self.enabled and not self.draining
+        """Whether tasks may start here."""
+        return self.enabled and not self.draining and self.problem is None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,6 +129,15 @@ class Agent:
     def set_devices(self, devices: Sequence[Device]) -> None:
         """Make the devices of a new agent its slots."""
         self.slots = {device.id: Slot(device=device) for device in devices}
+
+    def set_problems(self, problems: Mapping[int, str]) -> dict[int, str | None]:
+        """Take the health of all slots; returns what changed, None for those that are well again."""
+        changes: dict[int, str | None] = {}
+        for number, slot in self.slots.items():
+            problem = problems.get(number)
+            if problem != slot.problem:
+                slot.problem = changes[number] = problem
+        return changes
 
     def has_devices(self, devices: Sequence[Device]) -> bool:
         """Whether these are exactly the agent's devices, in any order."""

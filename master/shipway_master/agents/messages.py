@@ -51,6 +51,19 @@ class AgentStarted:
     devices: tuple[Device, ...]
     reattached: tuple[Reattached, ...]
     pool: str
+    problems: Mapping[int, str] = field(default_factory=dict[int, str])
+    """As in `SlotHealth`; agents other than ours do not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotHealth:
+    """Which slots the agent wants no work for just now; the whole set each time.
+
+    An addition of ours: only an agent that found `slot_health` in the options may send it.
+    """
+
+    problems: Mapping[int, str]
+    """Why, by the id of the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +114,7 @@ class StatsRecord:
     is_end: bool
 
 
-FromAgent = AgentStarted | StateChanged | ContainerLog | StatsRecord
+FromAgent = AgentStarted | StateChanged | ContainerLog | StatsRecord | SlotHealth
 
 
 def parse_message(text: str | bytes, *, peer_address: str) -> FromAgent:
@@ -125,6 +138,7 @@ def parse_message(text: str | bytes, *, peer_address: str) -> FromAgent:
             "ContainerStateChanged",
             "ContainerLog",
             "ContainerStatsRecord",
+            "SlotHealth",
         )
         if (body := get(message, name)) is not None
     ]
@@ -139,6 +153,8 @@ def parse_message(text: str | bytes, *, peer_address: str) -> FromAgent:
             return _read_state_changed(fields, peer_address)
         case "ContainerLog":
             return _read_log(fields)
+        case "SlotHealth":
+            return SlotHealth(problems=_read_problems(fields))
         case _:
             return _read_stats(fields)
 
@@ -158,7 +174,18 @@ def _read_agent_started(fields: Mapping[str, Any]) -> AgentStarted:
         devices=read_devices(get(fields, "Devices")),
         reattached=tuple(reattached),
         pool=read_text(get(fields, "ResourcePoolName"), "ResourcePoolName"),
+        problems=_read_problems(get(fields, "SlotHealth")),
     )
+
+
+def _read_problems(value: Any) -> dict[int, str]:
+    fields = read_mapping(value or {}, "SlotHealth")
+    problems: dict[int, str] = {}
+    for key, text in read_mapping(get(fields, "Problems") or {}, "Problems").items():
+        if not (key.isascii() and key.isdigit() and len(key) <= 9):
+            raise BadMessage(f"SlotHealth.Problems: {key!r} is no id of a device")
+        problems[int(key)] = read_text(text, f"SlotHealth.Problems.{key}") or "not told"
+    return problems
 
 
 def _read_container(value: Any) -> ContainerReport:
@@ -318,6 +345,8 @@ def render_options(info: MasterInfo, expected: Sequence[Expected] | None) -> str
                 "cluster_name": info.cluster_name,
                 "telemetry": {"enabled": False, "otel_enabled": False, "otel_endpoint": ""},
                 "sso_providers": None,
+                # Ours: what this master understands beyond the protocol. Other agents ignore it.
+                "shipway": {"slot_health": True},
             },
             "LoggingOptions": {"type": "default"},
             "ContainersToReattach": None

@@ -58,12 +58,16 @@ def view_container(
 
 
 def view_slot(slot: Slot, agent: Agent) -> agent_pb2.Slot:
-    """Write a slot; one of an agent that is away cannot be used, whatever people decided."""
+    """Write a slot; one of an agent that is away, or that is ill, shows as disabled and draining.
+
+    Whatever people decided: it cannot be used, and what runs there goes on.
+    """
+    is_ill = slot.problem is not None
     message = agent_pb2.Slot(
         id=str(slot.device.id),
         device=view_device(slot.device),
-        enabled=slot.enabled and agent.enabled and agent.is_connected,
-        draining=slot.draining or _is_away(agent),
+        enabled=slot.enabled and agent.enabled and agent.is_connected and not is_ill,
+        draining=slot.draining or _is_away(agent) or is_ill,
     )
     container = agent.containers.get(slot.container_id) if slot.container_id else None
     if container is not None:

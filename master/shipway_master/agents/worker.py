@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from shipway_master.agents.messages import (
     AgentStarted,
     ContainerLog,
     FromAgent,
+    SlotHealth,
     StateChanged,
     StatsRecord,
     render_kill,
@@ -195,6 +196,8 @@ class Worker:
             await self._state_changed(session, message)
         elif isinstance(message, ContainerLog):
             await self._logged(session, message)
+        elif isinstance(message, SlotHealth):
+            self._take_health(message.problems)
         else:
             _note_stats(message)
 
@@ -233,6 +236,7 @@ class Worker:
         if not agent.is_known:
             agent.set_devices(message.devices)
         agent.is_known = True
+        self._take_health(message.problems)
         await _when_stored(lambda: self._around.records.save(agent))
         for verdict in judge(self._asked, agent.containers, message.reattached):
             await self._carry_out(session, verdict)
@@ -242,6 +246,17 @@ class Worker:
             extra={"agent_id": agent.id, "pool": agent.pool, "slots": len(agent.slots)},
         )
         self._resend_kills(session)
+        self._around.room_changed()
+
+    def _take_health(self, problems: Mapping[int, str]) -> None:
+        """Give slots that are not well no work; what runs there goes on, as people's flags do."""
+        agent = self._agent
+        for number, problem in agent.set_problems(problems).items():
+            about = {"agent_id": agent.id, "slot": number, "uuid": agent.slots[number].device.uuid}
+            if problem is None:
+                log.info("a slot is fit for use again", extra=about)
+            else:
+                log.warning("a slot is not fit for use", extra={**about, "problem": problem})
         self._around.room_changed()
 
     async def _carry_out(self, session: Session, verdict: Verdict) -> None:
