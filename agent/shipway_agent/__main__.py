@@ -15,7 +15,13 @@ from typing import Any, NoReturn, TypeVar
 import click
 from rich.console import Console
 
-from shipway_agent.config import DEFAULT_FILE, AgentSettings, list_options, load_settings
+from shipway_agent.config import (
+    DEFAULT_FILE,
+    AgentSettings,
+    list_options,
+    list_retired,
+    load_settings,
+)
 from shipway_agent.errors import AgentError
 from shipway_agent.job.command import job_command
 from shipway_common.logsetup import say_error, setup_logging
@@ -41,7 +47,8 @@ def _settings_options(*, only: set[str] | None = None) -> Callable[[Command], Co
     """Give a command the settings as flags, and --config."""
 
     def decorate(command: Command) -> Command:
-        for option in reversed(list_options()):
+        retired = {option.key for option in list_retired()}
+        for option in reversed([*list_options(), *list_retired()]):
             if only is not None and option.key not in only:
                 continue
             names = [option.flag, "-l"] if option.key == "log.level" else [option.flag]
@@ -51,6 +58,7 @@ def _settings_options(*, only: set[str] | None = None) -> Callable[[Command], Co
                 is_flag=False,
                 flag_value="true" if option.is_flag else None,
                 metavar="" if option.is_flag else "VALUE",
+                hidden=option.key in retired,
                 help=f"{option.description} [{option.variable}]",
             )(command)
         return click.option(

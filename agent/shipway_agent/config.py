@@ -13,26 +13,16 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from shipway_agent.legacy import find_misspelled, find_retired, retired, without_retired
 from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions, SandboxMode
 from shipway_common.settings import Settings, SettingsError, parse_settings
 
 DEFAULT_FILE = Path("/etc/determined/agent.yaml")
 
 SlotType = Literal["auto", "cuda", "gpu", "rocm", "cpu", "none"]
-LogLevel = Literal["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"]
+_retired_flags = {"api_enabled", "tls", "log.color"}
 
-_retired: dict[str, str] = {
-    "label": "labels of agents are gone; use resource_pool",
-    "fluent": "logs do not pass through Fluent Bit any more",
-    "api_enabled": "the agent has no local API server",
-    "bind_ip": "the agent has no local API server",
-    "bind_port": "the agent has no local API server",
-    "tls": "the agent has no local API server; TLS to the master is security.tls",
-    "tls_cert": "the agent has no local API server; TLS to the master is security.tls",
-    "tls_key": "the agent has no local API server; TLS to the master is security.tls",
-    "log.color": "log lines have no colour",
-    "config_file": "name the file with --config or DET_CONFIG_FILE",
-}
+LogLevel = Literal["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"]
 
 
 def _words(value: Any) -> Any:
@@ -231,7 +221,7 @@ class AgentSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _spellings(cls, values: object) -> object:
-        return _without_retired(_lower_keys(values))
+        return without_retired(_lower_keys(values))
 
     @field_validator("agent_id", "resource_pool")
     @classmethod
@@ -288,12 +278,22 @@ class Option:
     @property
     def flag(self) -> str:
         """Name on the command line."""
-        return "--" + self.key.replace(".", "-").replace("_", "-")
+        return name_flag(self.key)
 
     @property
     def variable(self) -> str:
         """Name in the environment."""
-        return "DET_" + self.key.replace(".", "_").upper()
+        return name_variable(self.key)
+
+
+def name_flag(key: str) -> str:
+    """Return how the setting *key* is called on the command line."""
+    return "--" + key.replace(".", "-").replace("_", "-")
+
+
+def name_variable(key: str) -> str:
+    """Return how the setting *key* is called in the environment."""
+    return "DET_" + key.replace(".", "_").upper()
 
 
 def list_options() -> list[Option]:
@@ -301,13 +301,23 @@ def list_options() -> list[Option]:
     return list(_options(AgentSettings, ""))
 
 
+def list_retired() -> list[Option]:
+    """List the settings that have no effect any more but may still be given."""
+    return [
+        Option(key=key, is_flag=key in _retired_flags, description=f"No effect: {reason}.")
+        for key, reason in retired.items()
+        if key != "config_file" and not key.endswith("_options")
+    ]
+
+
 def _options(model: type[Settings], prefix: str) -> Iterator[Option]:
     for name, field in model.model_fields.items():
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, Settings):
+        nested = _nested_model(field)
+        if nested is not None:
             yield from _options(nested, f"{prefix}{name}.")
         else:
-            yield Option(key=prefix + name, is_flag=nested is bool, description=_description(field))
+            is_flag = field.annotation is bool
+            yield Option(key=prefix + name, is_flag=is_flag, description=_description(field))
 
 
 def _description(field: FieldInfo) -> str:
@@ -339,13 +349,17 @@ def load_settings(
     Raises:
         SettingsError: With every mistake, its source and key.
     """
-    variables = {option.key: environ.get(option.variable) or None for option in list_options()}
+    options = [*list_options(), *list_retired()]
+    variables = _nest({option.key: environ.get(option.variable) or None for option in options})
+    given = _nest(flags)
     settings = parse_settings(
         AgentSettings,
         file_text=file_text,
         file_name=file_name,
-        environment=_nest(variables),
-        flags=_nest(flags),
+        environment=variables,
+        flags=given,
+        name_variable=name_variable,
+        name_flag=name_flag,
     )
     if needs_master and not settings.master_host:
         raise SettingsError(
@@ -359,11 +373,21 @@ def load_settings(
             # Shims and engines are told of it from other working folders.
             "state_dir": state_dir.expanduser().absolute(),
         }
-    ), _retired_warnings(file_text, file_name)
+    ), [
+        *(f"{file_name}: {key}: {text}" for key, text in find_retired(_read_keys(file_text))),
+        *(f"{name_variable(key)}: {text}" for key, text in find_retired(variables)),
+        *(f"{name_flag(key)}: {text}" for key, text in find_retired(given)),
+        *(
+            f"{name} is no setting; {meant} is"
+            for name, meant in find_misspelled(environ, [option.variable for option in options])
+        ),
+    ]
 
 
 def default_state_dir(environ: Mapping[str, str], *, is_root: bool) -> Path:
     """Return where the agent keeps its state if nothing is said."""
+    if by_systemd := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return Path(by_systemd)
     if is_root:
         return Path("/var/lib/shipway-agent")
     state_home = environ.get("XDG_STATE_HOME") or os.path.join(
@@ -385,6 +409,11 @@ def _nest(values: Mapping[str, str | None]) -> dict[str, Any]:
     return nested
 
 
+def _read_keys(file_text: str | None) -> dict[str, object]:
+    loaded: object = yaml.safe_load(file_text) if file_text else None
+    return _lower_keys(loaded or {})
+
+
 def _lower_keys(values: object) -> dict[str, object]:
     """Spell all keys in lower case, as the original reads them; of two spellings the last wins."""
     result: dict[str, object] = {}
@@ -403,19 +432,6 @@ def _section(values: Mapping[str, object], name: str) -> dict[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
-def _without_retired(values: dict[str, object]) -> dict[str, object]:
-    result = {key: value for key, value in values.items() if key not in _retired}
-    if section := _section(values, "log"):
-        result["log"] = {key: value for key, value in section.items() if key != "color"}
-    return result
-
-
-def _retired_warnings(file_text: str | None, file_name: str) -> list[str]:
-    loaded: object = yaml.safe_load(file_text) if file_text else None
-    values = _lower_keys(loaded or {})
-    values["log.color"] = _section(values, "log").get("color")
-    return [
-        f"{file_name}: {key}: has no effect: {reason}"
-        for key, reason in _retired.items()
-        if values.get(key) is not None
-    ]
+def _nested_model(field: FieldInfo) -> type[Settings] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None

@@ -47,13 +47,26 @@ def setup_logging(level: str = "info", log_format: LogFormat = "text") -> None:
         raise ValueError(f"log level {level!r}: use debug, info, warning or error")
     handler = logging.StreamHandler(sys.stderr)
     in_journal = _is_journal(sys.stderr.fileno)
-    formatter = _JsonFormatter() if log_format == "json" else _TextFormatter(has_time=not in_journal)
+    formatter = (
+        _JsonFormatter() if log_format == "json" else _TextFormatter(has_time=not in_journal)
+    )
     handler.setFormatter(_JournalFormatter(formatter) if in_journal else formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     if root.level > logging.DEBUG:  # one line per request is noise unless someone debugs
         logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+
+
+def text_formatter() -> logging.Formatter:
+    """Build the formatter of the text form, for whoever keeps lines elsewhere, too."""
+    return _TextFormatter()
+
+
+def say_error(text: str) -> None:
+    """Print why a program ends to stderr; each line is an error where that is the journal."""
+    prefix = "<3>" if _is_journal(sys.stderr.fileno) else ""
+    print("\n".join(f"{prefix}{line}" for line in text.splitlines()), file=sys.stderr)  # noqa: T201
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

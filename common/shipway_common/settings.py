@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -88,7 +89,7 @@ def parse_settings(
         sources = [(flags, name_flag), (environment, name_variable)]
         raise SettingsError(
             [
-                Problem(_place(problem["loc"], sources, file_name), _explain(problem))
+                Problem(_place(problem["loc"], sources, file_name), _explain(problem, model))
                 for problem in error.errors(include_input=False, include_url=False)
             ]
         ) from error
@@ -116,10 +117,23 @@ def _has(values: Mapping[str, Any] | None, path: Sequence[int | str]) -> bool:
     return found is not None and not isinstance(found, Mapping)
 
 
-def _explain(problem: ErrorDetails) -> str:
+def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
-        return "unknown key"
+        near = _nearest(problem["loc"], model)
+        return f"unknown key; did you mean {near}?" if near else "unknown key"
     return problem["msg"].removeprefix("Value error, ")
+
+
+def _nearest(path: Sequence[int | str], model: type[BaseModel]) -> str | None:
+    """Find the key that may have been meant by an unknown one."""
+    *sections, last = path
+    for section in sections:
+        field = model.model_fields.get(str(section))
+        kind = field.annotation if field else None
+        if not isinstance(kind, type) or not issubclass(kind, BaseModel):
+            return None
+        model = kind
+    return next(iter(difflib.get_close_matches(str(last), model.model_fields, n=1)), None)
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,18 +103,33 @@ def test_check_names_what_is_unsafe_and_what_is_missing(tmp_path: Path) -> None:
     ("words", "text"),
     [
         (["run"], "master_host: is not set"),
-        (["run", "--master-host=m", "--config=/nonexistent.yaml"], "there is no such file"),
-        (["run", "--master-host=m", "--slot-type=tpu"], "slot_type: "),
-        (["slots", "--artificial-slots=many"], "artificial_slots: "),
+        (["run", "--master-host=m", "--slot-type=tpu"], "--slot-type: "),
+        (["slots", "--artificial-slots=many"], "--artificial-slots: "),
     ],
-    ids=["no master", "no file", "bad type", "bad number"],
+    ids=["no master", "bad type", "bad number"],
 )
 def test_a_mistake_in_the_settings_ends_the_program(words: list[str], text: str) -> None:
     done = agent(*words)
-    assert done.returncode == 1
+    assert done.returncode == os.EX_CONFIG  # on which systemd does not start it again
     assert done.stderr.startswith("shipway-agent: ")
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_not_there_may_come(tmp_path: Path) -> None:
+    done = agent("run", "--master-host=m", f"--config={tmp_path}/agent.yaml")
+    assert done.returncode == 1
+    assert done.stderr == f"shipway-agent: {tmp_path}/agent.yaml: there is no such file\n"
+
+
+def test_flags_that_have_no_effect_any_more_are_taken(tmp_path: Path) -> None:
+    done = agent(
+        *("run", "--master-host=m", "--tls", "--bind-port=9090", "--slot-type=tpu"),
+        environ={"DET_LOG_COLOR": "true"},
+    )
+    assert done.returncode == os.EX_CONFIG
+    assert "No such option" not in done.stderr
+    assert "--bind-port" not in agent("run", "--help").stdout
 
 
 def test_a_state_folder_that_cannot_be_used_ends_the_agent(tmp_path: Path) -> None:

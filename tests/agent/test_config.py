@@ -9,9 +9,21 @@ from shipway_agent.config import (
     Option,
     default_state_dir,
     list_options,
+    list_retired,
     load_settings,
 )
 from shipway_common.settings import SettingsError
+
+# Of Determined's agent 0.38.1, in the order of its documentation.
+ORIGINAL = """
+config_file log.level log.color master_host master_port agent_id resource_pool
+container_master_host container_master_port slot_type visible_gpus artificial_slots
+security.tls.enabled security.tls.skip_verify security.tls.master_cert
+security.tls.master_cert_name security.tls.client_cert security.tls.client_key debug tls tls_cert
+tls_key api_enabled bind_ip bind_port http_proxy https_proxy ftp_proxy no_proxy
+agent_reconnect_attempts agent_reconnect_backoff container_runtime container_auto_remove_disabled
+hooks.on_connection_lost fluent.image fluent.port fluent.container_name
+"""
 
 
 def load(
@@ -113,11 +125,59 @@ log: {color: true, level: trace}
     assert settings.log_level == "debug"
     assert [warning.split(": ")[1] for warning in warnings] == [
         "label",
-        "fluent",
+        "fluent.image",
+        "fluent.port",
         "api_enabled",
         "bind_port",
         "tls",
         "log.color",
+    ]
+
+
+def test_variables_and_flags_of_former_releases_are_accepted_too() -> None:
+    settings, warnings = load(
+        "fluent: {image: x}\ncontainer_runtime: singularity\n",
+        environ={"DET_BIND_IP": "0.0.0.0", "DET_FLUENT_PORT": "5", "DET_LOG_COLOR": "true"},
+        flags={"tls": "true"},
+    )
+    assert settings.container_runtime == "apptainer"
+    assert [warning.split(": ")[:-1] for warning in warnings] == [
+        ["agent.yaml", "fluent.image", "has no effect"],
+        ["agent.yaml", "container_runtime"],
+        ["DET_FLUENT_PORT", "has no effect"],
+        ["DET_BIND_IP", "has no effect"],
+        ["DET_LOG_COLOR", "has no effect"],
+        ["--tls", "has no effect"],
+    ]
+
+
+def test_each_option_of_the_original_is_known() -> None:
+    known = {option.key for option in [*list_options(), *list_retired()]}
+    assert set(ORIGINAL.split()) - known == {"config_file"}  # which is --config-file
+
+
+def test_what_is_written_without_a_value_is_not_set() -> None:
+    settings, warnings = load("agent_id:\nsecurity:\n  tls:\nhooks: {after_s: }\nlabel:\n")
+    assert settings == load()[0]
+    assert warnings == []
+
+
+def test_a_misspelled_variable_is_named() -> None:
+    _, warnings = load(environ={"DET_MASTER_HOTS": "m", "DET_MASTER": "http://m:8080"})
+    assert warnings == ["DET_MASTER_HOTS is no setting; DET_MASTER_HOST is"]
+
+
+def test_a_mistake_is_told_at_the_variable_or_flag_that_has_it() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(
+            "master_port: 80\nslot_type: tpu",
+            environ={"DET_MASTER_PORT": "many"},
+            flags={"artificial_slots": "-1"},
+        )
+    assert sorted(problem.place for problem in caught.value.problems) == [
+        "--artificial-slots",
+        "DET_MASTER_PORT",
+        "agent.yaml: slot_type",
     ]
 
 
@@ -171,6 +231,11 @@ def test_the_state_folder_of_a_plain_user_is_in_the_home() -> None:
     assert default_state_dir(home, is_root=False) == Path("/home/u/.local/state/shipway-agent")
     state = {"XDG_STATE_HOME": "/s", **home}
     assert default_state_dir(state, is_root=False) == Path("/s/shipway-agent")
+
+
+def test_the_state_folder_under_systemd_is_the_one_it_made() -> None:
+    by_systemd = {"STATE_DIRECTORY": "/var/lib/of-unit:/other", "HOME": "/root"}
+    assert default_state_dir(by_systemd, is_root=True) == Path("/var/lib/of-unit")
 
 
 def test_proxies_which_may_hold_passwords_are_not_shown() -> None:

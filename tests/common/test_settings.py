@@ -41,7 +41,22 @@ def test_every_mistake_is_named_with_its_key() -> None:
         )
     for part in ("a.yaml", "nmae", "limit_s", "relay.port"):
         assert part in str(caught.value)
-    assert "nmae: unknown key" in str(caught.value)
+    assert "nmae: unknown key; did you mean name?" in str(caught.value)
+
+
+def test_a_mistake_is_told_at_the_place_where_it_was_made() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(
+            Example,
+            file_text="limit_s: -1\nrelay: {host: h, prot: 5}\n",
+            file_name="a.yaml",
+            environment={"relay": {"port": "many"}, "name": "n"},
+            flags={"limit_s": "-2"},
+            name_variable=lambda key: f"${key}",
+            name_flag=lambda key: f"--{key}",
+        )
+    places = [problem.place for problem in caught.value.problems]
+    assert sorted(places) == ["$relay.port", "--limit_s", "a.yaml: relay.prot"]
 
 
 def test_a_wrong_section_is_a_mistake_beside_flags_that_are_not_given_too() -> None:
