@@ -16,13 +16,18 @@ from shipway_master.first_start import furnish
 from shipway_master.gateway.info import InfoRoutes
 from shipway_master.identity import load_identity
 from shipway_master.logbook import LogBook, StoredTasks
+from shipway_master.notice import ClusterNotice
 from shipway_master.readings import Readings
+from shipway_master.recentlogs import keeping_recent_logs
 from shipway_master.rpc import Registry
 from shipway_master.server import serving
 from shipway_master.services.auth import AuthService
 from shipway_master.services.logs import LogService
 from shipway_master.services.master import MasterService
 from shipway_master.services.profiler import ProfilerService
+from shipway_master.services.settings import UserSettingService
+from shipway_master.services.templates import TemplateService
+from shipway_master.services.tokens import TokenService
 from shipway_master.services.users import UserService
 from shipway_master.services.workspaces import WorkspaceService
 from shipway_master.store.database import opened
@@ -51,6 +56,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
     5. the port: it is open only while everything behind it is there.
     """
     async with AsyncExitStack() as stack:
+        recent_logs = stack.enter_context(keeping_recent_logs())
         database = await stack.enter_async_context(opened(config.db.resolve_url(config.data)))
         password_file = await furnish(database, config.security, config.data)
         identity = await load_identity(database, config.cluster_name)
@@ -59,7 +65,10 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         services: list[object] = [
             AuthService(database, authenticator),
             UserService(database, authenticator),
-            MasterService(config, identity),
+            MasterService(config, identity, recent_logs, ClusterNotice(database)),
+            TokenService(database, authenticator, config.security.token),
+            UserSettingService(database),
+            TemplateService(database),
             WorkspaceService(database),
             LogService(log_book, StoredTasks(database)),
             ProfilerService(Readings(database)),

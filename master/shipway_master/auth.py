@@ -12,7 +12,7 @@ from sqlalchemy import delete, select, update
 
 from shipway_master.errors import InvalidArgument, PermissionDenied, Unauthenticated
 from shipway_master.store.database import Database
-from shipway_master.store.users import AllocationTokenRow, SessionRow, UserRow
+from shipway_master.store.users import AccessTokenRow, AllocationTokenRow, SessionRow, UserRow
 
 SESSION_LIFETIME = timedelta(days=7)
 LATE_LOGS_LIFETIME = timedelta(minutes=10)
@@ -36,6 +36,7 @@ class Principal:
     username: str
     is_admin: bool
     session_id: int | None = None
+    access_token_id: int | None = None
     allocation_id: str | None = None
     """Set when the token was a task's; the rights are its owner's all the same."""
     has_ended: bool = False
@@ -127,14 +128,38 @@ class Authenticator:
     async def end_session(self, principal: Principal) -> None:
         """Log *principal* out.
 
+        An access token is no log-in: it stays until it is revoked.
+
         Raises:
             InvalidArgument: It is a task, which has no session.
         """
-        if principal.session_id is None:
+        if principal.allocation_id is not None:
             raise InvalidArgument("an allocation token cannot be logged out")
+        if principal.session_id is None:
+            return
         async with self._database.writing() as session:
             await session.execute(delete(SessionRow).where(SessionRow.id == principal.session_id))
         self._forget(lambda known: known.session_id == principal.session_id)
+
+    async def issue_access_token(
+        self, user_id: int, *, lifespan: timedelta, description: str
+    ) -> tuple[str, int]:
+        """Make a token for programs of *user_id*; returns it and its id."""
+        token, now = secrets.token_urlsafe(32), datetime.now(UTC)
+        row = AccessTokenRow(
+            token_hash=_hash(token),
+            user_id=user_id,
+            created_at=now,
+            expires_at=now + lifespan,
+            description=description,
+        )
+        async with self._database.writing() as session:
+            session.add(row)
+        return token, row.id
+
+    def forget_access_token(self, token_id: int) -> None:
+        """Look an access token up anew at its next use: it has been revoked."""
+        self._forget(lambda known: known.access_token_id == token_id)
 
     async def issue_allocation_token(self, allocation_id: str, *, owner_id: int) -> str:
         """Make a token for the processes of *allocation_id*; it acts as the user *owner_id*."""
@@ -187,10 +212,18 @@ class Authenticator:
             .join(UserRow, UserRow.id == AllocationTokenRow.user_id)
             .where(AllocationTokenRow.token_hash == hashed)
         )
+        by_access_token = (
+            select(AccessTokenRow, UserRow)
+            .join(UserRow, UserRow.id == AccessTokenRow.user_id)
+            .where(AccessTokenRow.token_hash == hashed, ~AccessTokenRow.is_revoked)
+        )
         async with self._database.reading() as session:
             if found := (await session.execute(by_session)).one_or_none():
                 row, user = found
                 return _principal(user, session_id=row.id), row.expires_at
+            if made := (await session.execute(by_access_token)).one_or_none():
+                made_row, user = made
+                return _principal(user, access_token_id=made_row.id), made_row.expires_at
             if task := (await session.execute(by_allocation)).one_or_none():
                 token, user = task
                 ended_at = token.ended_at
@@ -209,6 +242,7 @@ def _principal(
     user: UserRow,
     *,
     session_id: int | None = None,
+    access_token_id: int | None = None,
     allocation_id: str | None = None,
     has_ended: bool = False,
 ) -> Principal:
@@ -219,6 +253,7 @@ def _principal(
         username=user.username,
         is_admin=user.admin,
         session_id=session_id,
+        access_token_id=access_token_id,
         allocation_id=allocation_id,
         has_ended=has_ended,
     )

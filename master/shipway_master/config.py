@@ -60,6 +60,21 @@ class Tls(Settings):
         return self
 
 
+class Token(Settings):
+    """How long access tokens live (`det token create`)."""
+
+    default_lifespan_days: int = Field(default=30, ge=1, le=36500)
+    """Of those made without saying how long."""
+    max_lifespan_days: int = Field(default=36500, ge=1, le=36500)
+    """The longest that may be asked for; also what `never` means."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.default_lifespan_days > self.max_lifespan_days:
+            raise ValueError("default_lifespan_days is more than max_lifespan_days")
+        return self
+
+
 class Security(Settings):
     """Who gets in."""
 
@@ -68,6 +83,7 @@ class Security(Settings):
     default_task: DefaultTaskUser = DefaultTaskUser()
     """As whom tasks run whose owner has no agent user of his own."""
     tls: Tls = Tls()
+    token: Token = Token()
 
     @field_serializer("initial_user_password", when_used="always")
     def _mask(self, value: SecretStr | None) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from shipway_master.errors import InvalidArgument, NotFound
+from shipway_master.errors import NotFound
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
 from shipway_master.services.files import read_files
+from shipway_master.services.templates import complete_config
 from shipway_master.services.told import told
 from shipway_master.store.database import Database
 from shipway_master.store.workspaces import WorkspaceRow
@@ -38,15 +39,15 @@ class CommandService:
         self, request: api.LaunchCommandRequest, call: Call
     ) -> api.LaunchCommandResponse:
         """Start a command."""
-        if request.template_name:
-            raise InvalidArgument("this master has no templates; leave template_name out")
         workspace_id = request.workspace_id or _DEFAULT_WORKSPACE
         await self._require_workspace(workspace_id)
         wish = Wish(
             task_type=TaskType.COMMAND,
             owner_id=call.principal.user_id,
             workspace_id=workspace_id,
-            config=to_plain(request.config),
+            config=await complete_config(
+                self._database, request.template_name, to_plain(request.config)
+            ),
             files=read_files(request.files),
         )
         with told():

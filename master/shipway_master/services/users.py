@@ -69,11 +69,7 @@ class UserService:
         self, request: GetUserByUsernameRequest, call: Call
     ) -> GetUserByUsernameResponse:
         """Find a user by name."""
-        async with self._database.reading() as session:
-            statement = select(UserRow).where(UserRow.username == request.username)
-            user = await session.scalar(statement)
-        if user is None:
-            raise NotFound("user", request.username)
+        user = await find_user(self._database, request.username)
         return GetUserByUsernameResponse(user=user_message(user))
 
     async def GetUsers(self, request: GetUsersRequest, call: Call) -> GetUsersResponse:
@@ -165,6 +161,15 @@ async def get_user(database: Database, user_id: int) -> UserRow:
     if row is None:
         raise NotFound("user", user_id)
     return row
+
+
+async def find_user(database: Database, username: str) -> UserRow:
+    """Read a user by name; raises as `get_user`."""
+    async with database.reading() as session:
+        user = await session.scalar(select(UserRow).where(UserRow.username == username))
+    if user is None:
+        raise NotFound("user", username)
+    return user
 
 
 def user_message(row: UserRow) -> User:

@@ -14,6 +14,7 @@ from shipway_master.store import dispatches as dispatches
 from shipway_master.store import logs as logs
 from shipway_master.store import profiler as profiler
 from shipway_master.store import tasks as tasks
+from shipway_master.store import templates as templates
 from shipway_master.store import users as users
 from shipway_master.store import workspaces as workspaces
 from shipway_master.store.base import Base as Base

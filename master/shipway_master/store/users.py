@@ -52,3 +52,30 @@ class AllocationTokenRow(Base):
     allocation_id: Mapped[str] = mapped_column(String, index=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class AccessTokenRow(Base):
+    """A token that a user had made for his programs; logging out leaves it alone."""
+
+    __tablename__ = "access_tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcTime)
+    is_revoked: Mapped[bool] = mapped_column(default=False)
+    description: Mapped[str] = mapped_column(default="")
+
+
+class UserSettingRow(Base):
+    """Something that a page remembers for a user; opaque here."""
+
+    __tablename__ = "user_settings"
+
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    storage_path: Mapped[str] = mapped_column(String, primary_key=True)
+    key: Mapped[str] = mapped_column(String, primary_key=True)
+    value: Mapped[str]
