@@ -19,6 +19,8 @@ from shipway_agent.containers.reports import Reports
 from shipway_agent.containers.surroundings import Limits, Surroundings
 from shipway_agent.errors import MustRestart, RuntimeUnavailable, SlotsUnknown
 from shipway_agent.hook import OutageHook
+from shipway_agent.logs.place import agent_log_place
+from shipway_agent.logs.routes import LogRoutes
 from shipway_agent.master.connection import Timing
 from shipway_agent.master.endpoint import make_endpoint
 from shipway_agent.master.health import HealthReports
@@ -115,6 +117,9 @@ async def _serve(
         stack.push_async_callback(runtime.aclose)
         log.info("containers run by %s: %s", runtime.name, runtime.description)
         outbox = Outbox()
+        log_routes = await stack.enter_async_context(
+            LogRoutes(lambda: agent_log_place(settings, environ))
+        )
         manager = ContainerManager(
             identity=_identity(settings, watch.offered),
             around=Surroundings(
@@ -122,6 +127,7 @@ async def _serve(
                 reports=Reports(outbox, settings.agent_id),
                 records=records,
                 limits=Limits(),
+                log_routes=log_routes,
                 keeps_ended=settings.container_auto_remove_disabled,
             ),
             outbox=outbox,
@@ -244,4 +250,3 @@ def _query(settings: AgentSettings) -> dict[str, str]:
         "reconnect": "false",  # in the original's order; the link sets it
         "hostname": socket.gethostname(),
     }
-

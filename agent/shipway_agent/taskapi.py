@@ -19,6 +19,9 @@ from shipway_common.backoff import backoff_delays_s
 
 log = logging.getLogger(__name__)
 
+NOT_VERIFIED = Path("noverify")
+"""The stock word for it in the place of a file, which only whoever launches the task can say."""
+
 _CONNECT_S = 10.0
 _CALL_S = 60.0
 
@@ -27,6 +30,15 @@ class CallFailed(MasterError):
     """The master cannot be reached, or has trouble of its own; the same call may work later."""
 
     retryable = True
+
+    def __init__(
+        self, message: str, *, may_have_worked: bool = True, is_internal: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.may_have_worked = may_have_worked
+        """Whether the call may have arrived and only its answer not."""
+        self.is_internal = is_internal
+        """Whether the master answered that something went wrong in it: this call may be why."""
 
 
 class CallRefused(MasterError):
@@ -87,26 +99,46 @@ class TaskApi:
             CallFailed: It may work later.
             CallRefused: It will not.
         """
+        await self.post_json(path, json.dumps(body).encode())
+
+    async def post_json(self, path: str, body: bytes) -> None:
+        """Make one call whose body is JSON already; else like `post`."""
+        await self._call("POST", path, body, {})
+
+    async def get(self, path: str, query: Mapping[str, str]) -> bytes:
+        """Ask for something; errors as of `post`."""
+        return await self._call("GET", path, None, query)
+
+    async def _call(
+        self, method: str, path: str, body: bytes | None, query: Mapping[str, str]
+    ) -> bytes:
         assert self._session is not None
-        data = json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
         try:
-            async with self._session.post(
+            async with self._session.request(
+                method,
                 self._url + path,
-                data=data,
-                headers=headers,
+                params=query,
+                data=body,
+                headers=None if body is None else {"Content-Type": "application/json"},
                 server_hostname=self._certificate_name,
                 proxy=self._proxy,
             ) as answer:
-                if answer.status == 200:
-                    await answer.read()
-                    return
-                text = (await answer.text(errors="replace"))[:500]
+                data = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise CallFailed(f"POST {self._url}{path}: {error!r}") from error
-        message = f"POST {self._url}{path} was answered {answer.status}: {text}"
+            raise CallFailed(
+                f"{method} {self._url}{path}: {error!r}",
+                may_have_worked=not isinstance(error, aiohttp.ClientConnectorError),
+            ) from error
+        if answer.status == 200:
+            return data
+        text = data.decode(errors="replace")[:500]
+        message = f"{method} {self._url}{path} was answered {answer.status}: {text}"
         if answer.status >= 500 or answer.status in {408, 429}:
-            raise CallFailed(message)
+            raise CallFailed(
+                message,
+                may_have_worked=answer.status not in {429, 503},
+                is_internal=answer.status == 500,
+            )
         raise CallRefused(message, status=answer.status)
 
     async def post_until_taken(self, path: str, body: Mapping[str, Any]) -> None:
@@ -140,13 +172,22 @@ def load_trust(environment: Mapping[str, str], tree: Path | None) -> ssl.SSLCont
     Raises:
         OSError: There is no such file, or no certificate in it.
     """
-    name = environment.get("DET_MASTER_CERT_FILE", "")
-    if name == "noverify":  # the stock word for it, which only whoever launches the task can say
+    file = find_certificates(environment, tree)
+    if file == NOT_VERIFIED:
         trust = ssl.create_default_context()
         trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
         return trust
-    if not name:
-        return ssl.create_default_context()
+    return ssl.create_default_context(cafile=file)
+
+
+def find_certificates(environment: Mapping[str, str], tree: Path | None) -> Path | None:
+    """Find the file with the certificates that a task's variables name; blocking.
+
+    Returns:
+        The file, `NOT_VERIFIED`, or None for the system's authorities.
+    """
+    name = environment.get("DET_MASTER_CERT_FILE", "")
+    if not name or name == str(NOT_VERIFIED):
+        return Path(name) if name else None
     inside = None if tree is None else tree / name.lstrip("/")
-    file = inside if inside is not None and inside.exists() else Path(name)
-    return ssl.create_default_context(cafile=str(file))
+    return inside if inside is not None and inside.exists() else Path(name)

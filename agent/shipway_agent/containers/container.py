@@ -264,10 +264,10 @@ class ManagedContainer:
             self._around,
             self._require_handle(),
             self._wishes,
-            delivered=self._delivered,
+            record=self.record,
             on_delivered=self._note_delivered,
         )
-        return await follower.run(ships_output=self._record.ships_output, on_ended=self.ended.set)
+        return await follower.run(on_ended=self.ended.set)
 
     # the end
 

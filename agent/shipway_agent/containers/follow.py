@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shipway_agent.containers.ends import failure_of_exit, failure_of_loss
+from shipway_agent.containers.records import Record
 from shipway_agent.containers.reports import Reports
 from shipway_agent.containers.surroundings import Surroundings
 from shipway_agent.errors import ContainerNotFound, ContainerRuntimeError
 from shipway_agent.logs.batch import Batch
-from shipway_agent.logs.forward import OutputForwarder
+from shipway_agent.logs.encode import LogSource
+from shipway_agent.logs.output import ContainerOutput, Shipping
 from shipway_agent.master.messages import Failure
 from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, Stream
 from shipway_agent.tasks import first_ended
 
 log = logging.getLogger(__name__)
+
+_ROUNDS_BEFORE_OTHER_WAY = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,33 +44,34 @@ class Follower:
         handle: ContainerHandle,
         wishes: Wishes,
         *,
-        delivered: Mapping[Stream, int],
+        record: Record,
         on_delivered: Callable[[Stream, int], None],
     ) -> None:
         """Make a follower.
 
         Args:
-            delivered: Offsets up to which the master has read the output.
-            on_delivered: Called when it has read more.
+            record: What is known of the container.
+            on_delivered: Called when the master has read more of the output.
         """
         self._around = around
         self._handle = handle
         self._wishes = wishes
-        self._forwarder = OutputForwarder(
+        self._ships_output = record.ships_output
+        self._output = ContainerOutput(
             lambda: around.runtime.output(handle),
-            _Sink(handle.container_id, around.reports),
-            delivered=delivered,
+            WebsocketSink(handle.container_id, around.reports),
+            shipping=self._shipping(record),
+            delivered=record.delivered,
             on_delivered=on_delivered,
         )
 
-    async def run(self, *, ships_output: bool, on_ended: Callable[[], None]) -> Failure | None:
+    async def run(self, *, on_ended: Callable[[], None]) -> Failure | None:
         """Follow to the end; returns how the container failed.
 
         Args:
-            ships_output: Whether the output goes to the master.
             on_ended: Called when the container has ended, before its last output was read.
         """
-        forwarding = asyncio.ensure_future(self._forward_wanted(ships_output))
+        forwarding = asyncio.ensure_future(self._forward_wanted())
         sending = asyncio.ensure_future(self._send_signals())
         try:
             failure = await self._wait_end()
@@ -120,8 +125,26 @@ class Follower:
             return not error.retryable
         return True
 
-    async def _forward_wanted(self, ships_output: bool) -> None:
-        if ships_output:
+    def _shipping(self, record: Record) -> Shipping | None:
+        """Say how the output goes by the task's own token, if it has one."""
+        routes, container_id = self._around.log_routes, self._handle.container_id
+        if routes is None or not record.session_token or not record.task_id:
+            return None
+        return Shipping(
+            routes=routes,
+            token=record.session_token,
+            source=LogSource(
+                task_id=record.task_id,
+                allocation_id=record.allocation_id,
+                agent_id=record.agent_id,
+                container_id=container_id,
+            ),
+            journal=self._around.records.journal_of(container_id),
+            on_note=lambda text: self._around.reports.note(container_id, text, "WARNING"),
+        )
+
+    async def _forward_wanted(self) -> None:
+        if self._ships_output:
             await first_ended(self._forward(), self._wait_unwanted())
 
     async def _wait_unwanted(self) -> None:
@@ -131,7 +154,7 @@ class Follower:
         delays, problem = self._around.limits.delays(), ""
         while True:
             try:
-                await self._forwarder.run()
+                await self._output.run()
             except ContainerNotFound:
                 return
             except ContainerRuntimeError as error:
@@ -144,21 +167,24 @@ class Follower:
 
     async def _drain(self, forwarding: asyncio.Future[None]) -> None:
         """Wait for the last output; not longer than something comes or the master is slow."""
-        limit_s = self._around.limits.drain_s
+        limit_s, rounds = self._around.limits.drain_s, 0
         while True:
-            seen = self._forwarder.progress
+            seen = self._output.progress
             done, _ = await asyncio.wait([forwarding], timeout=limit_s)
             if done:
                 return
-            if self._forwarder.progress == seen and not self._forwarder.is_blocked:
+            rounds = rounds + 1 if self._output.progress == seen else 0
+            if rounds >= _ROUNDS_BEFORE_OTHER_WAY and self._output.try_other_way():
+                rounds = 0
+            elif rounds and not self._output.is_blocked:
                 break
         text = f"the last output may be missing: it did not end within {limit_s:g} s of the task"
         log.warning(text)
         self._around.reports.note(self._handle.container_id, text, "WARNING")
 
 
-class _Sink:
-    """Where the output of one container goes."""
+class WebsocketSink:
+    """Brings the output of one container by the agent's own connection, which needs no token."""
 
     def __init__(self, container_id: ContainerId, reports: Reports) -> None:
         self._container_id = container_id
@@ -166,7 +192,9 @@ class _Sink:
 
     @property
     def is_blocked(self) -> bool:
+        """See `OutputSink`."""
         return not self._reports.has_room
 
     async def send(self, batch: Batch, on_delivered: Callable[[], None]) -> None:
+        """See `OutputSink`."""
         await self._reports.output(self._container_id, batch, on_delivered)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from shipway_agent.containers.state import State
+from shipway_agent.logs.journal import Journal
 from shipway_agent.master.messages import Container, Device, Failure, FailureType
 from shipway_agent.runtimes.spec import ContainerId, Stream
 from shipway_common.files import write_atomic
@@ -86,6 +87,7 @@ class RecordStore:
 
     def delete(self, container_id: ContainerId) -> None:
         """Forget a container; one that is not known is no error."""
+        self.journal_of(container_id).delete()
         self.path_of(container_id).unlink(missing_ok=True)
 
     def load_all(self, agent_id: str) -> dict[ContainerId, Record]:
@@ -100,6 +102,10 @@ class RecordStore:
             if record.agent_id == agent_id:
                 records[record.container.id] = record
         return records
+
+    def journal_of(self, container_id: ContainerId) -> Journal:
+        """Return the file with what is on its way of the container's output."""
+        return Journal(self._folder / f"{container_id}.sent")
 
     def path_of(self, container_id: ContainerId) -> Path:
         """Return the file of a container's record."""

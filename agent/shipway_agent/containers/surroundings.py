@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from shipway_agent.containers.records import RecordStore
 from shipway_agent.containers.reports import Reports
+from shipway_agent.logs.routes import LogRoutes
 from shipway_agent.runtimes.spec import Runtime
 from shipway_common.backoff import backoff_delays_s
 
@@ -36,5 +37,7 @@ class Surroundings:
     reports: Reports
     records: RecordStore
     limits: Limits
+    log_routes: LogRoutes | None = None
+    """Where output goes by the tasks' own tokens; None: all by the websocket."""
     keeps_ended: bool = False
     """Leave ended containers in the runtime, for people to look at."""

@@ -1,0 +1,151 @@
+"""By which way batches go to the master: gRPC, or REST where gRPC is not to be had."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib import import_module
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from shipway_agent.errors import MasterUnreachable
+from shipway_agent.logs.batch import Batch
+from shipway_agent.logs.encode import BatchEncoder
+from shipway_agent.logs.place import LogPlace
+from shipway_agent.taskapi import CallFailed, CallRefused, TaskApi
+
+if TYPE_CHECKING:
+    from shipway_agent.logs.grpcpost import GrpcPoster
+
+log = logging.getLogger(__name__)
+
+_PATH = "/api/v1/task/logs"
+_TRY_GRPC_AGAIN_S = 300.0
+
+
+class LogRoutes:
+    """The ways to one master, shared by all tasks; to be entered. Nothing is opened before use."""
+
+    def __init__(self, find_place: Callable[[], LogPlace]) -> None:
+        """Take what says where the master is; blocking, and called in a thread."""
+        self._find_place = find_place
+        self._place: LogPlace | None = None
+        self._lock = asyncio.Lock()
+        self._grpc: GrpcPoster | None = None
+        self._grpc_has_worked = False
+        self._rest_until_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._grpc is not None:
+            await self._grpc.aclose()
+
+    async def place(self) -> LogPlace:
+        """Return where the master is.
+
+        Raises:
+            CallFailed: That cannot be told now.
+        """
+        async with self._lock:
+            if self._place is None:
+                try:
+                    self._place = await asyncio.to_thread(self._find_place)
+                except (MasterUnreachable, OSError) as error:
+                    raise CallFailed(str(error), may_have_worked=False) from error
+                if self._place.no_grpc_because:
+                    log.info("task logs go by REST: %s", self._place.no_grpc_because)
+            return self._place
+
+    async def grpc(self) -> GrpcPoster | None:
+        """Return the gRPC client; None if that is no way to go now."""
+        place = await self.place()
+        if place.grpc is None or time.monotonic() < self._rest_until_s:
+            return None
+        async with self._lock:
+            if self._grpc is None:
+                module = await asyncio.to_thread(import_module, "shipway_agent.logs.grpcpost")
+                self._grpc = module.GrpcPoster(place.grpc)
+        return self._grpc
+
+    @property
+    def grpc_has_worked(self) -> bool:
+        """Whether a call by gRPC was ever answered."""
+        return self._grpc_has_worked
+
+    def note_grpc_works(self) -> None:
+        """Remember that gRPC is to be had."""
+        self._grpc_has_worked = True
+
+    def note_no_grpc(self, reason: Exception) -> None:
+        """Go by REST for a while."""
+        if not self._rest_until_s:
+            log.warning("task logs go by REST, because gRPC does not work: %s", reason)
+        self._rest_until_s = time.monotonic() + _TRY_GRPC_AGAIN_S
+
+
+class TaskRoute:
+    """The ways for one task, with its token; to be entered."""
+
+    def __init__(self, routes: LogRoutes, encoder: BatchEncoder, token: str) -> None:
+        self._routes, self._encoder, self._token = routes, encoder, token
+        self._stack = AsyncExitStack()
+        self._rest: TaskApi | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._rest = None
+        await self._stack.aclose()
+
+    async def rest(self) -> TaskApi:
+        """Return the REST client."""
+        if self._rest is None:
+            place = await self._routes.place()
+            self._rest = await self._stack.enter_async_context(place.open_rest(self._token))
+        return self._rest
+
+    async def post(self, batch: Batch) -> None:
+        """Post a batch once.
+
+        Raises:
+            CallFailed: It may work later.
+            CallRefused: It will not.
+        """
+        grpc = await self._routes.grpc()
+        if grpc is None:
+            await (await self.rest()).post_json(_PATH, self._encoder.json(batch))
+            return
+        try:
+            await grpc.post(self._encoder.protobuf(batch), self._token)
+        except CallRefused as error:
+            if error.status != 501:
+                self._routes.note_grpc_works()
+                raise
+            await self._post_instead(batch, error)
+        except CallFailed as error:
+            if self._routes.grpc_has_worked or error.may_have_worked:
+                raise
+            await self._post_instead(batch, error)
+        else:
+            self._routes.note_grpc_works()
+
+    async def _post_instead(self, batch: Batch, reason: CallFailed | CallRefused) -> None:
+        """Try REST where gRPC never worked; only its success shows that gRPC is the trouble."""
+        await (await self.rest()).post_json(_PATH, self._encoder.json(batch))
+        self._routes.note_no_grpc(reason)
