@@ -91,6 +91,13 @@ class RankContainer:
         self._runtime, self._spec, self._notices = runtime, spec, notices
         self._terminates = terminates
         self._on_running, self._on_output = on_running, on_output
+        self.handle: ContainerHandle | None = None
+        """The runtime's container while it runs."""
+
+    @property
+    def id(self) -> ContainerId:
+        """The container's name here."""
+        return self._spec.id
 
     async def run(self) -> Exit:
         """Run it to its end; when this returns or raises, it is gone.
@@ -110,11 +117,13 @@ class RankContainer:
             async with asyncio.TaskGroup() as group:
                 signals = group.create_task(self._pass_signals(handle))
                 await self._runtime.start(handle)
+                self.handle = handle
                 self._on_running()
                 outputs = [group.create_task(self._copy_output(handle))]
                 if self._on_output is not None:
                     outputs.append(group.create_task(self._watch_output(handle, self._on_output)))
                 end = await self._runtime.wait(handle)
+                self.handle = None
                 _, late = await asyncio.wait(outputs, timeout=_OUTPUT_LIMIT_S)
                 for task in (signals, *late):
                     task.cancel()

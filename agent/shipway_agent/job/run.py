@@ -28,6 +28,8 @@ from shipway_agent.job.rank import (
 from shipway_agent.job.reports import Reports
 from shipway_agent.job.shipping import LogShipper, LogSource
 from shipway_agent.job.taskfile import TaskFile, load_task_file
+from shipway_agent.profiler.gpus import GpuReader
+from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.profiler.task import TaskProfiler, profiled_trial
 from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions
 from shipway_agent.runtimes.registry import find_runtime
@@ -102,7 +104,6 @@ class _Job:
             await stack.enter_async_context(_shipping(shipper, drain_s))
         try:
             async with AsyncExitStack() as while_running:
-                await self._profile(while_running, api)
                 runtime = await self._open_runtime(folder)
                 while_running.push_async_callback(runtime.aclose)
                 container = RankContainer(
@@ -113,6 +114,7 @@ class _Job:
                     on_running=reports.running,
                     on_output=shipper.feed if task.ship_logs else None,
                 )
+                await self._profile(while_running, api, runtime, container)
                 end = await container.run()
         except (AgentError, OSError, BaseExceptionGroup) as error:
             shipper.say(f"the task could not be run on {rank.node}: {_cause(error) or error}")
@@ -139,18 +141,27 @@ class _Job:
             rank=self._rank.number,
         )
 
-    async def _profile(self, stack: AsyncExitStack, api: TaskApi) -> None:
+    async def _profile(
+        self, stack: AsyncExitStack, api: TaskApi, runtime: Runtime, container: RankContainer
+    ) -> None:
         trial_id = profiled_trial(self._environment)
         if trial_id is None:
             return
         devices = find_visible_devices(self._environment)
         is_nvidia = devices is not None and devices.variable == "CUDA_VISIBLE_DEVICES"
+        gpus = devices.names if devices is not None and is_nvidia else ()
+        sampler = Sampler(
+            list_running=lambda: [container.handle] if container.handle is not None else [],
+            find_processes=runtime.processes,
+            gpus=GpuReader(self._environ) if gpus else None,
+        )
         profiler = TaskProfiler(
             api,
+            await stack.enter_async_context(sampler),
             trial_id=trial_id,
             agent_id=self._rank.node,
-            gpus=devices.names if devices is not None and is_nvidia else (),
-            environ=self._environ,
+            container_id=container.id,
+            gpus=gpus,
         )
         await stack.enter_async_context(profiler)
 

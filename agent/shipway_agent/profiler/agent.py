@@ -5,18 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from shipway_agent.config import AgentSettings
-from shipway_agent.containers.manager import RunningContainer
+from shipway_agent.containers.manager import ContainerManager, RunningContainer
 from shipway_agent.errors import AgentError
 from shipway_agent.master.endpoint import make_endpoint
+from shipway_agent.profiler.gpus import GpuReader
+from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.profiler.task import TaskProfiler, trial_number
-from shipway_agent.runtimes.spec import ContainerId
+from shipway_agent.runtimes.spec import ContainerId, Runtime
+from shipway_agent.slots.watch import SlotWatch
 from shipway_agent.taskapi import TaskApi
 from shipway_common.logsetup import log_context
 
 log = logging.getLogger(__name__)
+
+
+def make_sampler(
+    settings: AgentSettings,
+    environ: Mapping[str, str],
+    manager: ContainerManager,
+    runtime: Runtime,
+    watch: SlotWatch,
+) -> Sampler:
+    """Make what reads the node, the devices that are offered, and the containers that run."""
+    assert settings.state_dir is not None
+    has_gpus = any(slot.type == "cuda" for slot in watch.offered)
+    return Sampler(
+        list_running=lambda: [container.handle for container in manager.running()],
+        find_processes=runtime.processes,
+        gpus=GpuReader(environ) if has_gpus else None,
+        paths=(Path("/"), settings.state_dir),
+    )
 
 
 class _Profiled(NamedTuple):
@@ -26,6 +48,7 @@ class _Profiled(NamedTuple):
 
 async def profile_containers(
     list_running: Callable[[], Sequence[RunningContainer]],
+    sampler: Sampler,
     settings: AgentSettings,
     environ: Mapping[str, str],
     *,
@@ -35,6 +58,7 @@ async def profile_containers(
 
     Args:
         list_running: The containers that run at this moment.
+        sampler: Where the numbers come from.
         settings: The agent's; say where the master is and whether all trials are profiled.
         environ: The agent's own environment.
         interval_s: How often to look for new and ended containers.
@@ -47,13 +71,14 @@ async def profile_containers(
                 profiled.pop(gone).ended.set()
             for container_id in running.keys() - profiled.keys():
                 ended = asyncio.Event()
-                work = _profile(running[container_id], settings, environ, ended)
+                work = _profile(running[container_id], sampler, settings, environ, ended)
                 profiled[container_id] = _Profiled(group.create_task(work), ended)
             await asyncio.sleep(interval_s)
 
 
 async def _profile(
     container: RunningContainer,
+    sampler: Sampler,
     settings: AgentSettings,
     environ: Mapping[str, str],
     ended: asyncio.Event,
@@ -77,10 +102,11 @@ async def _profile(
                 ) as api,
                 TaskProfiler(
                     api,
+                    sampler,
                     trial_id=trial_id,
                     agent_id=settings.agent_id,
-                    gpus=[device.uuid for device in container.devices if device.type == "cuda"],
-                    environ=environ,
+                    container_id=container.id,
+                    gpus=[device.uuid for device in container.devices if device.uuid],
                 ),
             ):
                 await ended.wait()

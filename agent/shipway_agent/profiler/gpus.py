@@ -6,122 +6,255 @@ import asyncio
 import contextlib
 import json
 import logging
+import mmap
 import os
 import signal
+import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shipway_agent.profiler.readings import Readings, Series
+from shipway_agent.profiler.quantities import GpuUsage, Quantity
 
 log = logging.getLogger(__name__)
 
 _HELPER = Path(__file__).with_name("nvml_readings.py")
-_LINE_LIMIT = 1 << 16
-_SILENCE_S = 10.0
-_REST_S = 30.0
-_NAMES = ("gpu_util", "gpu_free_memory")
+_LINE_LIMIT = 1 << 20
+_quantities: Mapping[str, tuple[Quantity, float]] = {
+    "utilization": (Quantity.UTILIZATION, 0.01),
+    "memory_total": (Quantity.MEMORY_TOTAL, 1),
+    "memory_used": (Quantity.MEMORY_USED, 1),
+    "memory_free": (Quantity.MEMORY_FREE, 1),
+    "temperature": (Quantity.TEMPERATURE, 1),
+    "power": (Quantity.POWER, 1),
+}
 
 
-async def watch_gpus(
-    names: Sequence[str],
-    take: Callable[[Readings], None],
-    *,
-    environ: Mapping[str, str],
-    interval_s: float = 1.0,
-    silence_s: float = _SILENCE_S,
-    rest_s: float = _REST_S,
-) -> None:
-    """Hand on readings of the GPUs *names* as they come; until cancelled.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuTiming:
+    """How long to wait for what, in seconds."""
 
-    A GPU that hangs or crashes the helper is left out, so that it cannot hide the others. Where
-    NVML does not work at all, that is logged once, and there are no readings.
+    patience_s: float = 0.5
+    """For readings, before whoever asks goes on without."""
+    start_s: float = 5.0
+    """The same while the helper starts, and the driver wakes its GPUs."""
+    silence_s: float = 10.0
+    """For the helper, before it is ended."""
+    rest_s: float = 30.0
+    """Before a GPU, or a driver, that ended a helper is asked again; doubled each time."""
+    longest_rest_s: float = 3600.0
+    idle_s: float = 150.0
+    """How long a helper stays that nobody asks."""
 
-    Args:
-        names: Indexes or UUIDs.
-        take: Gets the readings of one GPU at a time.
-        environ: Tells the helper where the library is.
-        interval_s: Time from one reading to the next.
-        silence_s: How long the helper may take for one GPU.
-        rest_s: How long to leave a helper alone that ended.
-    """
-    left = list(names)
-    while left:
-        helper = _Helper(take, interval_s=interval_s, silence_s=silence_s)
-        problem = await helper.run(left, environ)
-        if helper.is_unusable:
-            log.warning("no GPU metrics: %s", problem)
-            return
-        log.warning("GPU metrics interrupted: %s", problem, extra={"gpu": helper.asking or ""})
-        left = [name for name in left if name != helper.asking]
-        await asyncio.sleep(rest_s)
+
+class GpuReader:
+    """Reads all GPUs of the machine on request; to be entered."""
+
+    def __init__(self, environ: Mapping[str, str], timing: GpuTiming | None = None) -> None:
+        """Prepare; nothing is started before the first question.
+
+        Args:
+            environ: Tells the helper where the library is.
+            timing: How long to wait.
+        """
+        self._environ = dict(environ)
+        self._timing = timing or GpuTiming()
+        self._asked = asyncio.Event()
+        self._answers: tuple[GpuUsage, ...] = ()
+        self._answered = asyncio.Event()
+        self._rests = _Rests(self._timing)
+        self._is_warm = False
+        """Whether the helper that runs has answered."""
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> GpuReader:
+        self._task = asyncio.create_task(self._run(), name="read GPUs")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def read(self) -> tuple[GpuUsage, ...]:
+        """Read all GPUs now; those that do not answer in time are left out."""
+        self._answered.clear()
+        self._answers = ()
+        self._asked.set()
+        limit_s = self._timing.patience_s if self._is_warm else self._timing.start_s
+        await _event_or_timeout(self._answered, limit_s)
+        return self._answers
+
+    async def _run(self) -> None:
+        while True:
+            await self._asked.wait()
+            if (rest_s := self._rests.of_driver()) > 0:
+                self._asked.clear()
+                self._answered.set()  # there is nobody to wait for
+                await _event_or_timeout(self._asked, rest_s)
+                continue
+            try:
+                await self._serve()
+            except OSError as error:
+                self._rests.note(None, f"the helper cannot be started: {error}")
+            except Exception:
+                log.exception("reading the GPUs failed; trying again later")
+                self._rests.note(None, "internal error")
+
+    async def _serve(self) -> None:
+        """Let one helper answer until it is not asked any more, or ends."""
+        self._is_warm = False
+        async with _helper(self._environ) as helper:
+            while await _event_or_timeout(self._asked, self._timing.idle_s):
+                self._asked.clear()
+                resting = self._rests.of_gpus()
+                problem, gpus = await helper.ask(resting, self._timing.silence_s)
+                if problem is not None:
+                    self._rests.note(helper.asking, problem)
+                    self._answered.set()
+                    return
+                self._rests.answered({gpu.index for gpu in gpus})
+                self._answers = gpus
+                self._is_warm = True
+                self._answered.set()
+
+
+class _Rests:
+    """Who is left alone, and until when; says so when that changes."""
+
+    def __init__(self, timing: GpuTiming) -> None:
+        self._timing = timing
+        self._until: dict[int | None, float] = {}
+        self._last_s: dict[int | None, float] = {}
+        self._problems: dict[int | None, str] = {}
+
+    def note(self, gpu: int | None, problem: str) -> None:
+        """Give a GPU (None: the whole driver) a rest, longer than the last one."""
+        last_s = self._last_s.get(gpu, self._timing.rest_s / 2)
+        rest_s = min(2 * last_s, self._timing.longest_rest_s)
+        self._last_s[gpu] = rest_s
+        self._until[gpu] = asyncio.get_running_loop().time() + rest_s
+        if self._problems.get(gpu) != problem:
+            self._problems[gpu] = problem
+            who = "no GPU metrics" if gpu is None else f"no metrics of GPU {gpu}"
+            log.warning("%s: %s; trying again later", who, problem)
+
+    def answered(self, gpus: Collection[int]) -> None:
+        """Take note of who works."""
+        for gpu in (None, *gpus):
+            self._last_s.pop(gpu, None)
+            self._until.pop(gpu, None)
+            if self._problems.pop(gpu, None) is not None:
+                log.info("GPU metrics are back", extra={} if gpu is None else {"gpu": gpu})
+
+    def of_driver(self) -> float:
+        """Return how long the driver is still to be left alone; 0: not any more."""
+        return max(0.0, self._until.get(None, 0.0) - asyncio.get_running_loop().time())
+
+    def of_gpus(self) -> list[int]:
+        """Return the GPUs that are not to be asked now."""
+        now = asyncio.get_running_loop().time()
+        return [gpu for gpu, until in self._until.items() if gpu is not None and until > now]
 
 
 class _Helper:
-    """One run of the helper."""
+    """A running helper."""
 
-    def __init__(
-        self, take: Callable[[Readings], None], *, interval_s: float, silence_s: float
-    ) -> None:
-        self._take = take
-        self._interval_s, self._silence_s = interval_s, silence_s
-        self.asking: str | None = None
-        """The GPU that was asked when it ended."""
-        self.is_unusable = False
-        """Whether NVML itself said that it does not work here."""
+    def __init__(self, process: asyncio.subprocess.Process, mark: mmap.mmap) -> None:
+        self._process = process
+        self._mark = mark
 
-    async def run(self, names: Sequence[str], environ: Mapping[str, str]) -> str:
-        """Run it; returns in words why it ended."""
+    @property
+    def asking(self) -> int | None:
+        """The GPU that it is asking, or was when it ended; None: the driver as such."""
+        number: int = struct.unpack_from("=I", self._mark)[0]
+        return number - 1 if number else None
+
+    async def ask(
+        self, skipped: Collection[int], limit_s: float
+    ) -> tuple[str | None, tuple[GpuUsage, ...]]:
+        """Have all GPUs read but *skipped*; returns what went wrong, or None and the readings."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(limit_s):
+                self._process.stdin.write(" ".join(map(str, skipped)).encode() + b"\n")
+                await self._process.stdin.drain()
+                while line := await self._process.stdout.readline():
+                    match _parse(line):
+                        case {"error": int(number)}:
+                            return f"NVML error {number}", ()
+                        case {"gpus": gpus}:
+                            return None, tuple(_usage(gpu) for gpu in gpus)
+                        case _:  # whatever else a library prints is not ours
+                            pass
+        except TimeoutError:
+            return f"NVML did not answer within {limit_s:g} s", ()
+        except (ConnectionError, ValueError):  # it is gone, or prints without an end
+            pass
+        return "the helper that asks NVML crashed", ()
+
+
+@asynccontextmanager
+async def _helper(environ: Mapping[str, str]) -> AsyncGenerator[_Helper, None]:
+    """Run a helper, and end it on the way out without waiting for a driver that hangs."""
+    descriptor = os.memfd_create("nvml")
+    try:
+        os.ftruncate(descriptor, 4)
+        mark = mmap.mmap(descriptor, 4)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
             str(_HELPER),
-            str(self._interval_s),
-            *names,
+            str(descriptor),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=dict(environ),
+            env=environ,
+            pass_fds=(descriptor,),
             start_new_session=True,
             limit=_LINE_LIMIT,
         )
-        try:
-            return await self._read(process)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):  # in the driver not even KILL may end it
-                    await process.wait()
-
-    async def _read(self, process: asyncio.subprocess.Process) -> str:
-        assert process.stdout is not None
-        while True:
-            try:
-                async with asyncio.timeout(self._interval_s + self._silence_s):
-                    line = await process.stdout.readline()
-            except TimeoutError:
-                return f"NVML did not answer within {self._silence_s:g} s"
-            if not line:
-                return "the helper that reads NVML crashed"
-            try:
-                told: Any = json.loads(line)
-            except ValueError:  # whatever else a library prints is not ours
-                continue
-            match told:
-                case {"error": int(number)}:
-                    self.is_unusable = True
-                    return f"NVML error {number}"
-                case {"asking": str(name)}:
-                    self.asking = name
-                case {"gpu": str()}:
-                    self.asking = None
-                    self._take(_readings(told))
-                case _:
-                    pass
+    finally:
+        os.close(descriptor)
+    try:
+        yield _Helper(process, mark)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):  # in the driver not even KILL may end it
+                await process.wait()
+        mark.close()
 
 
-def _readings(told: Mapping[str, Any]) -> Readings:
-    uuid = str(told.get("uuid", ""))
-    return {Series(name=name, gpu_uuid=uuid): float(told[name]) for name in _NAMES if name in told}
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _usage(told: Mapping[str, Any]) -> GpuUsage:
+    return GpuUsage(
+        index=int(told["index"]),
+        uuid=str(told["uuid"]),
+        name=str(told.get("name") or ""),
+        parent_uuid=told.get("parent"),
+        numbers={
+            quantity: told[key] * factor
+            for key, (quantity, factor) in _quantities.items()
+            if key in told
+        },
+    )
+
+
+async def _event_or_timeout(event: asyncio.Event, limit_s: float) -> bool:
+    """Wait for an event; returns whether it is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    return event.is_set()

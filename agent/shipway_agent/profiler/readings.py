@@ -1,15 +1,15 @@
-"""Readings of this node, by the names that the master and its users know.
+"""From snapshots to the numbers of one task, by the names that the master and its users know.
 
-A source that cannot tell a number leaves it out: missing is not zero.
+A number that a source cannot tell is left out: missing is not zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-import psutil
+from shipway_agent.profiler.quantities import GpuUsage, NodeUsage, Numbers, Quantity, Snapshot
+from shipway_agent.runtimes.spec import ContainerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,118 +22,93 @@ class Series:
 
 Readings = Mapping[Series, float]
 
-
-class Source(Protocol):
-    """One kind of readings; blocking."""
-
-    @property
-    def group(self) -> str:
-        """The word for this kind: cpu, memory, disk, network."""
-        ...
-
-    def read(self, now_s: float) -> Readings:
-        """Read what can be read; what is counted over time is missing at the first call.
-
-        Args:
-            now_s: Seconds of a clock that does not go back.
-
-        Raises:
-            OSError: This system does not tell.
-        """
-        ...
+_rates: Mapping[str, tuple[Quantity, ...]] = {
+    "disk_iops": (Quantity.DISK_READS, Quantity.DISK_WRITES),
+    "disk_throughput_read": (Quantity.DISK_READ_BYTES,),
+    "disk_throughput_write": (Quantity.DISK_WRITTEN_BYTES,),
+    "net_throughput_sent": (Quantity.NETWORK_SENT,),
+    "net_throughput_recv": (Quantity.NETWORK_RECEIVED,),
+}
+"""Per second."""
+_of_gpu: Mapping[str, tuple[Quantity, float]] = {
+    "gpu_util": (Quantity.UTILIZATION, 100),
+    "gpu_free_memory": (Quantity.MEMORY_FREE, 1),
+    "gpu_used_memory": (Quantity.MEMORY_USED, 1),
+    "gpu_temperature": (Quantity.TEMPERATURE, 1),
+    "gpu_power": (Quantity.POWER, 1),
+}
 
 
-class CpuSource:
-    """`cpu_util_simple`: how busy all processors together are, in percent."""
+def task_readings(
+    before: Snapshot | None, now: Snapshot, container_id: ContainerId, gpus: Collection[str]
+) -> Readings:
+    """Return what one task did between two snapshots, and how it stands.
 
-    group = "cpu"
-
-    def __init__(self) -> None:
-        # psutil.cpu_percent remembers one earlier reading for all callers in the process.
-        self._before: tuple[float, float] | None = None
-
-    def read(self, now_s: float) -> Readings:
-        """Read the mean since the call before."""
-        times = psutil.cpu_times()._asdict()
-        idle_s = times["idle"] + times.get("iowait", 0.0)
-        in_user_s = times.get("guest", 0.0) + times.get("guest_nice", 0.0)  # counted there, too
-        total_s = sum(times.values()) - in_user_s
-        before, self._before = self._before, (idle_s, total_s)
-        if before is None or total_s <= before[1]:
-            return {}
-        idle_part = (idle_s - before[0]) / (total_s - before[1])
-        return {Series(name="cpu_util_simple"): 100 * min(1.0, max(0.0, 1 - idle_part))}
-
-
-class MemorySource:
-    """`memory_free`: what programs could still get without swapping, in bytes."""
-
-    group = "memory"
-
-    def read(self, now_s: float) -> Readings:
-        """Read it as it is now."""
-        return {Series(name="memory_free"): float(psutil.virtual_memory().available)}
-
-
-class DiskSource:
-    """All disks' operations and bytes per second, and how full the root file system is (percent)."""
-
-    group = "disk"
-
-    def __init__(self) -> None:
-        self._rates = Rates()
-
-    def read(self, now_s: float) -> Readings:
-        """Read the means since the call before; a system without disks tells only the fullness."""
-        found = {Series(name="disk_util"): float(psutil.disk_usage("/").percent)}
-        counters = psutil.disk_io_counters()
-        if counters is None:
-            return found
-        totals = {
-            "disk_iops": counters.read_count + counters.write_count,
-            "disk_throughput_read": counters.read_bytes,
-            "disk_throughput_write": counters.write_bytes,
-        }
-        return {**found, **self._rates.update(totals, now_s)}
+    Args:
+        before: The last one; None: there are no rates yet.
+        now: The present one.
+        container_id: The task's container.
+        gpus: The task's GPUs, by UUID or its beginning, or by index.
+    """
+    found: dict[Series, float] = {}
+    for gpu in now.gpus:
+        if _is_named(gpu, gpus):
+            found |= {
+                Series(name=name, gpu_uuid=gpu.uuid): round(gpu.numbers[quantity] * factor, 6)
+                for name, (quantity, factor) in _of_gpu.items()
+                if quantity in gpu.numbers
+            }
+    usage = now.containers.get(container_id)
+    if usage is None:
+        return found
+    numbers = usage.numbers
+    if Quantity.MEMORY_FREE in numbers:
+        found[Series(name="memory_free")] = numbers[Quantity.MEMORY_FREE]
+    if Quantity.FILESYSTEM_SIZE in numbers and Quantity.FILESYSTEM_FREE in numbers:
+        free_part = numbers[Quantity.FILESYSTEM_FREE] / numbers[Quantity.FILESYSTEM_SIZE]
+        found[Series(name="disk_util")] = 100 * (1 - free_part)
+    former = None if before is None else before.containers.get(container_id)
+    if before is not None and former is not None:
+        passed_s = now.clock_s - before.clock_s
+        found |= _read_rates(former.numbers, numbers, passed_s)
+        found |= _read_cpu(former.numbers, numbers, passed_s, now.node)
+    return found
 
 
-class NetworkSource:
-    """`net_throughput_sent` and `…_recv` of all interfaces together, in bytes per second."""
-
-    group = "network"
-
-    def __init__(self) -> None:
-        self._rates = Rates()
-
-    def read(self, now_s: float) -> Readings:
-        """Read the means since the call before."""
-        counters = psutil.net_io_counters()
-        totals = {
-            "net_throughput_sent": counters.bytes_sent,
-            "net_throughput_recv": counters.bytes_recv,
-        }
-        return self._rates.update(totals, now_s)
+def _read_rates(before: Numbers, now: Numbers, passed_s: float) -> Iterator[tuple[Series, float]]:
+    for name, quantities in _rates.items():
+        grown = [_growth(before, now, quantity) for quantity in quantities]
+        if passed_s > 0 and None not in grown:
+            yield Series(name=name), sum(one for one in grown if one is not None) / passed_s
 
 
-class Rates:
-    """Turns counters into rates."""
-
-    def __init__(self) -> None:
-        self._before: tuple[float, Mapping[str, int]] | None = None
-
-    def update(self, totals: Mapping[str, int], now_s: float) -> Readings:
-        """Return the rates since the call before; none for a counter that went back."""
-        before, self._before = self._before, (now_s, totals)
-        if before is None or now_s <= before[0]:
-            return {}
-        passed_s = now_s - before[0]
-        return {
-            Series(name=name): (total - before[1][name]) / passed_s
-            for name, total in totals.items()
-            if name in before[1] and total >= before[1][name]  # it wraps, or a disk was taken out
-        }
+def _read_cpu(
+    before: Numbers, now: Numbers, passed_s: float, node: NodeUsage
+) -> Iterator[tuple[Series, float]]:
+    """Say how busy the processors that the task may use were with it, in percent."""
+    used_s = _growth(before, now, Quantity.CPU_SECONDS)
+    processors = now.get(Quantity.CPU_LIMIT) or node.cpus
+    if used_s is not None and passed_s > 0 and processors:
+        percent = 100 * used_s / (passed_s * processors)
+        # The kernel's clock of a group and ours are read a moment apart.
+        yield Series(name="cpu_util_simple"), min(100.0, percent)
 
 
-def host_sources() -> list[Source]:
-    """Make one of each source of this node."""
-    return [CpuSource(), MemorySource(), DiskSource(), NetworkSource()]
+def _growth(before: Numbers, now: Numbers, quantity: Quantity) -> float | None:
+    """Return by how much a counter grew; None if it is not told, or began anew."""
+    if quantity not in before or quantity not in now or now[quantity] < before[quantity]:
+        return None
+    return now[quantity] - before[quantity]
+
+
+def _is_named(gpu: GpuUsage, names: Collection[str]) -> bool:
+    """Tell whether a GPU is among *names*, as CUDA_VISIBLE_DEVICES may spell them."""
+    uuid = gpu.uuid.lower()
+    for name in names:
+        lowered = name.lower()
+        if lowered.isdigit():
+            if gpu.parent_uuid is None and int(lowered) == gpu.index:
+                return True
+        elif lowered and uuid.startswith(lowered):
+            return True
+    return False

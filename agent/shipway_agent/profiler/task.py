@@ -1,21 +1,21 @@
-"""The profiler of one task: reads its node and its GPUs, and posts in the task's name."""
+"""The profiler of one task: hears of what it uses, and posts that in the task's name."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from shipway_agent.profiler.gpus import watch_gpus
-from shipway_agent.profiler.readings import Readings, Source, host_sources
+from shipway_agent.profiler.quantities import Snapshot
+from shipway_agent.profiler.readings import task_readings
+from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.profiler.samples import Sample, Samples, metrics_request
+from shipway_agent.runtimes.spec import ContainerId
 from shipway_agent.taskapi import CallFailed, CallRefused, TaskApi
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,8 @@ _LAST_POST_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfilerTiming:
-    """How often to read and to post."""
+    """How often to post."""
 
-    sample_s: float = 1.0
     post_s: float = 5.0
     keep_samples: int = 60_000
     """More are not kept while the master is away; an hour of a node with four GPUs."""
@@ -58,43 +57,44 @@ def trial_number(trial_id: str) -> int | None:
 
 
 class TaskProfiler:
-    """Reads and posts between `__aenter__` and `__aexit__`; nothing in it can harm the task."""
+    """Listens and posts between `__aenter__` and `__aexit__`; nothing in it can harm the task."""
 
     def __init__(
         self,
         api: TaskApi,
+        sampler: Sampler,
         *,
         trial_id: int,
         agent_id: str,
-        gpus: Sequence[str],
-        environ: Mapping[str, str],
+        container_id: ContainerId,
+        gpus: Collection[str],
         timing: ProfilerTiming | None = None,
     ) -> None:
         """Prepare; nothing is read yet.
 
         Args:
             api: Posts in the task's name; the caller opens and closes it.
+            sampler: Where the numbers come from; the caller's, too.
             trial_id: Whose metrics they are.
             agent_id: The node, as the master calls it.
+            container_id: The task's container.
             gpus: The task's NVIDIA GPUs, by UUID or index.
-            environ: The agent's own environment, for the helper that asks the driver.
             timing: How often.
         """
-        self._api, self._trial_id, self._agent_id = api, trial_id, agent_id
-        self._gpus, self._environ = tuple(gpus), environ
+        self._api, self._sampler = api, sampler
+        self._trial_id, self._agent_id = trial_id, agent_id
+        self._container_id, self._gpus = container_id, tuple(gpus)
         self._timing = timing or ProfilerTiming()
         self._samples = Samples(limit=self._timing.keep_samples)
-        self._sources: list[Source] = host_sources()
-        self._failed: set[str] = set()
+        self._before: Snapshot | None = None
         self._is_refused = False
         self._stack = AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._posting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        self._tasks = [group.create_task(self._sample_loop()), group.create_task(self._post_loop())]
-        if self._gpus:
-            self._tasks.append(group.create_task(self._gpu_loop()))
+        self._posting = group.create_task(self._post_loop())
+        self._stack.enter_context(self._sampler.listening(self._take))
         return self
 
     async def __aexit__(
@@ -104,41 +104,17 @@ class TaskProfiler:
         trace: TracebackType | None,
     ) -> None:
         """Post what was read last, if the master takes it at once."""
-        for task in self._tasks:
-            task.cancel()
+        if self._posting is not None:
+            self._posting.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_POST_S):
                 await self._post()
         await self._stack.__aexit__(kind, error, trace)
 
-    async def _sample_loop(self) -> None:
-        while True:
-            for source in self._sources:
-                self._read(source)
-            await asyncio.sleep(self._timing.sample_s)
-
-    def _read(self, source: Source) -> None:
-        """Read one source; one that fails says so once and does not hide the others."""
-        try:
-            readings = source.read(time.monotonic())
-        except Exception as error:  # noqa: BLE001 (psutil raises what each system's files provoke)
-            if source.group not in self._failed:
-                self._failed.add(source.group)
-                log.warning("no %s metrics: %r", source.group, error)
-            return
-        self._failed.discard(source.group)
-        self._take(readings)
-
-    def _take(self, readings: Readings) -> None:
-        self._samples.add(readings, datetime.now(UTC))
-
-    async def _gpu_loop(self) -> None:
-        try:
-            await watch_gpus(
-                self._gpus, self._take, environ=self._environ, interval_s=self._timing.sample_s
-            )
-        except OSError as error:
-            log.warning("no GPU metrics: %s", error)
+    def _take(self, snapshot: Snapshot) -> None:
+        readings = task_readings(self._before, snapshot, self._container_id, self._gpus)
+        self._before = snapshot
+        self._samples.add(readings, snapshot.time)
 
     async def _post_loop(self) -> None:
         while not self._is_refused:

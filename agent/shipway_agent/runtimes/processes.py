@@ -22,6 +22,12 @@ class ProcessStat:
     state: str
     start_ticks: int
     """When it started, in clock ticks since boot; with the pid this is its identity."""
+    own_ticks: int
+    """How long its threads ran, in clock ticks."""
+    ended_ticks: int
+    """How long children that it has reaped ran, and theirs."""
+    resident_pages: int
+    """Its memory, with what it shares with others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +89,8 @@ def boot_id() -> str:
 def find_process(pid: int) -> ProcessStat | None:
     """Read what the kernel says about *pid*; None if there is no such process."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field is the program's name in brackets, which may itself hold any of ") (".
@@ -94,6 +101,9 @@ def find_process(pid: int) -> ProcessStat | None:
         session=int(fields[3]),
         state=fields[0].decode("ascii"),
         start_ticks=int(fields[19]),
+        own_ticks=int(fields[11]) + int(fields[12]),
+        ended_ticks=int(fields[13]) + int(fields[14]),
+        resident_pages=int(fields[21]),
     )
 
 

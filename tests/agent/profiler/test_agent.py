@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 from shipway_agent.config import AgentSettings
 from shipway_agent.containers.manager import RunningContainer
 from shipway_agent.profiler.agent import profile_containers
+from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.runtimes.spec import ContainerHandle, ContainerId
 from tests.agent.job.conftest import eventually
 from tests.agent.job.stand_in import TOKEN, StandInRelay
+from tests.agent.profiler.test_profiler import find_own_process
 
 
 def make_container(
@@ -43,15 +45,21 @@ async def profiling(
             "profiling": {"enabled": enabled},
         }
     )
-    task = asyncio.create_task(
-        profile_containers(lambda: running, settings, os.environ, interval_s=0.05)
+    sampler = Sampler(
+        list_running=lambda: [container.handle for container in running],
+        find_processes=find_own_process,
+        interval_s=0.05,
     )
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    async with sampler:
+        task = asyncio.create_task(
+            profile_containers(lambda: running, sampler, settings, os.environ, interval_s=0.05)
+        )
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 def trials(relay: StandInRelay) -> set[tuple[int, str]]:

@@ -5,25 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
 
 import pytest
 from google.protobuf import json_format
 
-from shipway_agent.profiler.gpus import watch_gpus
-from shipway_agent.profiler.readings import (
-    CpuSource,
-    DiskSource,
-    MemorySource,
-    NetworkSource,
-    Rates,
-    Readings,
-    Series,
-)
+from shipway_agent.profiler.gpus import GpuReader
+from shipway_agent.profiler.readings import Series
+from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.profiler.samples import Samples
 from shipway_agent.profiler.task import ProfilerTiming, TaskProfiler, profiled_trial
+from shipway_agent.runtimes.processes import identify
+from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, Processes
 from shipway_agent.taskapi import TaskApi
 from shipway_proto.determined.api.v1.trial_pb2 import PostTrialProfilerMetricsBatchRequest
 from tests.agent.job.conftest import eventually
@@ -31,7 +25,15 @@ from tests.agent.job.stand_in import TOKEN, StandInRelay
 from tests.agent.profiler.conftest import Driver
 
 PATH = "/api/v1/trials/profiler/metrics"
-FAST = ProfilerTiming(sample_s=0.05, post_s=0.1)
+FAST = ProfilerTiming(post_s=0.1)
+TASK = ContainerId("c-1")
+
+
+async def find_own_process(handle: ContainerHandle) -> Processes:
+    """This process in the place of a task's: it is there, and it works."""
+    own = identify(os.getpid())
+    assert own is not None
+    return Processes(first=own)
 
 
 @contextlib.asynccontextmanager
@@ -39,17 +41,25 @@ async def profiling(
     relay: StandInRelay,
     *,
     gpus: tuple[str, ...] = (),
-    environ: Mapping[str, str] | None = None,
+    driver: Driver | None = None,
     timing: ProfilerTiming = FAST,
 ) -> AsyncIterator[None]:
+    sampler = Sampler(
+        list_running=lambda: [ContainerHandle(container_id=TASK, native_id="none")],
+        find_processes=find_own_process,
+        gpus=GpuReader(driver.environ) if driver is not None else None,
+        interval_s=0.05,
+    )
     async with (
         TaskApi(relay.url, TOKEN) as api,
+        sampler,
         TaskProfiler(
             api,
+            sampler,
             trial_id=9,
             agent_id="n1",
+            container_id=TASK,
             gpus=gpus,
-            environ=os.environ if environ is None else environ,
             timing=timing,
         ),
     ):
@@ -65,17 +75,17 @@ def series(relay: StandInRelay) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-async def test_the_node_is_read_by_the_names_of_the_contract(relay: StandInRelay) -> None:
+async def test_a_task_is_told_by_the_names_of_the_contract(relay: StandInRelay) -> None:
     async with profiling(relay):
         await eventually(lambda: ("cpu_util_simple", "") in series(relay))
-        await eventually(lambda: ("net_throughput_recv", "") in series(relay))
+        await eventually(lambda: ("disk_throughput_read", "") in series(relay))
     found = series(relay)
-    assert {name for name, _ in found} >= {
+    assert {name for name, _ in found} == {
         "cpu_util_simple",
         "memory_free",
         "disk_util",
-        "net_throughput_sent",
-        "net_throughput_recv",
+        "disk_throughput_read",
+        "disk_throughput_write",
     }
     assert all(0 <= value <= 100 for value in found["cpu_util_simple", ""])
     assert all(value > 1 << 20 for value in found["memory_free", ""])
@@ -97,19 +107,22 @@ async def test_a_post_is_the_masters_own_message(relay: StandInRelay) -> None:
 
 async def test_gpus_are_read_by_uuid_or_index(relay: StandInRelay, driver: Driver) -> None:
     driver.says(BUSY0=7, BUSY1=93)
-    async with profiling(relay, gpus=("GPU-1", "0"), environ=driver.environ):
+    async with profiling(relay, gpus=("GPU-1", "0"), driver=driver):
         await eventually(lambda: {("gpu_util", "GPU-0"), ("gpu_util", "GPU-1")} <= {*series(relay)})
     found = series(relay)
     assert set(found["gpu_util", "GPU-0"]) == {7}
     assert set(found["gpu_util", "GPU-1"]) == {93}
     assert set(found["gpu_free_memory", "GPU-1"]) == {5 << 30}
+    assert set(found["gpu_used_memory", "GPU-1"]) == {3 << 30}
+    assert set(found["gpu_temperature", "GPU-0"]) == {66}
+    assert set(found["gpu_power", "GPU-0"]) == {100.5}
 
 
 async def test_without_nvml_the_rest_goes_on(
     relay: StandInRelay, driver: Driver, caplog: pytest.LogCaptureFixture
 ) -> None:
     driver.says(INIT=9)
-    async with profiling(relay, gpus=("0",), environ=driver.environ):
+    async with profiling(relay, gpus=("0",), driver=driver):
         await eventually(lambda: ("memory_free", "") in series(relay))
         await eventually(lambda: "no GPU metrics: NVML error 9" in caplog.text)
     assert not any(uuid for _, uuid in series(relay))
@@ -134,96 +147,10 @@ async def test_a_refusal_of_the_token_ends_the_posts_and_nothing_else(
 
 
 async def test_the_last_readings_are_posted_at_the_end(relay: StandInRelay) -> None:
-    async with profiling(relay, timing=ProfilerTiming(sample_s=0.02, post_s=60)):
+    async with profiling(relay, timing=ProfilerTiming(post_s=60)):
         await asyncio.sleep(0.2)
         assert relay.posts == []
     assert ("memory_free", "") in series(relay)
-
-
-class Watch:
-    """What `watch_gpus` hands on."""
-
-    def __init__(self) -> None:
-        self.taken: list[Readings] = []
-
-    def names(self, uuid: str) -> set[str]:
-        return {s.name for readings in self.taken for s in readings if s.gpu_uuid == uuid}
-
-    @contextlib.asynccontextmanager
-    async def running(self, driver: Driver, *gpus: str) -> AsyncIterator[asyncio.Task[None]]:
-        task = asyncio.create_task(
-            watch_gpus(
-                gpus,
-                self.taken.append,
-                environ=driver.environ,
-                interval_s=0.05,
-                silence_s=0.5,
-                rest_s=0.05,
-            )
-        )
-        try:
-            yield task
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-
-@pytest.mark.parametrize("fault", ["HANG0", "CRASH0"])
-async def test_one_bad_gpu_does_not_hide_the_other(driver: Driver, fault: str) -> None:
-    driver.says(**{fault: 30 if fault == "HANG0" else 1})
-    watch = Watch()
-    async with watch.running(driver, "0", "1"):
-        await eventually(lambda: watch.names("GPU-1"))
-    assert watch.names("GPU-0") == set()
-
-
-@pytest.mark.parametrize(
-    ("says", "names"),
-    [
-        ({"UTIL0": 3}, {"gpu_free_memory"}),
-        ({"MEMORY0": 3}, {"gpu_util"}),
-        ({"BUSY0": 200}, {"gpu_free_memory"}),
-        ({"LOST0": 15}, set()),
-    ],
-    ids=["no utilization", "no memory", "impossible number", "lost"],
-)
-async def test_what_a_gpu_does_not_tell_is_missing_not_zero(
-    driver: Driver, says: dict[str, int], names: set[str]
-) -> None:
-    driver.says(**says)
-    watch = Watch()
-    async with watch.running(driver, "0", "1"):
-        await eventually(lambda: len(watch.taken) >= 6)
-    assert watch.names("GPU-0") == names
-    assert watch.names("GPU-1") == {"gpu_util", "gpu_free_memory"}
-
-
-async def test_a_lost_gpu_comes_back(driver: Driver) -> None:
-    driver.says(LOST0=15)
-    watch = Watch()
-    async with watch.running(driver, "0"):
-        await eventually(lambda: len(watch.taken) >= 2)
-        assert watch.names("GPU-0") == set()
-        driver.says()
-        await eventually(lambda: watch.names("GPU-0"))
-
-
-def test_rates_need_two_readings_and_no_step_back() -> None:
-    rates = Rates()
-    assert rates.update({"a": 100, "b": 10}, 1.0) == {}
-    assert rates.update({"a": 300, "b": 5}, 3.0) == {Series(name="a"): 100.0}
-    assert rates.update({"a": 300, "b": 7}, 3.0) == {}
-
-
-@pytest.mark.parametrize("source", [CpuSource(), DiskSource(), NetworkSource()])
-def test_the_first_reading_has_no_rates(source: Any) -> None:
-    assert {s.name for s in source.read(1.0)} <= {"disk_util"}
-
-
-def test_memory_is_there_at_once() -> None:
-    [value] = MemorySource().read(0.0).values()
-    assert value > 0
 
 
 @pytest.mark.parametrize(
