@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +58,16 @@ class Podman:
         self.folder = folder
         self.socket = folder / "podman.sock"
         self._service: subprocess.Popen[bytes] | None = None
+        # The service reads its list of registries once, so a port is kept for one.
+        self._registry_port = socket.socket()
+        self._registry_port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._registry_port.bind(("127.0.0.1", 0))
+
+    @property
+    def registry_port(self) -> int:
+        """The port of loopback on which a registry needs no TLS; bind it with reuse_port."""
+        port: int = self._registry_port.getsockname()[1]
+        return port
 
     @property
     def url(self) -> str:
@@ -69,6 +80,7 @@ class Podman:
         return {
             "CONTAINERS_CONF": str(self.folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+            "CONTAINERS_REGISTRIES_CONF": str(self.folder / "registries.conf"),
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
 
@@ -94,6 +106,7 @@ class Podman:
         if self._service is not None:
             end([self._service.pid])
             self._service.wait()
+        self._registry_port.close()
         remove_folder(self.folder)
 
     def run(
@@ -104,6 +117,16 @@ class Podman:
             ["podman", *arguments], environment=self.environment, limit_s=limit_s, check=check
         )
 
+    def halt(self) -> None:
+        """Kill the service alone; containers do not hang on it."""
+        assert self._service is not None
+        self._service.kill()
+        self._service.wait()
+
+    def resume(self) -> None:
+        """Start a service that was halted, and wait for its answer."""
+        self._launch()
+
     def logs(self) -> str:
         """Return the tail of the service's log."""
         return tails([self.folder / "podman.log"], lines=40)
@@ -113,9 +136,14 @@ class Podman:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "containers.conf").write_text(_CONTAINERS.format(folder=self.folder))
         (self.folder / "storage.conf").write_text(_STORAGE.format(folder=self.folder))
+        registry = f'[[registry]]\nlocation = "127.0.0.1:{self.registry_port}"\ninsecure = true\n'
+        (self.folder / "registries.conf").write_text(registry)
         archive = self.folder / "image.tar"
         archive.write_bytes(image_tar())
         self.run(["import", str(archive), IMAGE], limit_s=60)
+        self._launch()
+
+    def _launch(self) -> None:
         with (self.folder / "podman.log").open("ab") as output:
             self._service = subprocess.Popen(
                 ["podman", "system", "service", "--time=0", self.url],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -12,19 +13,25 @@ from shipway_agent.errors import (
     ImageNotFound,
     PullFailed,
     RuntimeRefused,
+    RuntimeUnavailable,
     SpecUnsupported,
 )
 from shipway_agent.runtimes.engine import Engine, read_json_lines, status_of
 from shipway_agent.runtimes.imagenames import ImageName, parse_image_name
+from shipway_agent.runtimes.patience import outlast
 from shipway_agent.runtimes.pullprogress import PullProgress
-from shipway_agent.runtimes.registryauth import find_registry_auth, registry_header
+from shipway_agent.runtimes.registryauth import find_registry_auth, hide_secrets, registry_header
 from shipway_agent.runtimes.spec import ContainerSpec, Event, EventKind, OnEvent, RegistryAuth
+
+_STALL_LIMIT_S = 1800.0
+"""How long an engine may say nothing; unpacking a big layer is silent with some."""
 
 _not_found = re.compile(
     r"not found|manifest unknown|name unknown|does not exist|access (to the resource is )?denied"
-    r"|unauthorized|no such image|requested access",
+    r"|unauthorized|no such image|requested access|no matching manifest|no image found in",
     re.IGNORECASE,
 )
+_bad_certificate = re.compile(r"x509|certificate", re.IGNORECASE)
 
 
 async def pull_image(
@@ -33,8 +40,9 @@ async def pull_image(
     """Make the image of *spec* available; see `Runtime.pull`."""
     if not spec.image:
         raise SpecUnsupported("the container names no image")
-    name = parse_image_name(spec.image)
-    is_here = await has_image(engine, spec.image)
+    image = spec.image
+    name = parse_image_name(image)
+    is_here = await outlast(lambda: has_image(engine, image))
     if is_here and not spec.force_pull:
         text = f"image already found, skipping pull phase: {name}"
         on_event(Event(kind=EventKind.PULL_SKIPPED, text=text))
@@ -46,12 +54,11 @@ async def pull_image(
     auth = await find_registry_auth(name, spec.registry_auth, environ, on_event)
     on_event(Event(kind=EventKind.PULL_BEGAN, text=text))
     try:
-        await _pull(engine, name, auth, on_event)
-    except RuntimeRefused as error:
-        raise pull_error(name, str(error)) from error
-    except aiohttp.ClientError as error:
-        raise PullFailed(f"error pulling image: {name}: {engine.address}: {error}") from error
-    if not await has_image(engine, spec.image):
+        # Once more is harmless: the engine keeps the layers that it has.
+        await outlast(lambda: _pull(engine, name, auth, on_event))
+    except RuntimeUnavailable as error:
+        raise PullFailed(f"error pulling image: {name}: {error}") from error
+    if not await outlast(lambda: has_image(engine, image)):
         raise PullFailed(f"error pulling image: {name}: the engine says done, but it is not there")
 
 
@@ -66,10 +73,19 @@ async def has_image(engine: Engine, text: str) -> bool:
     return True
 
 
-def pull_error(name: ImageName, words: str) -> ImageNotFound | PullFailed:
-    """Return the error that an engine's or a registry's words mean."""
+def pull_error(
+    name: ImageName, words: str, auth: RegistryAuth | None = None
+) -> ImageNotFound | PullFailed:
+    """Return the error that an engine's or a registry's words mean.
+
+    Args:
+        auth: What was shown to the registry; should it repeat that, it is left out.
+    """
+    words = hide_secrets(words, auth)
     # A missing blob is a damaged image, not a missing one.
     is_missing = _not_found.search(words) and "blob" not in words
+    if not is_missing and _bad_certificate.search(words):
+        words += f" (the engine must trust the CA: /etc/docker/certs.d/{name.domain}/ca.crt)"
     kind = ImageNotFound if is_missing else PullFailed
     return kind(f"error pulling image: {name}: {words}")
 
@@ -77,19 +93,38 @@ def pull_error(name: ImageName, words: str) -> ImageNotFound | PullFailed:
 async def _pull(
     engine: Engine, name: ImageName, auth: RegistryAuth | None, on_event: OnEvent
 ) -> None:
+    """Fetch the image.
+
+    Raises:
+        RuntimeUnavailable: The engine went away meanwhile.
+    """
     progress = PullProgress()
-    has_layers = False
     params = {"fromImage": name.repository, "tag": name.version}
-    headers = {"X-Registry-Auth": registry_header(auth)}
-    async with engine.stream("POST", "images/create", params=params, headers=headers) as response:
-        async for message in read_json_lines(response):
-            if words := _error_in(message):
-                raise pull_error(name, words)
-            if event := progress.update(message):
-                has_layers = True
-                on_event(event)
-    if has_layers:
-        on_event(progress.event())
+    # Podman then looks for its user's own log-in.
+    is_silent = auth is None and engine.is_podman
+    headers = {} if is_silent else {"X-Registry-Auth": registry_header(auth)}
+    try:
+        async with (
+            asyncio.timeout(_STALL_LIMIT_S) as limit,
+            engine.stream("POST", "images/create", params=params, headers=headers) as response,
+        ):
+            async for message in read_json_lines(response):
+                limit.reschedule(asyncio.get_running_loop().time() + _STALL_LIMIT_S)
+                if words := _error_in(message):
+                    raise pull_error(name, words, auth)
+                if event := progress.update(message):
+                    on_event(event)
+    except RuntimeRefused as error:
+        raise pull_error(name, str(error), auth) from None
+    except TimeoutError as error:
+        raise PullFailed(
+            f"error pulling image: {name}: the engine told no progress in {_STALL_LIMIT_S:g} s"
+        ) from error
+    except aiohttp.ClientError as error:
+        raise RuntimeUnavailable(
+            f"{engine.address}: it went away while pulling: {error}"
+        ) from error
+    on_event(progress.finish())
 
 
 def _error_in(message: Mapping[str, object]) -> str | None:

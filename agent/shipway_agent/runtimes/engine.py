@@ -168,14 +168,16 @@ async def connect(address: str, environ: Mapping[str, str]) -> Engine:
 
 async def read_json_lines(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
     """Yield the JSON objects of a stream, one a line, however long a line is."""
-    rest = b""
+    rest: list[bytes] = []
     async for piece in response.content.iter_any():
-        *lines, rest = (rest + piece).split(b"\n")
+        *lines, last = piece.split(b"\n")
         for line in lines:
-            if line.strip():
-                yield _read_json(line, "stream")
-    if rest.strip():
-        yield _read_json(rest, "stream")
+            if text := b"".join([*rest, line]).strip():
+                yield _read_object(text)
+            rest = []
+        rest.append(last)
+    if text := b"".join(rest).strip():
+        yield _read_object(text)
 
 
 async def read_frames(response: aiohttp.ClientResponse) -> AsyncIterator[list[Frame]]:
@@ -268,6 +270,13 @@ def _read_json(text: bytes, what: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise UnreadableAnswer(f"{what}: no JSON: {text[:200]!r}") from error
+
+
+def _read_object(text: bytes) -> dict[str, Any]:
+    read: Any = _read_json(text, "stream")
+    if not isinstance(read, dict):
+        raise UnreadableAnswer(f"stream: no JSON object: {text[:200]!r}")
+    return read  # pyright: ignore[reportUnknownVariableType]
 
 
 def _error_text(answer: bytes) -> str:

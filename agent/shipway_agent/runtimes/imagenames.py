@@ -72,5 +72,5 @@ def parse_image_name(text: str) -> ImageName:
 
 def registry_domain(address: str) -> str:
     """Return the domain of a registry's address, whichever way people write it."""
-    host = re.sub(r"^https?://", "", address).partition("/")[0]
+    host = re.sub(r"^https?://", "", address).partition("/")[0].rpartition("@")[2]
     return HUB if host in _hub_aliases else host

@@ -170,7 +170,7 @@ class PodmanRuntime:
                 await asyncio.to_thread(write_atomic, path, auth_file(auth, name))
             result = await self._cli.pull(image, str(path) if path else None, _slowly(on_event))
         if result.status != 0:
-            raise pull_error(name, result.words)
+            raise pull_error(name, result.words, auth)
 
     async def create(self, spec: ContainerSpec, on_event: OnEvent) -> ContainerHandle:
         """Make the container; see `Runtime.create`."""

@@ -29,6 +29,10 @@ class _Layer:
         done_bytes = self.downloaded_bytes + self.extracted_bytes
         return min(1.0, done_bytes / (2 * self.size_bytes))
 
+    def complete(self) -> None:
+        self.downloaded_bytes = self.extracted_bytes = self.size_bytes
+        self.is_complete = True
+
 
 class PullProgress:
     """Adds up what an engine says of an image's layers."""
@@ -46,12 +50,19 @@ class PullProgress:
         """Take in one message; the event to give, if it is time for one."""
         layer_id = str(message.get("id") or "")
         status = str(message.get("status") or "")
-        if not layer_id or not self._take(layer_id, status, message.get("progressDetail") or {}):
+        detail: Mapping[str, Any] = message.get("progressDetail") or {}
+        if not layer_id or not self._take(layer_id, status, detail):
             return None
         now = self._clock()
         if self._told_at is not None and now - self._told_at < self._interval_s:
             return None
         self._told_at = now
+        return self.event()
+
+    def finish(self) -> Event:
+        """Return the last event: the engine has all of it, though Podman tells that of no layer."""
+        for layer in self._layers.values():
+            layer.complete()
         return self.event()
 
     def event(self) -> Event:
@@ -86,6 +97,5 @@ class PullProgress:
         if status == "Download complete":
             layer.downloaded_bytes = max(layer.downloaded_bytes, layer.size_bytes)
         if status == "Pull complete":
-            layer.downloaded_bytes = layer.extracted_bytes = layer.size_bytes
-            layer.is_complete = True
+            layer.complete()
         return True

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import pwd
+import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,27 @@ from shipway_agent.runtimes.spec import Event, EventKind, OnEvent, RegistryAuth
 _HELPER_LIMIT_S = 30.0
 _hub_key = "https://index.docker.io/v1/"
 
+_harmless_words = (
+    "no credentials server url",
+    "no credentials username",
+    "no basic auth credentials",
+    "permission denied",
+    "not initialized",
+    "no such file or directory",
+    "executable file not found",
+    "connection refused",
+    "i/o timeout",
+    "expired",
+)
+
 
 async def find_registry_auth(
     image: ImageName,
     given: RegistryAuth | None,
     environ: Mapping[str, str],
     on_event: OnEvent,
+    *,
+    helper_limit_s: float = _HELPER_LIMIT_S,
 ) -> RegistryAuth | None:
     """Choose the credentials for *image*; None means to come without.
 
@@ -34,28 +52,39 @@ async def find_registry_auth(
         given: What the task brought; used if it is for that registry.
         environ: The agent's environment; DOCKER_CONFIG and HOME say where `docker login` writes.
         on_event: Told which were chosen, and why the task's own were not.
+        helper_limit_s: How long a credential helper may take, in seconds.
 
     Raises:
         PullFailed: A credential helper or the file cannot be used.
     """
     if given is not None and _fits(given, image, on_event):
         return _split(given)
-    path = _config_path(environ)
-    config = await asyncio.to_thread(_load_config, path) if path else {}
-    helper = config.get("credHelpers", {}).get(image.domain)
-    if helper:
+    path, config = await asyncio.to_thread(_load_config, environ)
+    domain = image.domain
+    if helper := _of_domain(config.get("credHelpers"), domain):
         on_event(
-            _info(
-                f"domain '{image.domain}' found in 'credHelpers' config, using credentials helper"
-            )
+            _info(f"domain '{domain}' found in 'credHelpers' config, using credentials helper")
         )
-        return await _ask_helper(helper, image.domain, environ)
-    if found := _from_file(config.get("auths", {}), image.domain):
-        on_event(_info(f"domain '{image.domain}' found in 'auths' {path}"))
+        return await _ask_helper(str(helper[1]), domain, environ, helper_limit_s)
+    if (entry := _of_domain(config.get("auths"), domain)) and (found := _from_entry(*entry)):
+        on_event(_info(f"domain '{domain}' found in 'auths' {path}"))
         return found
     if store := config.get("credsStore"):
-        return await _ask_helper(store, image.domain, environ)
+        return await _ask_helper(str(store), domain, environ, helper_limit_s)
     return None
+
+
+def hide_secrets(words: str, auth: RegistryAuth | None) -> str:
+    """Return what a registry or an engine said, without the secrets that it may have repeated."""
+    if auth is None:
+        return words
+    header = registry_header(auth)
+    pair = base64.b64encode(f"{auth.username}:{auth.password}".encode()).decode("ascii")
+    secrets = (auth.password, auth.identity_token, auth.registry_token, auth.auth, header, pair)
+    # The longest first, for one may be a part of another.
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        words = words.replace(secret, "***")
+    return words
 
 
 def registry_header(auth: RegistryAuth | None) -> str:
@@ -98,7 +127,7 @@ def _fits(given: RegistryAuth, image: ImageName, on_event: OnEvent) -> bool:
     on_event(
         _warning(
             "not using expconfig registry_auth since expconf registry_auth.serverAddress"
-            f" {given.server_address} did not match the image serverAddress {image.domain}"
+            f" {registry_domain(given.server_address)} did not match the image serverAddress {image.domain}"
         )
     )
     return False
@@ -124,77 +153,114 @@ def _decode_pair(text: str, where: str) -> tuple[str, str]:
     return username, password.rstrip("\0")
 
 
-def _config_path(environ: Mapping[str, str]) -> Path | None:
+def _config_path(environ: Mapping[str, str]) -> Path:
     if folder := environ.get("DOCKER_CONFIG"):
         return Path(folder) / "config.json"
-    home = environ.get("HOME")
-    return Path(home) / ".docker" / "config.json" if home else None
+    # A service may have no HOME, but its user has one.
+    home = environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir
+    return Path(home) / ".docker" / "config.json"
 
 
-def _load_config(path: Path) -> dict[str, Any]:
+def _load_config(environ: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
+    path = _config_path(environ)
     try:
         loaded: Any = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return path, {}
     except (OSError, ValueError) as error:
-        raise PullFailed(f"could not get docker authentication: {path}: {error}") from error
+        # Not the parser's words, which could show a piece of the file.
+        words = str(error.strerror) if isinstance(error, OSError) else "it is no JSON"
+        raise PullFailed(f"could not get docker authentication: {path}: {words}") from None
     if not isinstance(loaded, dict):
         raise PullFailed(f"could not get docker authentication: {path} is no JSON object")
-    return loaded  # pyright: ignore[reportUnknownVariableType]
+    return path, loaded  # pyright: ignore[reportUnknownVariableType]
 
 
-def _from_file(entries: Mapping[str, Mapping[str, str]], domain: str) -> RegistryAuth | None:
-    for key, entry in entries.items():
-        if registry_domain(key) != domain:
-            continue
-        if token := entry.get("identitytoken"):
-            return RegistryAuth(identity_token=token, server_address=key)
-        if pair := entry.get("auth"):
-            username, password = _decode_pair(pair, f"the entry of {key}")
-            return RegistryAuth(username=username, password=password, server_address=key)
+def _of_domain(entries: object, domain: str) -> tuple[str, object] | None:
+    """Return the key and the value of a registry, whichever way its key is written."""
+    if not isinstance(entries, Mapping):
+        return None
+    table: Mapping[str, object] = entries  # pyright: ignore[reportUnknownVariableType]
+    found = [key for key in table if registry_domain(key) == domain]
+    if not found:
+        return None
+    key = domain if domain in found else found[0]
+    return key, table[key]
+
+
+def _from_entry(key: str, entry: object) -> RegistryAuth | None:
+    if not isinstance(entry, Mapping):
+        return None
+    fields: Mapping[str, str] = entry  # pyright: ignore[reportUnknownVariableType]
+    if token := fields.get("identitytoken"):
+        return RegistryAuth(identity_token=token, server_address=key)
+    if token := fields.get("registrytoken"):
+        return RegistryAuth(registry_token=token, server_address=key)
+    if pair := fields.get("auth"):
+        username, password = _decode_pair(pair, f"the entry of {key}")
+        return RegistryAuth(username=username, password=password, server_address=key)
+    if name := fields.get("username"):
+        return RegistryAuth(username=name, password=fields.get("password", ""), server_address=key)
     return None
 
 
-async def _ask_helper(name: str, domain: str, environ: Mapping[str, str]) -> RegistryAuth | None:
-    """Ask the program docker-credential-NAME."""
+async def _ask_helper(
+    name: str, domain: str, environ: Mapping[str, str], limit_s: float
+) -> RegistryAuth | None:
+    """Ask the program docker-credential-NAME, which may need variables of its own, such as AWS_*."""
     program = f"docker-credential-{os.path.basename(name)}"
     server = _hub_key if domain == HUB else domain
     try:
         process = await asyncio.create_subprocess_exec(
             program,
             "get",
-            env=client_environment(environ),
+            env={**environ, "PATH": client_environment(environ)["PATH"]},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
     except OSError as error:
-        raise PullFailed(f"could not get docker authentication: {program}: {error}") from error
+        raise PullFailed(
+            f"could not get docker authentication: {program}: {error.strerror}"
+        ) from error
     try:
-        async with asyncio.timeout(_HELPER_LIMIT_S):
-            stdout, stderr = await process.communicate(server.encode())
+        async with asyncio.timeout(limit_s):
+            stdout, stderr = await process.communicate(f"{server}\n".encode())
     except TimeoutError as error:
         raise PullFailed(
-            f"could not get docker authentication: {program} gave no answer in {_HELPER_LIMIT_S} s"
+            f"could not get docker authentication: {program} gave no answer in {limit_s:g} s"
         ) from error
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # with all that it started
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if b"credentials not found" in stdout + stderr:
         return None
     if process.returncode != 0:
-        words = (stderr or stdout).decode(errors="replace").strip()[:200]
-        raise PullFailed(f"could not get docker authentication: {program}: {words}")
-    return _read_helper(stdout, server, lambda words: PullFailed(f"{program}: {words}"))
+        raise PullFailed(
+            f"could not get docker authentication: {program}:"
+            f" {_known_words(stdout + stderr)} (exit status {process.returncode}); to see why, run"
+            f" as the agent's user: echo {server} | {program} get"
+        )
+    return _read_helper(stdout, server, program)
 
 
-def _read_helper(answer: bytes, server: str, failure: Callable[[str], PullFailed]) -> RegistryAuth:
+def _known_words(output: bytes) -> str:
+    """Return what a helper said where it is known to hold no secret; its output may hold one."""
+    text = output.decode(errors="replace").lower()
+    return next((words for words in _harmless_words if words in text), "it failed")
+
+
+def _read_helper(answer: bytes, server: str, program: str) -> RegistryAuth:
     try:
         data: dict[str, str] = json.loads(answer)
         username, secret = data["Username"], data["Secret"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise failure("its answer has no Username and Secret") from error
+    except (ValueError, KeyError, TypeError):
+        raise PullFailed(
+            f"could not get docker authentication: {program}: its answer has no Username and Secret"
+        ) from None
     if username == "<token>":
         return RegistryAuth(identity_token=secret, server_address=server)
     return RegistryAuth(username=username, password=secret, server_address=server)

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 import uuid
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from aiohttp import web
 
 from tests.lab.images import image_tar
 
+_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -27,12 +29,19 @@ def digest_of(data: bytes) -> str:
 
 @dataclass
 class ImageRegistry:
-    """Serves `<address>/lab/img:1` to those who log in as it wants, if it wants that."""
+    """Serves one image, of a name of its own, to those who log in as it wants, if it wants that."""
 
     login: tuple[str, str] | None = None
     lost_layer: bool = False
     """The layer that the image names is not there."""
+    architecture: str = "amd64"
+    """Another one than this is offered in a list of one."""
+    repeats: bool = False
+    """A refusal repeats the login that was tried, in plain and encoded."""
+    complains: str = "authentication required"
+    """What a refusal says."""
     address: str = ""
+    path: str = field(default_factory=lambda: f"lab/img-{uuid.uuid4().hex}")
     blobs: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """What was asked for, in order."""
@@ -72,27 +81,43 @@ class ImageRegistry:
     @property
     def image(self) -> str:
         """The image's full name."""
-        return f"{self.address}/lab/img:1"
+        return f"{self.address}/{self.path}:1"
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer one request of the registry protocol."""
         self.asked.append(request.path)
         if self.login is not None:
             pair = base64.b64encode(":".join(self.login).encode()).decode()
-            if request.headers.get("Authorization") != f"Basic {pair}":
+            tried = request.headers.get("Authorization", "")
+            if tried != f"Basic {pair}":
                 headers = {"WWW-Authenticate": 'Basic realm="lab"'}
-                return _error(401, "UNAUTHORIZED", "authentication required", headers)
+                plain = base64.b64decode(tried.removeprefix("Basic ")).decode()
+                words = f"{tried} is {plain}" if self.repeats else self.complains
+                return _error(401, "UNAUTHORIZED", words, headers)
         if request.path == "/v2/":
             return web.json_response({})
-        if request.path in {"/v2/lab/img/manifests/1", f"/v2/lab/img/manifests/{self._digest}"}:
+        manifests, blobs = (f"/v2/{self.path}/{kind}/" for kind in ("manifests", "blobs"))
+        listed = self._list()
+        names = {f"{manifests}1", f"{manifests}{digest_of(listed)}"}
+        if request.path in names and self.architecture != "amd64":
+            headers = {"Docker-Content-Digest": digest_of(listed)}
+            return web.Response(body=listed, content_type=_LIST, headers=headers)
+        if request.path in {f"{manifests}1", f"{manifests}{self._digest}"}:
             headers = {"Docker-Content-Digest": self._digest}
             return web.Response(body=self._manifest, content_type=_MANIFEST, headers=headers)
-        data = self.blobs.get(request.path.removeprefix("/v2/lab/img/blobs/"))
+        data = self.blobs.get(request.path.removeprefix(blobs))
         if data is None:
             return _error(404, "MANIFEST_UNKNOWN", "manifest unknown")
         if self.lost_layer and digest_of(data) == self._layer:
             return _error(404, "BLOB_UNKNOWN", "blob unknown to registry")
         return web.Response(body=data, content_type="application/octet-stream")
+
+    def _list(self) -> bytes:
+        entry = {"mediaType": _MANIFEST, "size": len(self._manifest), "digest": self._digest}
+        platform = {"architecture": self.architecture, "os": "linux"}
+        manifests = [{**entry, "platform": platform}]
+        content = {"schemaVersion": 2, "mediaType": _LIST, "manifests": manifests}
+        return json.dumps(content).encode()
 
     @property
     def _digest(self) -> str:
@@ -100,17 +125,20 @@ class ImageRegistry:
 
 
 @asynccontextmanager
-async def serving(registry: ImageRegistry) -> AsyncIterator[ImageRegistry]:
-    """Serve it on a free port of loopback, which engines reach without TLS."""
+async def serving(
+    registry: ImageRegistry, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ImageRegistry]:
+    """Serve it on a port of loopback; any free one is right for Docker if there is no TLS."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", registry.answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(
+            runner, "127.0.0.1", port, reuse_port=bool(port) or None, ssl_context=tls
+        )
         await site.start()
-        port = runner.addresses[0][1]
-        registry.address = f"127.0.0.1:{port}"
+        registry.address = f"127.0.0.1:{runner.addresses[0][1]}"
         yield registry
     finally:
         await runner.cleanup()

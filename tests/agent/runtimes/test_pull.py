@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
+import subprocess
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,29 +20,31 @@ from shipway_agent.runtimes.spec import (
     Event,
     EventKind,
     RegistryAuth,
-    Runtime,
 )
 from tests.agent.runtimes.conftest import Case
+from tests.agent.runtimes.credentialhelper import helper_environment
 from tests.agent.runtimes.imageregistry import ImageRegistry, serving
 from tests.agent.runtimes.steps import ignore, run
+from tests.lab.podman import Podman
 
 MakeSpec = Callable[..., ContainerSpec]
 
 
-async def open_for(case: Case, registry: ImageRegistry, tmp_path: Path) -> Runtime:
-    """Open the runtime so that it reaches *registry* without TLS; Docker does so by itself."""
-    path = tmp_path / "registries.conf"
-    path.write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')
-    environ = {**case.options.environ, "CONTAINERS_REGISTRIES_CONF": str(path)}
-    return await case.open(environ=environ)
+@pytest.fixture
+def port(case_name: str, request: pytest.FixtureRequest) -> int:
+    """The port where the case's engine reaches a registry without TLS; 0: wherever it is."""
+    if case_name == "docker":
+        return 0
+    podman: Podman = request.getfixturevalue("podman")
+    return podman.registry_port
 
 
-@pytest.mark.parametrize("case_name", ["docker", "podman"], indirect=True)
+@pytest.mark.parametrize("case_name", ["docker", "podman", "podman-socket"], indirect=True)
 async def test_an_image_is_fetched_once_and_runs(
-    case: Case, make_spec: MakeSpec, tmp_path: Path
+    case: Case, make_spec: MakeSpec, tmp_path: Path, port: int
 ) -> None:
-    async with serving(ImageRegistry()) as registry:
-        runtime = await open_for(case, registry, tmp_path)
+    async with serving(ImageRegistry(), port=port) as registry:
+        runtime = await case.open()
         spec = make_spec(image=registry.image, argv=("sh", "-c", "echo here"))
         first: list[Event] = []
         await runtime.pull(spec, first.append)
@@ -55,13 +60,13 @@ async def test_an_image_is_fetched_once_and_runs(
         registry.asked.clear()
         await runtime.pull(replace(spec, force_pull=True), third.append)
         assert third[0].text.startswith("image present, but force_pull_image is set")
-        assert "/v2/lab/img/manifests/1" in registry.asked
+        assert f"/v2/{registry.path}/manifests/1" in registry.asked
 
 
-@pytest.mark.parametrize("case_name", ["docker"], indirect=True)
-async def test_progress_ends_at_all_of_it(case: Case, make_spec: MakeSpec, tmp_path: Path) -> None:
-    async with serving(ImageRegistry()) as registry:
-        runtime = await open_for(case, registry, tmp_path)
+@pytest.mark.parametrize("case_name", ["docker", "podman-socket"], indirect=True)
+async def test_progress_ends_at_all_of_it(case: Case, make_spec: MakeSpec, port: int) -> None:
+    async with serving(ImageRegistry(), port=port) as registry:
+        runtime = await case.open()
         events: list[Event] = []
         await runtime.pull(make_spec(image=registry.image), events.append)
     last = events[-1]
@@ -70,34 +75,34 @@ async def test_progress_ends_at_all_of_it(case: Case, make_spec: MakeSpec, tmp_p
     assert last.text.startswith(f"[{'=' * 40}] Downloaded: ")
 
 
-@pytest.mark.parametrize("case_name", ["docker", "podman"], indirect=True)
+@pytest.mark.parametrize("case_name", ["docker", "podman", "podman-socket"], indirect=True)
 async def test_an_image_that_the_registry_does_not_have_is_not_found(
-    case: Case, make_spec: MakeSpec, tmp_path: Path
+    case: Case, make_spec: MakeSpec, tmp_path: Path, port: int
 ) -> None:
-    async with serving(ImageRegistry()) as registry:
-        runtime = await open_for(case, registry, tmp_path)
+    async with serving(ImageRegistry(), port=port) as registry:
+        runtime = await case.open()
         spec = make_spec(image=f"{registry.address}/lab/other:2")
         with pytest.raises(ImageNotFound, match="manifest unknown"):
             await runtime.pull(spec, ignore)
 
 
-@pytest.mark.parametrize("case_name", ["docker", "podman"], indirect=True)
+@pytest.mark.parametrize("case_name", ["docker", "podman", "podman-socket"], indirect=True)
 async def test_a_layer_that_does_not_come_is_an_error_in_the_registrys_words(
-    case: Case, make_spec: MakeSpec, tmp_path: Path
+    case: Case, make_spec: MakeSpec, tmp_path: Path, port: int
 ) -> None:
-    async with serving(ImageRegistry(lost_layer=True)) as registry:
-        runtime = await open_for(case, registry, tmp_path)
+    async with serving(ImageRegistry(lost_layer=True), port=port) as registry:
+        runtime = await case.open()
         with pytest.raises(PullFailed, match="blob"):
             await runtime.pull(make_spec(image=registry.image), ignore)
 
 
-@pytest.mark.parametrize("case_name", ["docker", "podman"], indirect=True)
+@pytest.mark.parametrize("case_name", ["docker", "podman", "podman-socket"], indirect=True)
 async def test_the_tasks_login_is_shown_to_its_own_registry_only(
-    case: Case, make_spec: MakeSpec, tmp_path: Path
+    case: Case, make_spec: MakeSpec, tmp_path: Path, port: int
 ) -> None:
     login = ("bot", 'p:a"ß$')
-    async with serving(ImageRegistry(login=login)) as registry:
-        runtime = await open_for(case, registry, tmp_path)
+    async with serving(ImageRegistry(login=login), port=port) as registry:
+        runtime = await case.open()
         spec = make_spec(image=registry.image)
         auth = RegistryAuth(
             username=login[0], password=login[1], server_address=f"http://{registry.address}/v2/"
@@ -111,12 +116,12 @@ async def test_the_tasks_login_is_shown_to_its_own_registry_only(
         await runtime.pull(replace(spec, registry_auth=auth), ignore)
 
 
-@pytest.mark.parametrize("case_name", ["docker", "podman"], indirect=True)
+@pytest.mark.parametrize("case_name", ["docker", "podman", "podman-socket"], indirect=True)
 async def test_the_login_of_the_host_is_used_and_read_at_each_pull(
-    case: Case, make_spec: MakeSpec, tmp_path: Path
+    case: Case, make_spec: MakeSpec, tmp_path: Path, port: int
 ) -> None:
-    async with serving(ImageRegistry(login=("host", "pw"))) as registry:
-        runtime = await open_for(case, registry, tmp_path)
+    async with serving(ImageRegistry(login=("host", "pw")), port=port) as registry:
+        runtime = await case.open()
         spec = make_spec(image=registry.image)
         with pytest.raises(ContainerRuntimeError):
             await runtime.pull(spec, ignore)
@@ -124,37 +129,60 @@ async def test_the_login_of_the_host_is_used_and_read_at_each_pull(
         await runtime.pull(spec, ignore)
 
 
-@pytest.mark.parametrize("case_name", ["docker"], indirect=True)
-@pytest.mark.parametrize("key", ["credHelpers", "credsStore"])
-async def test_a_credential_helper_is_asked(
-    case: Case, make_spec: MakeSpec, tmp_path: Path, key: str
+@pytest.mark.parametrize("case_name", ["docker", "podman-socket"], indirect=True)
+async def test_the_login_of_a_credential_helper_is_shown(
+    case: Case, make_spec: MakeSpec, tmp_path: Path, port: int
 ) -> None:
-    async with serving(ImageRegistry(login=("helped", "pw"))) as registry:
-        programs = tmp_path / "bin"
-        programs.mkdir()
-        helper = programs / "docker-credential-lab"
-        helper.write_text(
-            "#!/bin/sh\nread -r server\n"
-            'test "$1" = get || exit 1\n'
-            f'test "$server" = "{registry.address}" || {{ echo credentials not found; exit 1; }}\n'
-            'echo \'{"Username": "helped", "Secret": "pw"}\'\n'
-        )
-        helper.chmod(0o755)
-        value = "lab" if key == "credsStore" else {registry.address: "lab"}
-        write_docker_config(tmp_path, {key: value})
-        path = f"{programs}:{case.options.environ['PATH']}"
-        runtime = await case.open(environ={**case.options.environ, "PATH": path})
+    async with serving(ImageRegistry(login=("helped", "pw")), port=port) as registry:
+        environ = helper_environment(tmp_path, 'echo \'{"Username": "helped", "Secret": "pw"}\'')
+        write_docker_config(tmp_path, {"credHelpers": {registry.address: "lab"}})
+        runtime = await case.open(environ={**case.options.environ, **environ})
         await runtime.pull(make_spec(image=registry.image), ignore)
 
 
-@pytest.mark.parametrize("case_name", ["docker"], indirect=True)
-async def test_a_helper_that_is_missing_fails_the_pull_by_name(
+@pytest.mark.parametrize("case_name", ["docker", "podman-socket"], indirect=True)
+async def test_an_image_for_another_machine_is_not_found(
+    case: Case, make_spec: MakeSpec, port: int
+) -> None:
+    async with serving(ImageRegistry(architecture="s390x"), port=port) as registry:
+        runtime = await case.open()
+        with pytest.raises(ImageNotFound, match=r"(?i)no.*(manifest|image).*(amd64|platform)"):
+            await runtime.pull(make_spec(image=registry.image), ignore)
+
+
+@pytest.mark.parametrize("case_name", ["docker", "podman-socket"], indirect=True)
+async def test_a_registry_that_repeats_the_password_does_not_bring_it_into_the_log(
+    case: Case, make_spec: MakeSpec, port: int
+) -> None:
+    wrong = RegistryAuth(username="bot", password="s3cret-of-mine")
+    async with serving(ImageRegistry(login=("bot", "other"), repeats=True), port=port) as registry:
+        runtime = await case.open()
+        events: list[Event] = []
+        spec = make_spec(image=registry.image, registry_auth=wrong)
+        with pytest.raises(ContainerRuntimeError) as caught:
+            await runtime.pull(spec, events.append)
+    told = "".join(traceback.format_exception(caught.value)) + repr(events)
+    assert "s3cret-of-mine" not in told
+    assert base64.b64encode(b"bot:s3cret-of-mine").decode() not in told
+
+
+@pytest.mark.parametrize("case_name", ["podman-socket"], indirect=True)  # Docker trusts loopback
+async def test_a_registry_that_the_engine_does_not_trust_says_what_to_do(
     case: Case, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
-    async with serving(ImageRegistry(login=("helped", "pw"))) as registry:
-        write_docker_config(tmp_path, {"credHelpers": {registry.address: "nowhere"}})
+    async with serving(ImageRegistry(), tls=self_signed(tmp_path)) as registry:
         runtime = await case.open()
-        with pytest.raises(PullFailed, match="docker-credential-nowhere"):
+        with pytest.raises(PullFailed, match=r"certificate.*/etc/docker/certs\.d/"):
+            await runtime.pull(make_spec(image=registry.image), ignore)
+
+
+@pytest.mark.parametrize("case_name", ["podman-socket"], indirect=True)  # Docker cuts it
+async def test_a_long_line_of_a_pull_is_read(case: Case, make_spec: MakeSpec, port: int) -> None:
+    async with serving(
+        ImageRegistry(login=("a", "b"), complains="x" * 200_000), port=port
+    ) as registry:
+        runtime = await case.open()
+        with pytest.raises(ContainerRuntimeError, match=r"x{100000}"):
             await runtime.pull(make_spec(image=registry.image), ignore)
 
 
@@ -166,3 +194,14 @@ def write_docker_config(home: Path, content: dict[str, Any]) -> None:
 
 def _pair(username: str, password: str) -> str:
     return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """Make a certificate that nobody has reason to trust."""
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subject = ["-subj", "/CN=lab", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*words, *files, *subject], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
