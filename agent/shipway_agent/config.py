@@ -20,7 +20,7 @@ from shipway_common.settings import Settings, SettingsError, parse_settings
 DEFAULT_FILE = Path("/etc/determined/agent.yaml")
 
 SlotType = Literal["auto", "cuda", "gpu", "rocm", "cpu", "none"]
-_retired_flags = {"api_enabled", "tls", "log.color"}
+_retired_flags = {"log.color"}
 
 LogLevel = Literal["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"]
 
@@ -214,6 +214,18 @@ class AgentSettings(Settings):
     podman: PodmanSettings = PodmanSettings()
     sandbox: SandboxSettings = SandboxSettings()
     profiling: ProfilingSettings = ProfilingSettings()
+    api_enabled: bool = Field(
+        default=False,
+        description="Serve metrics, containers, slots and health at an HTTP port of the agent.",
+    )
+    bind_ip: str = Field(
+        default="127.0.0.1",
+        description="Address of that port; 0.0.0.0 or :: for every address of the machine.",
+    )
+    bind_port: Port = Field(default=9090, description="Number of that port; 0: any free one.")
+    tls: bool = Field(default=False, description="Speak TLS at that port.")
+    tls_cert: Path | None = Field(default=None, description="PEM certificate of that port.")
+    tls_key: Path | None = Field(default=None, description="PEM key of tls_cert.")
     hooks: HookSettings = HookSettings()
     log: LogSettings = LogSettings()
     debug: bool = Field(default=False, description="Log at level debug.")
@@ -236,6 +248,12 @@ class AgentSettings(Settings):
     @classmethod
     def _is_not_empty(cls, value: str) -> str:
         return value or "default"  # the master takes an empty one as that, but only once
+
+    @model_validator(mode="after")
+    def _can_speak_tls(self) -> AgentSettings:
+        if self.api_enabled and self.tls and (self.tls_cert is None or self.tls_key is None):
+            raise ValueError("tls needs tls_cert and tls_key")
+        return self
 
     @property
     def port(self) -> int:

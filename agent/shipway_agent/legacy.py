@@ -9,7 +9,6 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import cast
 
-_NO_API = "the agent has no such API server; metrics.port serves Prometheus"
 _NO_FLUENT = "logs do not pass through Fluent Bit any more"
 
 retired: dict[str, str] = {
@@ -18,12 +17,6 @@ retired: dict[str, str] = {
     "fluent.image": _NO_FLUENT,
     "fluent.port": _NO_FLUENT,
     "fluent.container_name": _NO_FLUENT,
-    "api_enabled": _NO_API,
-    "bind_ip": _NO_API,
-    "bind_port": _NO_API,
-    "tls": f"{_NO_API}; TLS to the master is security.tls",
-    "tls_cert": f"{_NO_API}; TLS to the master is security.tls",
-    "tls_key": f"{_NO_API}; TLS to the master is security.tls",
     "log.color": "log lines have no colour",
     "singularity_options": "Apptainer takes no such options",
     "podman_options": "Podman takes no such options",

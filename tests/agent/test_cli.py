@@ -124,12 +124,12 @@ def test_a_file_that_is_not_there_may_come(tmp_path: Path) -> None:
 
 def test_flags_that_have_no_effect_any_more_are_taken(tmp_path: Path) -> None:
     done = agent(
-        *("run", "--master-host=m", "--tls", "--bind-port=9090", "--slot-type=tpu"),
+        *("run", "--master-host=m", "--label=gpu", "--fluent-port=9090", "--slot-type=tpu"),
         environ={"DET_LOG_COLOR": "true"},
     )
     assert done.returncode == os.EX_CONFIG
     assert "No such option" not in done.stderr
-    assert "--bind-port" not in agent("run", "--help").stdout
+    assert "--fluent-port" not in agent("run", "--help").stdout
 
 
 def test_a_state_folder_that_cannot_be_used_ends_the_agent(tmp_path: Path) -> None:

@@ -116,9 +116,7 @@ def test_keys_of_former_releases_are_accepted_with_a_warning() -> None:
     text = """
 label: gpu
 fluent: {image: x, port: 1}
-api_enabled: true
-bind_port: 9090
-tls: false
+singularity_options: {}
 log: {color: true, level: trace}
 """
     settings, warnings = load(text)
@@ -127,9 +125,7 @@ log: {color: true, level: trace}
         "label",
         "fluent.image",
         "fluent.port",
-        "api_enabled",
-        "bind_port",
-        "tls",
+        "singularity_options",
         "log.color",
     ]
 
@@ -137,18 +133,33 @@ log: {color: true, level: trace}
 def test_variables_and_flags_of_former_releases_are_accepted_too() -> None:
     settings, warnings = load(
         "fluent: {image: x}\ncontainer_runtime: singularity\n",
-        environ={"DET_BIND_IP": "0.0.0.0", "DET_FLUENT_PORT": "5", "DET_LOG_COLOR": "true"},
-        flags={"tls": "true"},
+        environ={"DET_LABEL": "gpu", "DET_FLUENT_PORT": "5", "DET_LOG_COLOR": "true"},
+        flags={"fluent.container_name": "x"},
     )
     assert settings.container_runtime == "apptainer"
     assert [warning.split(": ")[:-1] for warning in warnings] == [
         ["agent.yaml", "fluent.image", "has no effect"],
         ["agent.yaml", "container_runtime"],
+        ["DET_LABEL", "has no effect"],
         ["DET_FLUENT_PORT", "has no effect"],
-        ["DET_BIND_IP", "has no effect"],
         ["DET_LOG_COLOR", "has no effect"],
-        ["--tls", "has no effect"],
+        ["--fluent-container-name", "has no effect"],
     ]
+
+
+def test_the_local_port_is_off_and_for_this_machine_unless_set() -> None:
+    settings, _ = load()
+    assert not settings.api_enabled
+    assert settings.bind_ip == "127.0.0.1"
+    text = "api_enabled: true\nbind_ip: 0.0.0.0\nbind_port: 9091\ntls: true\n"
+    settings, warnings = load(text + "tls_cert: /c\ntls_key: /k\n")
+    assert (settings.bind_ip, settings.bind_port, warnings) == ("0.0.0.0", 9091, [])
+
+
+def test_tls_at_the_local_port_needs_certificate_and_key() -> None:
+    assert load("tls: true")[0].tls
+    with pytest.raises(SettingsError, match="tls needs tls_cert and tls_key"):
+        load("tls: true\napi_enabled: true\ntls_cert: /c")
 
 
 def test_each_option_of_the_original_is_known() -> None:
