@@ -84,7 +84,7 @@ class StandInMaster:
 
     async def __aenter__(self) -> StandInMaster:
         app = web.Application()
-        app.router.add_get("/agents", self._serve)
+        app.router.add_get("/agents", self.serve)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
@@ -156,7 +156,7 @@ class StandInMaster:
 
     # the protocol
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         self.dials.append(dict(request.query))
         await self._notify()
         if self.refusals:
