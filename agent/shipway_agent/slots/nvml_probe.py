@@ -58,7 +58,8 @@ def _open_speech() -> Callable[[Answer], None]:
     os.dup2(nothing, 1)
 
     def say(line: Answer) -> None:
-        own.write(json.dumps(line) + "\n")
+        # On a line of its own, whatever a library has written to descriptors it found open.
+        own.write("\n" + json.dumps(line) + "\n")
         own.flush()
 
     return say

@@ -40,7 +40,9 @@ def describe_error(number: int) -> str:
 def read_count(answer: Any) -> int | None:
     """Return a number that was told; None if there is none, for whatever reason."""
     match answer:
-        case {"value": int(number)} if 0 <= number < _LARGEST_COUNT:
+        case {"value": int(number)} if (
+            not isinstance(number, bool) and 0 <= number < _LARGEST_COUNT
+        ):
             return number
         case _:
             return None
