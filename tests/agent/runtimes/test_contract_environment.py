@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
 from shipway_agent.errors import SpecUnsupported
-from shipway_agent.runtimes.spec import Runtime
+from shipway_agent.runtimes.spec import Mount, Runtime
 from tests.agent.runtimes.conftest import Case, MakeSpec, with_socket_too
 from tests.agent.runtimes.steps import ignore, run
 
@@ -101,3 +102,45 @@ async def test_arguments_arrive_as_they_are(runtime: Runtime, make_spec: MakeSpe
     words = ["a b", "", "'", '"', "$HOME", "`id`", "l1\nl2", "*", "día", "--", "-x"]
     outcome = await run(runtime, make_spec(argv=("sh", "-c", 'printf "%s|" "$@"', "name", *words)))
     assert outcome.stdout.removesuffix(b"\n") == "".join(f"{word}|" for word in words).encode()
+
+
+@with_socket_too
+async def test_more_than_a_program_can_be_given_at_once_is_refused_by_name(
+    runtime: Runtime, make_spec: MakeSpec
+) -> None:
+    many = {f"V{number}": "x" * 100_000 for number in range(70)}
+    words = (
+        r"70\d+ bytes together; Linux passes \d+ at most; the biggest is environment variable 'V10"
+    )
+    with pytest.raises(SpecUnsupported, match=words):
+        await runtime.create(make_spec(environment=many), ignore)
+    assert await runtime.list_owned({}) == []
+
+
+@pytest.mark.parametrize("case_name", ["docker", "podman-socket"], indirect=True)
+async def test_what_a_program_can_just_be_given_at_once_arrives(
+    runtime: Runtime, make_spec: MakeSpec
+) -> None:
+    many = {f"V{number}": "x" * 100_000 for number in range(20)}
+    spec = make_spec(argv=("sh", "-c", "cat /proc/self/environ | wc -c"), environment=many)
+    assert int((await run(runtime, spec)).stdout) > 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"environment": {"HALF": "\ud800"}}, "'HALF' holds half of a UTF-16 pair"),
+        ({"argv": ("sh", "\udfff")}, "argument 1 holds half of a UTF-16 pair"),
+        ({"work_dir": "/a\0b"}, "the working folder holds a zero byte"),
+        ({"mounts": (Mount(source="/\0", target="/x"),)}, "bind mount '/.x00' holds a zero byte"),
+        ({"labels": {"l": "\ud83d"}}, "label 'l' holds half"),
+    ],
+    ids=["half", "half-argument", "zero-folder", "zero-mount", "half-label"],
+)
+@pytest.mark.parametrize("case_name", ["process", "docker", "podman-socket"], indirect=True)
+async def test_text_that_is_none_is_refused_by_name(
+    runtime: Runtime, make_spec: MakeSpec, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SpecUnsupported, match=words):
+        await runtime.create(make_spec(**changes), ignore)
+    assert await runtime.list_owned({}) == []
