@@ -11,18 +11,20 @@ import pytest
 from tests.lab import apptainer as apptainer_lab
 from tests.lab import det as det_lab
 from tests.lab import docker as docker_lab
+from tests.lab import enroot as enroot_lab
 from tests.lab import podman as podman_lab
 from tests.lab import slurm as slurm_lab
 from tests.lab.apptainer import Apptainer
 from tests.lab.det import Det
 from tests.lab.docker import Docker
+from tests.lab.enroot import Enroot
 from tests.lab.folders import new_folder, remove_leftovers
 from tests.lab.networks import Bridge
 from tests.lab.podman import Podman
 from tests.lab.require import require
 from tests.lab.slurm import Slurm
 
-_SERVICES = ("slurm", "docker", "podman", "apptainer", "det")
+_SERVICES = ("slurm", "docker", "podman", "apptainer", "enroot", "det")
 
 
 def pytest_sessionstart() -> None:
@@ -69,6 +71,14 @@ def apptainer() -> Iterator[Apptainer]:
     """Apptainer (or Singularity) and an image file for it."""
     require("apptainer", apptainer_lab.missing())
     with Apptainer(new_folder("apptainer")) as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="session")
+def enroot() -> Iterator[Enroot]:
+    """Enroot, or a stand-in that follows it, and an image file for it."""
+    require("enroot", enroot_lab.missing())
+    with Enroot(new_folder("enroot")) as runtime:
         yield runtime
 
 

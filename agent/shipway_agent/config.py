@@ -208,7 +208,7 @@ class AgentSettings(Settings):
         " /var/lib/shipway-agent for root, else ~/.local/state/shipway-agent.",
     )
     image_root: Path | None = Field(
-        default=None, description="Folder with Apptainer's image files."
+        default=None, description="Folder with image files of Apptainer or Enroot."
     )
     docker: DockerSettings = DockerSettings()
     podman: PodmanSettings = PodmanSettings()

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import selectors
 import signal
 import sys
@@ -25,7 +26,11 @@ from types import FrameType
 
 from shipway_agent.runtimes.chunks import STDERR, STDOUT
 from shipway_agent.runtimes.oom import OomCounter
-from shipway_agent.runtimes.payload import find_apptainer_payload, find_bubblewrap_payload
+from shipway_agent.runtimes.payload import (
+    find_apptainer_payload,
+    find_bubblewrap_payload,
+    find_enroot_payload,
+)
 from shipway_agent.runtimes.processes import (
     ProcessIdentity,
     descendants,
@@ -58,6 +63,8 @@ _READ_BYTES = 1 << 18
 _POLL_INTERVAL_S = 0.02
 _DRAIN_LIMIT_S = 3.0
 """How long output is read on that a process outside the task still holds open after its end."""
+_FIRST_SCRIPT_FAILED = re.compile(rb"(?:/proc/self/fd/[0-9]+|/etc/rc): .*\b(?:exec|cd): ")
+"""A container's shell, about enroot's first script or the image's."""
 _CLIENT_LIMIT_S = 20.0
 """How long a client may take to end once its container was killed."""
 
@@ -110,6 +117,8 @@ class _Shim:
         self._main: ProcessIdentity | None = None
         self._payload: ProcessIdentity | None = None
         self._init_pid: int | None = None
+        self._mark = self._launch.mark.encode("ascii")
+        self._before_mark = b""
         self._has_exit_status = False
         self._main_status: int | None = None
         self._has_children = True
@@ -135,6 +144,7 @@ class _Shim:
         self._let_go()
         while self._outputs and time.monotonic() < deadline:
             self._handle_events(_POLL_INTERVAL_S)
+        self._output.write(STDERR, self._before_mark)
         self._output.close()
         self._exit_record.save(self._ending())
 
@@ -230,6 +240,8 @@ class _Shim:
         def take_output() -> None:
             data = os.read(descriptor, _READ_BYTES)
             if data:
+                if stream == STDERR and self._mark:
+                    data = self._cut_mark(data)
                 self._output.write(stream, data)
             else:
                 self._unwatch(descriptor)
@@ -237,6 +249,18 @@ class _Shim:
 
         self._outputs[descriptor] = take_output
         self._watch(descriptor, take_output)
+
+    def _cut_mark(self, data: bytes) -> bytes:
+        """Take the mark out of what came on stderr; it may come in two pieces."""
+        before, found, after = (self._before_mark + data).partition(self._mark)
+        if not found:
+            kept = len(self._mark) - 1
+            self._before_mark = before[-kept:]
+            return before[:-kept]
+        self._mark = self._before_mark = b""
+        self._output.write(STDERR, before)
+        self._output.forget_tail()
+        return after
 
     def _hold_up(self) -> None:
         """Read no more while too much waits for its reader, so that the task waits as well."""
@@ -280,6 +304,8 @@ class _Shim:
     def _look_for_payload(self) -> None:
         if self._launch.kind is PayloadKind.APPTAINER:
             self._payload = find_apptainer_payload(self._main_pid)
+        elif self._launch.kind is PayloadKind.ENROOT:
+            self._payload = None if self._mark else find_enroot_payload(self._main_pid)
         elif self._init_pid is not None:
             self._payload = find_bubblewrap_payload(self._init_pid)
         if self._payload is not None:
@@ -336,6 +362,10 @@ class _Shim:
             return True
         # A program may end before we see it. These are refusals by what should have started it.
         last_line = self._output.stderr_tail.rstrip().rpartition(b"\n")[2]
+        if self._launch.kind is PayloadKind.ENROOT:
+            return not self._mark and not (
+                code in {126, 127} and _FIRST_SCRIPT_FAILED.match(last_line)
+            )
         if self._launch.kind is PayloadKind.APPTAINER:
             return not (code == 255 and b"FATAL" in last_line)
         return self._has_exit_status and not last_line.startswith(b"setpriv: failed to execute")

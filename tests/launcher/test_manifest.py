@@ -99,6 +99,7 @@ def test_bytes_that_are_no_utf8_are_kept() -> None:
     [
         (["SingularityOverSlurm"], "apptainer"),
         (["PodmanOverSlurm"], "podman"),
+        (["EnrootOverSlurm"], "enroot"),
         (["SandboxOverSlurm"], "sandbox"),
         (["Unheard", "PodmanOverSlurm"], "podman"),
     ],
@@ -110,7 +111,6 @@ def test_carriers(carriers: list[str], runtime: str) -> None:
 @pytest.mark.parametrize(
     ("carrier", "text"),
     [
-        (f"{SLURM}EnrootOverSlurm", "no Enroot"),
         (SLURM.replace("slurm", "pbs") + "SingularityOverPbs", "not PBS"),
         ("com.example.Other", "none of com.example.Other is known"),
     ],

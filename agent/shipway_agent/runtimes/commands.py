@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from shipway_agent.errors import RuntimeUnavailable
 
+_ERROR_WORDS = ("Error:", "FATAL:", "[ERROR]")  # of podman, apptainer, enroot
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
@@ -24,7 +26,7 @@ class CommandResult:
     @property
     def words(self) -> str:
         """What it said of an error: the lines that say so, else the last of stderr."""
-        lines = [line for line in self.stderr.splitlines() if line.startswith(("Error:", "FATAL:"))]
+        lines = [line for line in self.stderr.splitlines() if line.startswith(_ERROR_WORDS)]
         text = "\n".join(lines) or self.stderr.strip()
         return text[-2000:] or f"exit status {self.status}"
 
@@ -35,6 +37,7 @@ async def run_command(
     *,
     limit_s: float | None,
     stdin: bytes = b"",
+    user: tuple[int, int] | None = None,
 ) -> CommandResult:
     """Run *argv* with nothing but *environment*; when cancelled or too slow, end its whole group.
 
@@ -43,14 +46,19 @@ async def run_command(
         environment: All that it gets.
         limit_s: How long it may take, in seconds.
         stdin: What it can read.
+        user: uid and gid to become.
 
     Raises:
         RuntimeUnavailable: It cannot be started, or takes longer than *limit_s* seconds.
     """
+    uid, gid = user or (None, None)
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
             env=environment,
+            user=uid,
+            group=gid,
+            extra_groups=None if user is None else [],
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -68,6 +68,21 @@ def find_apptainer_payload(main_pid: int) -> ProcessIdentity | None:
     return None
 
 
+def find_enroot_payload(main_pid: int) -> ProcessIdentity | None:
+    """Return the process that enroot became, unless it still runs the script that comes first."""
+    stat = find_process(main_pid)
+    try:
+        words = Path(f"/proc/{main_pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    is_going = not words[0]  # a process that ends has no words any more
+    if stat is None or stat.state == "Z" or is_going:
+        return None
+    if words[1:] and words[1].startswith(b"/proc/self/fd/"):
+        return None
+    return identify(main_pid)
+
+
 def _identity_unless(stat: ProcessStat, programs: frozenset[str]) -> ProcessIdentity | None:
     program = _program(stat)
     if program is None or program in programs:

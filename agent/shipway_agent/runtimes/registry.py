@@ -21,7 +21,7 @@ _modules: dict[str, str] = {
     "enroot": "shipway_agent.runtimes.enroot",
     "sandbox": "shipway_agent.runtimes.sandbox",
 }
-_auto_order = ("docker", "podman", "apptainer", "sandbox")
+_auto_order = ("docker", "podman", "apptainer", "enroot", "sandbox")
 _auto_openers = {"podman": "open_if_served"}
 """By which other function of its module a runtime is opened that nobody asked for by name."""
 
@@ -42,7 +42,7 @@ async def find_runtime(name: RuntimeName, options: RuntimeOptions) -> Runtime:
     """Open the runtime *name*, or the best that works here for `auto`.
 
     `auto` prefers, in this order, an answering Docker engine, Podman where its socket answers,
-    Apptainer or Singularity on PATH, and the sandbox.
+    Apptainer or Singularity on PATH, Enroot on PATH, and the sandbox.
 
     Raises:
         RuntimeUnavailable: It does not work here; the text says why and what to do.

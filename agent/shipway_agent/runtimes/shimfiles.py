@@ -46,6 +46,8 @@ class PayloadKind(StrEnum):
     """It is the child of the init process that bwrap reports."""
     APPTAINER = "apptainer"
     """It is the first one below that program that is none of Apptainer's own."""
+    ENROOT = "enroot"
+    """It is that program, once that has become the container's after a mark on stderr."""
     PODMAN = "podman"
     """It is none of our children; that program is a client, and podman knows."""
 
@@ -63,6 +65,8 @@ class Launch:
     """Working folder."""
     user: tuple[int, int] | None = None
     """uid and gid to become, for a shim that runs as root."""
+    mark: str = ""
+    """Comes on stderr when a container begins; what comes before is the runtime's own."""
     kill_argv: tuple[str, ...] | None = None
     """Ends the work where killing our own children does not."""
     tethered: bool = False
@@ -124,6 +128,7 @@ def load_launch(path: Path) -> Launch:
         environment=data["environment"],
         folder=data["folder"],
         user=(user[0], user[1]) if user else None,
+        mark=data["mark"],
         kill_argv=tuple(data["kill_argv"]) if data["kill_argv"] else None,
         tethered=data["tethered"],
         output_limit_bytes=data["output_limit_bytes"],

@@ -68,6 +68,8 @@ class OutputFiles:
 
     def write(self, stream: int, data: bytes) -> None:
         """Append a piece of output."""
+        if not data:
+            return
         if stream == STDERR:
             self.stderr_tail = (self.stderr_tail + data)[-_TAIL_BYTES:]
         if self._lost_bytes and not self._append(STDERR, self._note()):
@@ -76,6 +78,10 @@ class OutputFiles:
         self._lost_bytes = 0
         if not self._append(stream, data):
             self._lost_bytes = len(data)
+
+    def forget_tail(self) -> None:
+        """Begin the last of stderr anew."""
+        self.stderr_tail = b""
 
     def close(self) -> None:
         """Note a loss at the very end, and close."""

@@ -38,7 +38,6 @@ _CARRIERS = (
     Carrier(class_name=f"{_SLURM}SlurmQueue", purpose=Purpose.QUEUES),
 )
 _BY_NAME = {carrier.class_name: carrier for carrier in _CARRIERS}
-_NOT_IN_THIS_RELEASE = {"enroot"}
 
 
 def choose_carrier(names: Sequence[str]) -> Carrier:
@@ -49,14 +48,8 @@ def choose_carrier(names: Sequence[str]) -> Carrier:
     """
     for name in names:
         carrier = _BY_NAME.get(name)
-        if carrier is None:
-            continue
-        if carrier.runtime in _NOT_IN_THIS_RELEASE:
-            raise WrongRequest(
-                f"carrier {name}: this release runs no Enroot containers; set"
-                " container_run_type to singularity, apptainer or podman"
-            )
-        return carrier
+        if carrier is not None:
+            return carrier
     if any(name.startswith(_PBS) for name in names):
         raise WrongRequest(f"carrier {names[0]}: this launcher drives Slurm, not PBS")
     known = ", ".join(sorted(name.rpartition(".")[2] for name in _BY_NAME))

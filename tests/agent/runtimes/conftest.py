@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import pytest
 from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions
 from shipway_agent.runtimes.registry import find_runtime
 from shipway_agent.runtimes.spec import ContainerId, ContainerSpec, Runtime
+from tests.lab.folders import new_folder, remove_folder
+from tests.lab.require import require
 
 SANDBOXES = ("process", "bubblewrap")
-WITH_IMAGES = ("docker", "podman", "apptainer")
+WITH_IMAGES = ("docker", "podman", "apptainer", "enroot")
 CASES = (*SANDBOXES, *WITH_IMAGES)
 """Podman's socket is one more; it is Docker's code, so only some tests run on it."""
 
@@ -81,17 +83,31 @@ async def runtime(case: Case) -> Runtime:
 @pytest.fixture
 def make_spec(case: Case) -> MakeSpec:
     """Make a valid spec for the case's runtime: `make_spec(argv=(…), …)`."""
+    return spec_maker(case.image)
+
+
+def spec_maker(image: str | None) -> MakeSpec:
+    """Return what makes specs with *image*."""
 
     def make(**changes: Any) -> ContainerSpec:
         usual: dict[str, Any] = {
             "id": ContainerId("c-1"),
-            "image": case.image,
+            "image": image,
             "argv": ("sh", "-c", "true"),
             "network_mode": "host",
         }
         return ContainerSpec(**{**usual, **changes})
 
     return make
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can get to."""
+    require("another user", [] if os.geteuid() == 0 else ["the rights of root"])
+    folder = new_folder("sandbox")
+    yield folder
+    remove_folder(folder)
 
 
 def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
@@ -144,6 +160,15 @@ def make_case(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case
                 options=replace(options, environ={**environ, **apptainer.environment}),
                 image=apptainer.image,
                 utf8_only=True,
+                identifiers_only=True,
+            )
+        case "enroot":
+            enroot = request.getfixturevalue("enroot")
+            return Case(
+                name=name,
+                runtime_name="enroot",
+                options=replace(options, environ={**environ, **enroot.environment}),
+                image=enroot.image,
                 identifiers_only=True,
             )
         case _:

@@ -12,6 +12,7 @@ from shipway_agent.errors import RuntimeUnavailable
 from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions
 from shipway_agent.runtimes.registry import check_runtime, find_runtime
 from tests.lab.docker import Docker
+from tests.lab.enroot import Enroot
 from tests.lab.podman import Podman
 
 
@@ -62,9 +63,14 @@ async def test_each_that_does_not_work_says_why(options: RuntimeOptions) -> None
     assert checks["sandbox"].usable
 
 
-async def test_enroot_names_those_that_work(options: RuntimeOptions) -> None:
-    with pytest.raises(RuntimeUnavailable, match="docker, podman, apptainer or sandbox"):
+async def test_enroot_is_found_on_the_path(options: RuntimeOptions, enroot: Enroot) -> None:
+    with pytest.raises(RuntimeUnavailable, match="enroot is not on PATH"):
         await find_runtime("enroot", options)
+    (check,) = await check_runtime(
+        "enroot", replace(options, environ={**options.environ, **enroot.environment})
+    )
+    assert check.usable
+    assert check.detail.startswith("enroot ")
 
 
 async def test_a_name_nobody_knows_is_refused(options: RuntimeOptions) -> None:

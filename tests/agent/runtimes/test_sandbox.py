@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from shipway_agent.runtimes.spec import (
 )
 from tests.agent.runtimes.conftest import SANDBOXES, Case
 from tests.agent.runtimes.steps import ignore, run, start
-from tests.lab.folders import new_folder, remove_folder
 from tests.lab.require import require
 
 MakeSpec = Callable[..., ContainerSpec]
@@ -251,15 +250,6 @@ async def test_what_a_plain_process_cannot_have_is_refused_by_name(
     with pytest.raises(SpecUnsupported, match=words):
         await runtime.create(make_spec(**changes), ignore)
     assert await runtime.list_owned({}) == []
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can get to."""
-    require("another user", [] if os.geteuid() == 0 else ["the rights of root"])
-    folder = new_folder("sandbox")
-    yield folder
-    remove_folder(folder)
 
 
 @sandboxed

@@ -32,7 +32,9 @@ from tests.lab.require import require
 MakeSpec = Callable[..., ContainerSpec]
 
 sandboxed = pytest.mark.parametrize("case_name", SANDBOXES, indirect=True)
-held = pytest.mark.parametrize("case_name", [*SANDBOXES, "podman", "apptainer"], indirect=True)
+held = pytest.mark.parametrize(
+    "case_name", [*SANDBOXES, "podman", "apptainer", "enroot"], indirect=True
+)
 as_plain_process = pytest.mark.parametrize("case_name", ["process"], indirect=True)
 
 # What an agent does, in a process of its own that can be killed.

@@ -109,7 +109,6 @@ async def test_a_wrong_token_is_told_apart_from_a_wrong_request(call: Caller, va
         (b"{", "not JSON"),
         (b"[1]", "JSON object"),
         (b"{}", "manifestVersion: Field required; clientMetadata: Field required; payloads"),
-        (make_manifest(carrier="EnrootOverSlurm"), "no Enroot"),
         (make_manifest(carrier="Nope"), "none of"),
         (make_manifest(slurm_arguments=["--wrap=100% x"]), "slurm option --wrap is not configurable"),
     ],
