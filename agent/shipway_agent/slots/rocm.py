@@ -119,32 +119,33 @@ async def _run(
     timeout_s: float,
     stuck: StuckProcesses,
 ) -> tuple[bytes, str]:
-    """Run a program; returns its output and, in words, what else came of it."""
+    """Run a program; returns its output and, in words, what else came of it.
+
+    One that hangs after it has answered, or leaves somebody behind who keeps its output open, has
+    answered.
+    """
     surroundings = {**environ, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    output, errors = bytearray(), bytearray()
     try:
         async with helper(argv, surroundings, subject=name, stuck=stuck) as running:
             try:
                 async with asyncio.timeout(timeout_s):
-                    output, errors = await asyncio.gather(
-                        _read(running.stdout), _read(running.stderr)
+                    await asyncio.gather(
+                        _read(running.stdout, output), _read(running.stderr, errors)
                     )
-            except TimeoutError as error:
-                raise SlotsUnknown(f"{name} did not answer within {timeout_s:g} s") from error
-            end = await running.wait(timeout_s)
+                end = await running.wait(timeout_s)
+            except TimeoutError:
+                end = f"did not answer within {timeout_s:g} s"
     except OSError as error:
         raise SlotsUnknown(f"{argv[0]} cannot be started: {error}") from error
     first = " ".join((errors + output).decode("utf-8", "replace").split())[:200]
-    return output, f"it {end} and said {first!r}" if first else f"it {end} and said nothing"
+    return bytes(output), f"it {end} and said {first!r}" if first else f"it {end} and said nothing"
 
 
-async def _read(stream: asyncio.StreamReader) -> bytes:
+async def _read(stream: asyncio.StreamReader, into: bytearray) -> None:
     """Read to the end or to the limit; the reader of the text sees that it is cut."""
-    parts: list[bytes] = []
-    left = _OUTPUT_LIMIT_BYTES
-    while left > 0 and (part := await stream.read(min(left, 1 << 16))):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
+    while len(into) < _OUTPUT_LIMIT_BYTES and (part := await stream.read(1 << 16)):
+        into += part
 
 
 def _make_slots(cards: Sequence[Card]) -> tuple[list[Slot], list[str]]:
