@@ -6,26 +6,22 @@ import asyncio
 import faulthandler
 import logging
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
-from rich.console import Console
 
-from shipway_agent.config import (
-    DEFAULT_FILE,
-    AgentSettings,
-    list_options,
-    list_retired,
-    load_settings,
-)
-from shipway_agent.errors import AgentError
+from shipway_agent.config import DEFAULT_FILE, list_options, list_retired
+from shipway_agent.errors import AgentError, SettingsUnreadable
 from shipway_agent.job.command import job_command
+from shipway_agent.loading import Loaded, load_process_settings
 from shipway_common.logsetup import say_error, setup_logging
-from shipway_common.settings import SettingsError
+from shipway_common.settings import Problem, SettingsError
+
+if TYPE_CHECKING:
+    from shipway_agent.checks.finding import Finding
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +80,20 @@ def run(config_file: Path | None, **flags: str | None) -> None:
     SIGTERM and SIGINT let go of the containers, which go on; the next start finds them. With
     --drain-on-stop they are ended.
     """
+    from shipway_agent.checks.files import find_unsafe
     from shipway_agent.daemon import run_agent
 
     faulthandler.enable()  # a watchdog that ends us with SIGABRT leaves a trace of each thread
-    settings, _ = _load(config_file, flags, needs_master=True)
-    setup_logging(settings.log_level, settings.log.format)
     try:
-        asyncio.run(run_agent(settings, os.environ))
+        loaded = _load(config_file, flags, needs_master=True)
+        if problems := find_unsafe(loaded.settings, loaded.file):
+            raise SettingsError(problems)
+        setup_logging(loaded.settings.log_level, loaded.settings.log.format)
+        for one in loaded.warnings:
+            log.warning("%s", one)
+        asyncio.run(run_agent(loaded.settings, os.environ))
+    except SettingsError as error:
+        _fail_settings(error)
     except (AgentError, OSError) as error:
         _fail(str(error))
 
@@ -103,10 +106,12 @@ def slots(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
     from shipway_agent.slots.detect import SlotOptions, detect_slots
     from shipway_agent.slots.table import print_table, render_json
 
-    settings, _ = _load(config_file, flags, needs_master=False)
     setup_logging("warning")
     try:
+        settings = _load(config_file, flags, needs_master=False).settings
         detection = asyncio.run(detect_slots(SlotOptions.of(settings, os.environ)))
+    except SettingsError as error:
+        _fail_settings(error)
     except AgentError as error:
         _fail(str(error))
     if as_json:
@@ -117,52 +122,47 @@ def slots(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
 
 @main.command()
 @_settings_options()
-def check(config_file: Path | None, **flags: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+def check(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
     """Name each missing or unsafe setting; exit status 1 if the agent could not run."""
-    from shipway_agent.check import check_settings
+    from shipway_agent.checks.report import is_fit, print_lines, render_json
 
-    settings, file = _load(config_file, flags, needs_master=False)
     setup_logging("error")
-    findings = asyncio.run(check_settings(settings, os.environ, file=file))
-    console = Console(highlight=False, soft_wrap=True)
-    colours = {"ok": "green", "warning": "yellow", "error": "red"}
-    for finding in findings:
-        colour = colours[finding.severity]
-        console.print(f"[{colour}]{finding.severity:7}[/]", end=" ")
-        console.print(f"{finding.place}: {finding.text}", markup=False)
-    if any(finding.severity == "error" for finding in findings):
+    findings = asyncio.run(_check(config_file, flags))
+    if as_json:
+        print(render_json(findings))
+    else:
+        print_lines(findings)
+    if not is_fit(findings):
         sys.exit(1)
+
+
+async def _check(config_file: Path | None, flags: Mapping[str, str | None]) -> list[Finding]:
+    from shipway_agent.check import check_settings
+    from shipway_agent.checks.finding import error, warning
+
+    try:
+        loaded = await asyncio.to_thread(_load, config_file, flags, needs_master=False)
+    except SettingsError as problem:
+        problems = problem.problems or (Problem("settings", str(problem)),)
+        return [error(one.place, one.text) for one in problems]
+    except SettingsUnreadable as problem:
+        return [error("settings", str(problem))]
+    return [
+        *(warning(one.place, one.text) for one in loaded.warnings),
+        *await check_settings(loaded.settings, os.environ, file=loaded.file),
+    ]
 
 
 def _load(
     config_file: Path | None, flags: Mapping[str, str | None], *, needs_master: bool
-) -> tuple[AgentSettings, Path | None]:
-    """Read the settings; returns them and the file, if there was one. Ends the program on errors."""
-    chosen = config_file or (Path(name) if (name := os.environ.get("DET_CONFIG_FILE")) else None)
-    file = chosen or DEFAULT_FILE
-    try:
-        text: str | None = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        text = None
-        if chosen is not None:
-            _fail(f"{file}: there is no such file")
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(f"{file}: cannot be read: {error}")
-    try:
-        settings, warnings = load_settings(
-            flags={key.replace("__", "."): value for key, value in flags.items()},
-            environ=os.environ,
-            file_text=text,
-            file_name=str(file) if text is not None else "settings",
-            host_name=socket.gethostname(),
-            is_root=os.geteuid() == 0,
-            needs_master=needs_master,
-        )
-    except SettingsError as error:
-        _fail_settings(error)
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return settings, file if text is not None else None
+) -> Loaded:
+    return load_process_settings(
+        config_file,
+        {key.replace("__", "."): value for key, value in flags.items()},
+        environ=os.environ,
+        needs_master=needs_master,
+    )
 
 
 def _fail_settings(error: SettingsError) -> NoReturn:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from shipway_agent.legacy import find_misspelled, find_retired, retired, without_retired
 from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions, SandboxMode
-from shipway_common.settings import Settings, SettingsError, parse_settings
+from shipway_common.settings import Problem, Settings, SettingsError, parse_settings
 
 DEFAULT_FILE = Path("/etc/determined/agent.yaml")
 
@@ -355,8 +355,8 @@ def load_settings(
     host_name: str,
     is_root: bool,
     needs_master: bool = True,
-) -> tuple[AgentSettings, list[str]]:
-    """Merge the sources; returns the settings and warnings about keys that have no effect.
+) -> tuple[AgentSettings, list[Problem]]:
+    """Merge the sources; returns the settings, and what was given and has no effect.
 
     Args:
         flags: By dotted key; None means "not given".
@@ -392,11 +392,14 @@ def load_settings(
             "state_dir": state_dir.expanduser().absolute(),
         }
     ), [
-        *(f"{file_name}: {key}: {text}" for key, text in find_retired(_read_keys(file_text))),
-        *(f"{name_variable(key)}: {text}" for key, text in find_retired(variables)),
-        *(f"{name_flag(key)}: {text}" for key, text in find_retired(given)),
         *(
-            f"{name} is no setting; {meant} is"
+            Problem(f"{file_name}: {key}", text)
+            for key, text in find_retired(_read_keys(file_text))
+        ),
+        *(Problem(name_variable(key), text) for key, text in find_retired(variables)),
+        *(Problem(name_flag(key), text) for key, text in find_retired(given)),
+        *(
+            Problem(name, f"is no setting; {meant} is")
             for name, meant in find_misspelled(environ, [option.variable for option in options])
         ),
     ]

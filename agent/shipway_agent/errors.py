@@ -16,6 +16,7 @@ AgentError
 │   ├── MustRestart                it does not know this agent any more, which must begin anew
 │   └── UnreadableMessage          it sent what we cannot read
 ├── StateFolderTaken               another agent works in the state folder
+├── SettingsUnreadable             the settings file is not there or cannot be read
 ├── SlotsUnknown                   what devices this machine has cannot be told
 └── StartRefused                   an order to start a container cannot be carried out
 """
@@ -122,6 +123,12 @@ class UnreadableMessage(MasterError):
 
 class StateFolderTaken(AgentError):
     """Another agent works in the state folder; names it."""
+
+    retryable = True
+
+
+class SettingsUnreadable(AgentError):
+    """The settings file that was named is not there (yet), or cannot be read; names it."""
 
     retryable = True
 

@@ -51,7 +51,7 @@ def find_owner(state_dir: Path) -> str | None:
     """
     try:
         descriptor = os.open(state_dir / _NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         return None if _try(descriptor, fcntl.LOCK_SH) else _owner(descriptor)

@@ -56,49 +56,6 @@ def test_slots_that_cannot_be_told_are_an_error(driver: FakeDriver) -> None:
     assert done.stdout == ""
 
 
-def test_check_of_a_machine_that_is_ready(tmp_path: Path) -> None:
-    file = tmp_path / "agent.yaml"
-    file.write_text(
-        f"master_host: 127.0.0.1\nmaster_port: 1\nartificial_slots: 2\nlabel: x\n"
-        f"state_dir: {tmp_path}/state\ncontainer_runtime: sandbox\n"
-    )
-    done = agent("check", "--config", file)
-    assert done.returncode == 0, done.stdout
-    assert f"{file}: label: has no effect" in done.stderr
-    text = done.stdout
-    assert f"ok      {file}: state_dir: {tmp_path}/state can be written" in text
-    assert f"warning {file}: master_host: 127.0.0.1:1 cannot be reached" in text
-    assert f"ok      {file}: slot_type: 2 slots: Artificial" in text
-    assert f"ok      {file}: container_runtime: sandbox" in text
-
-
-def test_check_names_what_is_unsafe_and_what_is_missing(tmp_path: Path) -> None:
-    file = tmp_path / "agent.yaml"
-    file.write_text(
-        f"master_host: master.invalid\nstate_dir: {tmp_path}/state\nslot_type: rocm\n"
-        f"container_runtime: enroot\nsecurity: {{tls: {{enabled: true, skip_verify: true,"
-        f" client_cert: {tmp_path}/no.pem, client_key: {tmp_path}/key.pem}}}}\n"
-    )
-    file.chmod(0o666)
-    (tmp_path / "key.pem").write_text("")
-    (tmp_path / "key.pem").chmod(0o644)
-    done = agent("check", "--config", file)
-    assert done.returncode == 1
-    for severity, key in [
-        ("warning", "others may write the file"),
-        ("error", "security.tls: "),
-        ("warning", "security.tls.skip_verify: "),
-        ("warning", "security.tls.client_key: others may read"),
-        ("warning", "master_host: master.invalid:443 cannot be reached"),
-        ("error", "slot_type: "),
-        ("error", "container_runtime: enroot"),
-    ]:
-        assert any(
-            line.startswith(severity) and f"{file}: {key}" in line
-            for line in done.stdout.splitlines()
-        ), (key, done.stdout)
-
-
 @pytest.mark.parametrize(
     ("words", "text"),
     [

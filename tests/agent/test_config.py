@@ -33,7 +33,7 @@ def load(
     environ: dict[str, str] | None = None,
     needs_master: bool = False,
 ) -> tuple[AgentSettings, list[str]]:
-    return load_settings(
+    settings, warnings = load_settings(
         flags=flags or {},
         environ=environ or {},
         file_text=file_text,
@@ -42,6 +42,7 @@ def load(
         is_root=True,
         needs_master=needs_master,
     )
+    return settings, [str(warning) for warning in warnings]
 
 
 def test_flags_win_over_variables_and_those_over_the_file() -> None:
@@ -175,7 +176,7 @@ def test_what_is_written_without_a_value_is_not_set() -> None:
 
 def test_a_misspelled_variable_is_named() -> None:
     _, warnings = load(environ={"DET_MASTER_HOTS": "m", "DET_MASTER": "http://m:8080"})
-    assert warnings == ["DET_MASTER_HOTS is no setting; DET_MASTER_HOST is"]
+    assert warnings == ["DET_MASTER_HOTS: is no setting; DET_MASTER_HOST is"]
 
 
 def test_a_mistake_is_told_at_the_variable_or_flag_that_has_it() -> None:

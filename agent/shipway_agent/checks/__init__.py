@@ -1,0 +1,1 @@
+"""What `shipway-agent check` looks at."""
