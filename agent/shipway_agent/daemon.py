@@ -19,6 +19,8 @@ from shipway_agent.containers.reports import Reports
 from shipway_agent.containers.surroundings import Limits, Surroundings
 from shipway_agent.errors import MustRestart, RuntimeUnavailable, SlotsUnknown
 from shipway_agent.hook import OutageHook
+from shipway_agent.localapi.api import LocalApi
+from shipway_agent.localapi.parts import Parts
 from shipway_agent.logs.place import agent_log_place
 from shipway_agent.logs.routes import LogRoutes
 from shipway_agent.master.connection import Timing
@@ -58,9 +60,9 @@ async def run_agent(settings: AgentSettings, environ: Mapping[str, str]) -> None
     assert settings.state_dir is not None
     service = ServiceManager(environ)
     with lock_state_dir(settings.state_dir):
-        async with stop_on_signals() as stop:
+        async with stop_on_signals() as stop, LocalApi(settings) as api:
             await first_ended(
-                _serve_until(stop, settings, without_manager(environ), service),
+                _serve_until(stop, settings, without_manager(environ), service, api),
                 service.keep_told(),
             )
         log.info("stopped")
@@ -71,12 +73,13 @@ async def _serve_until(
     settings: AgentSettings,
     environ: Mapping[str, str],
     service: ServiceManager,
+    api: LocalApi,
 ) -> None:
     is_first = True
     slot_options = SlotOptions.of(settings, environ)
     while not stop.is_set():
         try:
-            pause_s = await _serve(settings, environ, stop, service, slot_options)
+            pause_s = await _serve(settings, environ, stop, service, api, slot_options)
         except (SlotsUnknown, RuntimeUnavailable) as error:
             if is_first:
                 raise
@@ -94,6 +97,7 @@ async def _serve(
     environ: Mapping[str, str],
     stop: asyncio.Event,
     service: ServiceManager,
+    api: LocalApi,
     slot_options: SlotOptions,
 ) -> float:
     """Register and serve once; returns how long to wait before doing so again, in seconds."""
@@ -149,6 +153,18 @@ async def _serve(
         )
         sampler = await stack.enter_async_context(
             make_sampler(settings, environ, manager, runtime, watch)
+        )
+        stack.enter_context(
+            api.showing(
+                Parts(
+                    settings=settings,
+                    manager=manager,
+                    link=link,
+                    runtime=runtime,
+                    sampler=sampler,
+                    watch=watch,
+                )
+            )
         )
         service.describe = lambda: _describe(settings, link, watch, manager)
         service.ready()

@@ -20,6 +20,7 @@ from shipway_agent.containers.ends import (
 )
 from shipway_agent.containers.finding import Found, find_left
 from shipway_agent.containers.orders import Identity, check_order, first_record, spec_maker
+from shipway_agent.containers.records import Record
 from shipway_agent.containers.state import State
 from shipway_agent.containers.surroundings import Surroundings
 from shipway_agent.errors import StartRefused
@@ -149,6 +150,10 @@ class ContainerManager:
             for container in self._containers.values()
             if container.state is State.RUNNING and container.handle is not None
         ]
+
+    def list_all(self) -> list[tuple[Record, ContainerHandle | None]]:
+        """List the containers in any state, each with the runtime's one if there is one."""
+        return [(one.record, one.handle) for one in self._containers.values()]
 
     async def detach(self) -> None:
         """Take no more orders, end what does not run yet, and let go of what does."""

@@ -88,6 +88,7 @@ def spec_maker(
             allocation_id=ordered.get("DET_ALLOCATION_ID", ""),
             task_id=ordered.get("DET_TASK_ID", ""),
             task_type=order.spec.text("TaskType"),
+            image=spec.image or "",
             trial_id=ordered.get("DET_TRIAL_ID") or None,
             session_token=ordered.get("DET_SESSION_TOKEN") or None,
             profiles=asks_for_profile(ordered),

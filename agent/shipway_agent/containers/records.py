@@ -42,6 +42,7 @@ class Record:
     allocation_id: str = ""
     task_id: str = ""
     task_type: str = ""
+    image: str = ""
     trial_id: str | None = None
     """The trial that its metrics belong to."""
     session_token: str | None = field(default=None, repr=False)
@@ -136,6 +137,7 @@ def _parse(document: Any) -> Record:
         allocation_id=document["allocation_id"],
         task_id=document.get("task_id", ""),
         task_type=document["task_type"],
+        image=document.get("image", ""),
         trial_id=document.get("trial_id"),
         session_token=document.get("session_token"),
         profiles=document.get("profiles", False),
