@@ -101,8 +101,6 @@ async def begin_watch(options: SlotOptions, store: OfferStore, *, in_use: bool) 
         found = str(error)
         log.error("the devices cannot be told, but containers use them: %s", error)
     watch = SlotWatch(options, found, offered=offered)
-    if watch.differs.is_set():
-        log.warning("the devices changed; what was offered before stays until nothing runs")
     try:
         await asyncio.to_thread(store.save, watch.offered)
     except OSError as error:

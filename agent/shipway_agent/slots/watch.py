@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from shipway_agent.errors import SlotsUnknown
@@ -41,8 +42,8 @@ class SlotWatch:
         """Called when a device becomes unfit for use, or fit again."""
         self._problems: dict[str, str] = {}
         self._is_patient = False
-        self._usable: frozenset[str] = frozenset(slot.uuid for slot in usable)
-        self._differed_before = offered is not None
+        self._looks = deque([frozenset(slot.uuid for slot in usable)], maxlen=2)
+        """What was usable in the last two looks."""
         self._take(found)
 
     def problem(self, uuid: str) -> str | None:
@@ -64,7 +65,7 @@ class SlotWatch:
         are not.
         """
         self._is_patient = is_patient
-        self._compare(is_new_look=False)
+        self._compare()
 
     async def run(self, *, interval_s: float) -> None:
         """Look again and again; returns at once if the slots are no devices that can break."""
@@ -97,22 +98,26 @@ class SlotWatch:
         for slot in self.offered:
             self._note(slot, _find_problem(slot, found))
         if isinstance(found, Detection):
-            self._usable = frozenset(slot.uuid for slot in found.usable)
+            self._looks.append(frozenset(slot.uuid for slot in found.usable))
         elif self._has_gpus:
-            self._usable = frozenset()
-        self._compare(is_new_look=True)
+            self._looks.append(frozenset())
+        self._compare()
         if self._problems != before:
             self.on_change()
 
-    def _compare(self, *, is_new_look: bool) -> None:
+    def _compare(self) -> None:
         offered = frozenset(slot.uuid for slot in self.offered)
-        differs = bool(self._usable - offered) if self._is_patient else self._usable != offered
-        if differs and self._differed_before:
+        if all(usable - offered for usable in self._looks) or (
+            not self._is_patient and all(usable != offered for usable in self._looks)
+        ):
+            if not self.differs.is_set():
+                log.warning(
+                    "other devices could be offered, which waits until nothing runs here",
+                    extra={"offered": len(offered), "usable": len(self._looks[-1])},
+                )
             self.differs.set()
-        elif not differs:
+        else:
             self.differs.clear()
-        if is_new_look:
-            self._differed_before = differs
 
     def _note(self, slot: Slot, problem: str | None) -> None:
         before = self._problems.get(slot.uuid)
