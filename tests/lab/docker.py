@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -32,9 +33,15 @@ class Docker:
 
     image = IMAGE
 
-    def __init__(self, folder: Path) -> None:
-        """Keep everything in *folder*, whose path must be short: it holds Unix sockets."""
+    def __init__(self, folder: Path, *, live_restore: bool = False) -> None:
+        """Keep everything in *folder*, whose path must be short: it holds Unix sockets.
+
+        Args:
+            folder: Made when it is not there.
+            live_restore: Whether containers outlive a restart of the engine.
+        """
         self.folder = folder
+        self._live_restore = live_restore
         self.socket = folder / "docker.sock"
         self._bridge = Bridge()
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -64,6 +71,25 @@ class Docker:
             self.stop()
             raise
 
+    def restart(self, *, kill: bool = False) -> None:
+        """Stop (or kill) the engine alone and start it again, as its package's update would."""
+        self.halt(kill=kill)
+        self.resume()
+
+    def halt(self, *, kill: bool = False) -> None:
+        """End the engine, and only it: containers are left to it, or to live-restore."""
+        assert self._daemon is not None
+        if kill:
+            self._daemon.kill()
+        else:
+            end([self._daemon.pid], grace_s=30)
+        self._daemon.wait()
+        self._end_containerd()
+
+    def resume(self) -> None:
+        """Start an engine that was halted, and wait for its answer."""
+        self._launch()
+
     def stop(self) -> None:
         """End the containers, the engine with its containerd, and remove what they left."""
         if self._daemon is not None and is_alive(self._daemon.pid):
@@ -73,9 +99,7 @@ class Docker:
                 self.run(["rm", "-f", "-v", *ids], check=False, limit_s=60)
             end([self._daemon.pid], grace_s=20)
             self._daemon.wait()
-        containerd = pid_in(self.folder / "exec/containerd/containerd.pid")
-        if containerd is not None and is_alive(containerd):  # its engine was killed
-            end([containerd])
+        self._end_containerd()
         self._bridge.stop()
         remove_folder(self.folder)
 
@@ -93,8 +117,15 @@ class Docker:
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "daemon.json").write_text("{}")
+        settings = {"live-restore": True} if self._live_restore else {}
+        (self.folder / "daemon.json").write_text(json.dumps(settings))
         self._bridge.start()
+        self._launch()
+        archive = self.folder / "image.tar"
+        archive.write_bytes(image_tar())
+        self.run(["import", str(archive), IMAGE], limit_s=60)
+
+    def _launch(self) -> None:
         with (self.folder / "dockerd.log").open("ab") as output:
             self._daemon = subprocess.Popen(
                 ["dockerd", *self._options()],
@@ -105,9 +136,14 @@ class Docker:
                 start_new_session=True,
             )
         wait_until(self._answers, "dockerd answers", limit_s=40, logs=self.logs)
-        archive = self.folder / "image.tar"
-        archive.write_bytes(image_tar())
-        self.run(["import", str(archive), IMAGE], limit_s=60)
+
+    def _end_containerd(self) -> None:
+        """End what an engine that was killed has left, in whose zombie the next one believes."""
+        file = self.folder / "exec/containerd/containerd.pid"
+        containerd = pid_in(file)
+        if containerd is not None and is_alive(containerd):
+            end([containerd])
+        file.unlink(missing_ok=True)
 
     def _options(self) -> list[str]:
         return [

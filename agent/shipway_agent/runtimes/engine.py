@@ -241,11 +241,15 @@ def _watched_socket(info: tuple[Any, ...]) -> socket.socket:
     return made
 
 
-def _words_of(error: Exception) -> str:
+def _words_of(error: BaseException) -> str:
     """Return what went wrong, and what to do where that is known."""
-    number = error.errno if isinstance(error, OSError) else None
-    remedy = _remedies.get(number) if number is not None else None
-    return f"{error}: {remedy}" if remedy else str(error)
+    cause: BaseException | None = error
+    while cause is not None:  # the client wraps what the system said
+        number = cause.errno if isinstance(cause, OSError) else None
+        if remedy := _remedies.get(number or 0):
+            return f"{error}: {remedy}"
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
 
 
 def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import hashlib
@@ -34,6 +35,10 @@ class ImageRegistry:
     login: tuple[str, str] | None = None
     lost_layer: bool = False
     """The layer that the image names is not there."""
+    holds_layer: bool = False
+    """As long as that is so, who asks for the layer gets half of it."""
+    layer_wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when somebody got half of it."""
     architecture: str = "amd64"
     """Another one than this is offered in a list of one."""
     repeats: bool = False
@@ -83,7 +88,7 @@ class ImageRegistry:
         """The image's full name."""
         return f"{self.address}/{self.path}:1"
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request of the registry protocol."""
         self.asked.append(request.path)
         if self.login is not None:
@@ -110,7 +115,18 @@ class ImageRegistry:
             return _error(404, "MANIFEST_UNKNOWN", "manifest unknown")
         if self.lost_layer and digest_of(data) == self._layer:
             return _error(404, "BLOB_UNKNOWN", "blob unknown to registry")
+        if self.holds_layer and digest_of(data) == self._layer:
+            return await self._send_half(request, data)
         return web.Response(body=data, content_type="application/octet-stream")
+
+    async def _send_half(self, request: web.Request, data: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+        await response.prepare(request)
+        await response.write(data[: len(data) // 2])
+        self.layer_wanted.set()
+        while self.holds_layer:  # noqa: ASYNC110 (the test changes it)
+            await asyncio.sleep(0.02)
+        return response
 
     def _list(self) -> bytes:
         entry = {"mediaType": _MANIFEST, "size": len(self._manifest), "digest": self._digest}
