@@ -28,6 +28,8 @@ _PROGRAMS = {
     "nft": "nftables",  # newer podman sets its network up with it
     "debootstrap": "debootstrap",
     "sudo": "sudo",
+    "systemctl": "systemd",  # as pid 1 of a container
+    "pkill": "procps",
     "gcc": "gcc",  # makes the stand-in for NVIDIA's library
 }
 _FOLDERS = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin:/usr/libexec/podman"

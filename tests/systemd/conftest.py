@@ -1,0 +1,131 @@
+"""A machine with systemd on which the agent is installed as docs/agent.md says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.agent.stand_in import StandInMaster
+from tests.lab import systemd as systemd_lab
+from tests.lab.docker import Docker
+from tests.lab.processes import LabError
+from tests.lab.require import require
+from tests.lab.systemd import Systemd
+
+UNIT = "shipway-agent.service"
+FILES = Path(__file__).parents[2] / "systemd"
+SETTINGS = "/etc/determined/agent.yaml"
+_STATE = "/var/lib/shipway-agent"
+_DROP_IN = f"/run/systemd/system/{UNIT}.d"
+
+
+@pytest.fixture(scope="session")
+def machine(docker: Docker) -> Iterator[Systemd]:
+    require("systemd in a container", systemd_lab.missing())
+    with Systemd(docker) as machine:
+        for name, place in [
+            ("shipway-agent.service", f"/etc/systemd/system/{UNIT}"),
+            ("shipway-agent.sysusers", "/etc/sysusers.d/shipway-agent.conf"),
+            ("shipway-agent.tmpfiles", "/etc/tmpfiles.d/shipway-agent.conf"),
+        ]:
+            machine.write(place, (FILES / name).read_text())
+        machine.run("systemd-sysusers")
+        machine.ctl("daemon-reload")
+        yield machine
+
+
+class AgentService:
+    """The agent as a service, for one test. Methods let the test's own tasks go on meanwhile."""
+
+    def __init__(self, machine: Systemd, master: StandInMaster) -> None:
+        self.machine = machine
+        self.settings: dict[str, Any] = {
+            "master_host": "127.0.0.1",
+            "master_port": master.port,
+            "agent_id": "node1",
+            "artificial_slots": 2,
+            "container_runtime": "sandbox",
+            "agent_reconnect_backoff": 0.2,
+        }
+
+    async def configure(
+        self,
+        settings: Mapping[str, Any] | str | None = None,
+        *,
+        unit: str = "",
+        variables: str = "",
+    ) -> None:
+        """Write the settings file, a drop-in for the unit and the environment file."""
+        text = settings if isinstance(settings, str) else yaml.safe_dump(settings or self.settings)
+
+        def write() -> None:
+            self.machine.write(SETTINGS, text, mode="640")
+            self.machine.write(f"{_DROP_IN}/test.conf", f"[Service]\nRestartSec=100ms\n{unit}\n")
+            self.machine.write("/etc/default/shipway-agent", variables)
+            self.machine.ctl("daemon-reload")
+
+        await asyncio.to_thread(write)
+
+    async def ctl(self, *words: str, check: bool = True) -> str:
+        try:
+            return await asyncio.to_thread(self.machine.ctl, *words, check=check)
+        except LabError as error:
+            log = await asyncio.to_thread(self.machine.journal, UNIT, "--lines=40")
+            raise LabError(f"{error}\n{log}") from error
+
+    async def show(self, *names: str, unit: str = UNIT) -> list[str]:
+        return await asyncio.to_thread(self.machine.show, unit, *names)
+
+    async def main_pid(self) -> str:
+        (pid,) = await self.show("MainPID")
+        return pid
+
+    async def run(self, *words: str, check: bool = True) -> str:
+        done = await asyncio.to_thread(self.machine.run, *words, check=check)
+        return done.stdout
+
+    async def journal(self, *options: str) -> str:
+        (invocation,) = await self.show("InvocationID")
+        return await asyncio.to_thread(
+            self.machine.journal, UNIT, *options, f"_SYSTEMD_INVOCATION_ID={invocation}"
+        )
+
+    async def until(self, name: str, value: str, *, limit_s: float = 30) -> None:
+        """Wait until a property of the unit contains *value*."""
+        seen = ""
+        try:
+            async with asyncio.timeout(limit_s):
+                while value not in seen:
+                    (seen,) = await self.show(name)
+        except TimeoutError:
+            log = await asyncio.to_thread(self.machine.journal, UNIT, "--lines=40")
+            raise AssertionError(f"{name} is {seen!r}, never {value!r}\n{log}") from None
+
+    async def clean(self) -> None:
+        """Leave nothing for the next test."""
+        await self.ctl("stop", UNIT, "shipway-task-*.service", check=False)
+        await self.ctl("reset-failed", check=False)
+        await self.run("rm", "-rf", _STATE, SETTINGS, _DROP_IN, "/etc/default/shipway-agent")
+
+
+@pytest.fixture
+async def master() -> AsyncIterator[StandInMaster]:
+    async with StandInMaster() as master:
+        yield master
+    assert master.faults == []
+
+
+@pytest.fixture
+async def service(machine: Systemd, master: StandInMaster) -> AsyncIterator[AgentService]:
+    """The unit, not started yet."""
+    service = AgentService(machine, master)
+    await service.configure()
+    try:
+        yield service
+    finally:
+        await service.clean()
