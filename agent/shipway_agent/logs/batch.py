@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from shipway_agent.logs.lines import MAX_LINES, Lines
+from shipway_agent.logs.lines import Lines
 from shipway_agent.runtimes.spec import Stream
+
+MAX_LINES = 4000
+"""From so many on a batch is full. The Go master puts a batch into PostgreSQL by one statement with
+ten parameters for each line, of which there may be 65,535."""
 
 MAX_BYTES = 1 << 20
 """Of a batch on the wire, by a guess that is rather high; gRPC receivers take 4 MiB by default."""

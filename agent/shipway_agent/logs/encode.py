@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring_ascii
 
 from shipway_agent.logs.batch import Batch, Stamped
-from shipway_agent.logs.prefix import Label, LineLevel, parse_prefix, prefix_length
+from shipway_agent.logs.prefix import Label, LineLevel, parse_prefix, split_prefixes
 from shipway_proto.determined.api.v1.task_pb2 import PostTaskLogsRequest
 from shipway_proto.determined.log.v1.log_pb2 import LogLevel
 from shipway_proto.determined.task.v1.task_pb2 import TaskLog
@@ -73,14 +73,12 @@ class BatchEncoder:
         parts += pieces
 
     def _add_labelled(self, part: Stamped, parts: list[bytes]) -> None:
-        frames: dict[bytes, _Frame] = {}
-        for line in part.lines.texts:
-            cut = prefix_length(line)
-            prefix = line[:cut]
-            frame = frames.get(prefix)
-            if frame is None:
-                frame = frames[prefix] = self._frame(part, prefix)
-            parts += (frame[len(line) - cut], line[cut:], frame.after)
+        split = split_prefixes(part.lines.texts)
+        frames = {prefix: self._frame(part, prefix) for prefix in {prefix for prefix, _ in split}}
+        pieces = [next(iter(frames.values())).after] * (3 * len(split))
+        pieces[0::3] = [frames[prefix][len(text)] for prefix, text in split]
+        pieces[1::3] = [text for _, text in split]
+        parts += pieces
 
     def _frame(self, part: Stamped, prefix: bytes) -> _Frame:
         entry = self._entry(part, parse_prefix(prefix))
@@ -110,14 +108,17 @@ class BatchEncoder:
 
     def _records(self, batch: Batch) -> Iterator[str]:
         for part in batch.parts:
-            heads: dict[bytes, str] = {}
-            for line in part.lines.texts:
-                cut = prefix_length(line) if part.lines.has_prefixes else 0
-                prefix = line[:cut]
-                head = heads.get(prefix)
-                if head is None:
-                    head = heads[prefix] = self._json_head(part, parse_prefix(prefix))
-                yield f"{head}{encode_basestring_ascii(line[cut:].decode())}}}"
+            texts = part.lines.texts
+            if part.lines.has_prefixes:
+                split = split_prefixes(texts)
+            else:
+                split = [(b"", text) for text in texts]
+            heads = {
+                prefix: self._json_head(part, parse_prefix(prefix))
+                for prefix in {prefix for prefix, _ in split}
+            }
+            for prefix, text in split:
+                yield f"{heads[prefix]}{encode_basestring_ascii(text.decode())}}}"
 
     def _json_head(self, part: Stamped, label: Label) -> str:
         source = self._source

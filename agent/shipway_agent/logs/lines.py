@@ -12,9 +12,8 @@ from itertools import accumulate, islice
 from shipway_agent.logs.prefix import any_prefix
 from shipway_agent.runtimes.spec import Stream
 
-MAX_LINES = 2000
-"""In one group; a few times as many lines would need more parameters in one statement than
-PostgreSQL, where the Go master puts them, has."""
+GROUP_LINES = 1000
+"""At most so many lines are handled as one."""
 
 GOES_ON = b" [shipway: the line goes on]"
 """At the end of a piece of a line that is longer than the limit."""
@@ -169,8 +168,8 @@ class LineSplitter:
         is_regular = clean is data and (
             len(data) <= self._max_line_bytes or max(map(len, raw)) <= self._max_line_bytes
         )
-        for first in range(0, len(raw), MAX_LINES):
-            group_raw, group = raw[first : first + MAX_LINES], texts[first : first + MAX_LINES]
+        for first in range(0, len(raw), GROUP_LINES):
+            group_raw, group = raw[first : first + GROUP_LINES], texts[first : first + GROUP_LINES]
             begin, ends_last = rest.offset, _is_end_alone(rest.last, group_raw[0])
             ends: list[int] | None = None
             if not is_regular or ends_last:

@@ -7,6 +7,7 @@ blank before and after it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, cast
 
 LineLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "UNSPECIFIED"]
@@ -14,6 +15,7 @@ LineLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "UNSPECIFIE
 _RANK = rb" ?\[rank=(?P<rank>\d{1,9})\] ?"  # nine digits fit the wire's 32 bits, whatever they are
 _LEVEL = rb" ?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL): ?"
 _form = re.compile(b"(?:" + _RANK + b")?(?:" + _LEVEL + b")?")
+_line = re.compile(b"(" + re.sub(rb"\?P<\w+>", b"?:", _form.pattern) + rb")(.*\n)")
 # A pattern that begins with one certain byte is looked for many times faster than `^` with re.M.
 _any_line = re.compile(rb"\n ?(?:\[rank=\d{1,9}\]|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):)")
 _BEGINNINGS = frozenset(b" [DIWEC")
@@ -38,8 +40,13 @@ def prefix_length(line: bytes) -> int:
     return 0 if found is None else found.end()
 
 
+def split_prefixes(lines: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    """Cut each of many lines behind its rank and level; each must have one LF, at its end."""
+    return _line.findall(b"".join(lines))
+
+
 def parse_prefix(prefix: bytes) -> Label:
-    """Read what `prefix_length` found."""
+    """Read what was cut off a line."""
     found = _form.fullmatch(prefix)
     if found is None:
         raise ValueError(f"{prefix[:100]!r} is no prefix of a line")

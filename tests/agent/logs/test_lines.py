@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from shipway_agent.logs.lines import GOES_ON, MAX_LINES, Lines, LineSplitter
+from shipway_agent.logs.lines import GOES_ON, GROUP_LINES, Lines, LineSplitter
 from shipway_agent.runtimes.spec import Stream
 
 
@@ -97,13 +97,13 @@ def test_a_piece_says_that_its_line_goes_on() -> None:
 
 
 def test_groups_are_bounded_and_know_where_they_end() -> None:
-    count = 2 * MAX_LINES + 1
+    count = 2 * GROUP_LINES + 1
     groups = list(LineSplitter().feed("stdout", b"12\n" * count, 0.0))
-    assert [len(group.texts) for group in groups] == [MAX_LINES, MAX_LINES, 1]
+    assert [len(group.texts) for group in groups] == [GROUP_LINES, GROUP_LINES, 1]
     assert [(group.begin, group.end) for group in groups] == [
-        (0, 3 * MAX_LINES),
-        (3 * MAX_LINES, 6 * MAX_LINES),
-        (6 * MAX_LINES, 3 * count),
+        (0, 3 * GROUP_LINES),
+        (3 * GROUP_LINES, 6 * GROUP_LINES),
+        (6 * GROUP_LINES, 3 * count),
     ]
 
 
