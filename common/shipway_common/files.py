@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from pathlib import Path
+
+# The random end is what `mkstemp` makes.
+_aside = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -30,6 +34,19 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             os.unlink(temporary)
         raise
     fsync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `write_atomic` left in *folder* when its process was killed amid a write.
+
+    Only for a folder where nobody writes at the moment. Blocking.
+
+    Raises:
+        OSError: The folder cannot be read or written to.
+    """
+    for path in folder.glob(".*"):
+        if _aside.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway_common.files import write_atomic
+from shipway_common.files import remove_leftovers, write_atomic
 
 
 def test_the_new_content_has_the_wanted_mode(tmp_path: Path) -> None:
@@ -36,3 +36,12 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomic(tmp_path / "missing" / "file", b"")
+
+
+def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "kept.json", b"{}")
+    for name in (".kept.json.ab_cd012", ".hidden", ".kept.json.longer-than-that", "x.ab_cd012"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"kept.json", ".hidden", ".kept.json.longer-than-that", "x.ab_cd012"}

@@ -21,7 +21,7 @@ from shipway_agent.containers.state import State
 from shipway_agent.logs.journal import Journal
 from shipway_agent.master.messages import Container, Device, Failure, FailureType
 from shipway_agent.runtimes.spec import ContainerId, Stream
-from shipway_common.files import write_atomic
+from shipway_common.files import remove_leftovers, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class RecordStore:
         self._folder = folder
 
     def open(self) -> None:
-        """Make the folder.
+        """Make the folder, and remove what a killed agent left half-written.
 
         Raises:
             OSError: It cannot be made or written to.
@@ -75,6 +75,7 @@ class RecordStore:
         probe = self._folder / ".probe"
         write_atomic(probe, b"")
         probe.unlink()
+        remove_leftovers(self._folder)
 
     def save(self, record: Record) -> None:
         """Write one record.

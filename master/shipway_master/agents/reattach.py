@@ -61,9 +61,16 @@ def _judge_one(container: PlacedContainer, answer: Reattached | None) -> Verdict
     if answer.container.state is ResourcesState.TERMINATED:
         return Verdict(container_id=container.id, fate=Fate.ENDED, failure=answer.failure)
     if answer.failure is not None:
-        never_seen = container.state is ResourcesState.ASSIGNED and container.order is not None
+        failure = answer.failure
+        never_seen = container.state is ResourcesState.ASSIGNED
         is_gone = answer.failure.type is FailureType.RESTORE_ERROR
         if never_seen and is_gone and not container.is_overdue:
-            return Verdict(container_id=container.id, fate=Fate.NEVER_ARRIVED)
-        return Verdict(container_id=container.id, fate=Fate.ENDED, failure=answer.failure)
+            if container.order is not None:
+                return Verdict(container_id=container.id, fate=Fate.NEVER_ARRIVED)
+            # Given before this master was started, which does not have the order any more.
+            failure = Failure(
+                type=FailureType.RESOURCES_ABORTED,
+                message="the order to start it never reached the agent",
+            )
+        return Verdict(container_id=container.id, fate=Fate.ENDED, failure=failure)
     return Verdict(container_id=container.id, fate=Fate.LIVES, state=answer.container.state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shipway_master.allocations.exits import Ending, Outcome
+from shipway_master.allocations.exits import Ending, FailureType, Outcome
 
 LOST_RUNS_LIMIT = 5
 """So many runs in a row may be lost before they ran at all; then the task is given up."""
@@ -87,6 +87,12 @@ def cancel(state: TaskState, *, has_run: bool) -> TaskState:
     return TaskState.STOPPING_CANCELED if has_run else TaskState.CANCELED
 
 
+def _never_began(outcome: Outcome) -> bool:
+    """Whether it is certain that nothing of the task has been done."""
+    failure = outcome.failure
+    return failure is not None and failure.type is FailureType.RESOURCES_ABORTED
+
+
 def after_run(task_type: TaskType, state: TaskState, outcome: Outcome, *, lost_runs: int) -> Next:
     """Say what the end of a run makes of its task.
 
@@ -103,7 +109,7 @@ def after_run(task_type: TaskType, state: TaskState, outcome: Outcome, *, lost_r
         case Ending.FAILED:
             return Next(state=TaskState.ERROR, exit_status=status)
         case Ending.STOPPED | Ending.LOST:
-            if task_type is TaskType.COMMAND:
+            if task_type is TaskType.COMMAND and not (lost_runs and _never_began(outcome)):
                 is_lost = outcome.ending is Ending.LOST
                 final = TaskState.ERROR if is_lost else TaskState.CANCELED
                 return Next(state=final, exit_status=status)

@@ -76,8 +76,12 @@ def test_an_order_that_never_arrived_is_given_again() -> None:
     assert judge_one(R.ASSIGNED, R.UNKNOWN, GONE).fate is Fate.NEVER_ARRIVED
 
 
-def test_an_order_that_nobody_knows_any_more_cannot_be_given_again() -> None:
-    assert judge_one(R.ASSIGNED, R.UNKNOWN, GONE, ordered=False).fate is Fate.ENDED
+def test_an_order_that_nobody_knows_any_more_is_aborted_before_its_start() -> None:
+    """Not lost while it ran: whoever wants it can safely order it anew."""
+    verdict = judge_one(R.ASSIGNED, R.UNKNOWN, GONE, ordered=False)
+    assert verdict.fate is Fate.ENDED
+    assert verdict.failure is not None
+    assert verdict.failure.type is FailureType.RESOURCES_ABORTED
 
 
 def test_containers_placed_after_the_question_are_not_judged() -> None:

@@ -224,6 +224,15 @@ def test_files_that_reach_out_are_refused(file: TaskFile) -> None:
         check_files([file])
 
 
+@pytest.mark.parametrize(("lost", "again"), [(1, True), (LOST_RUNS_LIMIT, False), (0, False)])
+def test_a_command_that_never_began_is_started_again(lost: int, again: bool) -> None:
+    """With 0 lost runs it was seen to begin, whatever its failure says."""
+    failure = Failure(type=FailureType.RESOURCES_ABORTED, message="why")
+    end = Outcome(ending=Ending.LOST, reason="reason", failure=failure)
+    found = after_run(TaskType.COMMAND, TaskState.ACTIVE, end, lost_runs=lost)
+    assert found.runs_again is again
+
+
 def outcome(ending: Ending) -> Outcome:
     """Make the end of a run."""
     failure = None
