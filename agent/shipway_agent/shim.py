@@ -4,7 +4,8 @@
 keeps its output and its exit status in FOLDER, and is there until the last process of the task is
 gone. The agent may end and come back meanwhile; it finds everything in FOLDER (`shimfiles`).
 
-SIGTERM ends the task with all its processes at once. The command returns when the program was
+Should the shim be killed, a guard above it kills what is left of the task, whose exit status nobody
+knows then. SIGTERM ends the task with all its processes at once. The command returns when the program was
 started or refused; a text on stderr and exit status 1 mean that the shim itself did not work.
 """
 
@@ -45,6 +46,7 @@ from shipway_agent.runtimes.shimfiles import (
     LOG,
     STARTED,
     ExitRecord,
+    Launch,
     PayloadKind,
     StartedRecord,
     load_launch,
@@ -61,6 +63,8 @@ from shipway_agent.runtimes.shimspawn import (
 
 _READ_BYTES = 1 << 18
 _POLL_INTERVAL_S = 0.02
+_SEARCH_INTERVAL_MAX_S = 0.25
+"""How often to look for the task's first process, once that takes long: images can take an hour."""
 _DRAIN_LIMIT_S = 3.0
 """How long output is read on that a process outside the task still holds open after its end."""
 _FIRST_SCRIPT_FAILED = re.compile(rb"(?:/proc/self/fd/[0-9]+|/etc/rc): .*\b(?:exec|cd): ")
@@ -90,7 +94,10 @@ def main() -> None:
     except FileExistsError:
         return  # another shim has the folder already
     try:
-        _Shim(folder, report_write).run()
+        launch = load_launch(folder / LAUNCH)
+        if launch.kind is not PayloadKind.PODMAN:
+            _guard(report_write)
+        _Shim(folder, report_write, launch).run()
     except BaseException:
         problem = traceback.format_exc().encode()
         with contextlib.suppress(OSError):  # nobody waits for it after the start
@@ -100,14 +107,33 @@ def main() -> None:
         raise
 
 
+def _guard(report: int) -> None:
+    """Go on in a child, and stay as its guard: what a killed child leaves behind is killed here."""
+    become_subreaper()
+    child = os.fork()
+    if child == 0:
+        return
+    os.close(report)
+    os.dup2(1, 0)  # the tether is not ours to hold
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        while left := descendants(os.getpid()):
+            kill_all(left)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(_POLL_INTERVAL_S)
+    os._exit(0)
+
+
 class _Shim:
     """One task from its start to the end of its last process."""
 
-    def __init__(self, folder: Path, report: int) -> None:
+    def __init__(self, folder: Path, report: int, launch: Launch) -> None:
         # Set once.
         self._folder = folder
         self._report = report
-        self._launch = load_launch(folder / LAUNCH)
+        self._launch = launch
         self._output = OutputFiles(folder, self._launch.output_limit_bytes)
         self._exit_record = ReservedRecord(folder / EXIT)
         self._oom = OomCounter()
@@ -116,6 +142,7 @@ class _Shim:
         self._main_pid = 0
         self._main: ProcessIdentity | None = None
         self._payload: ProcessIdentity | None = None
+        self._search_interval_s = _POLL_INTERVAL_S
         self._init_pid: int | None = None
         self._mark = self._launch.mark.encode("ascii")
         self._before_mark = b""
@@ -203,7 +230,11 @@ class _Shim:
         found = [find_process(one.pid) for one in (self._main, self._payload) if one is not None]
         sessions = dict.fromkeys([self._main_pid, *(stat.session for stat in found if stat)])
         record = StartedRecord(
-            shim=shim, main=self._main, payload=self._payload, sessions=tuple(sessions)
+            shim=shim,
+            guard=identify(os.getppid()) if self._holds_processes else None,
+            main=self._main,
+            payload=self._payload,
+            sessions=tuple(sessions),
         )
         save_record(self._folder / STARTED, record)
 

@@ -114,6 +114,7 @@ async def wait_exit(folder: Path) -> Exit:
         raise ContainerNotFound(f"there is no started container in {folder}")
     if started is not None:
         await process_gone(started.shim)
+        await _guard_gone(started)
     _, _, ended = await asyncio.to_thread(state_of, folder)
     return exit_of(ended)
 
@@ -150,6 +151,7 @@ async def kill(folder: Path) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_KILL_LIMIT_S):
             await process_gone(started.shim)
+    await _guard_gone(started)
     await _sweep(started)
 
 
@@ -170,6 +172,14 @@ async def process_gone(identity: ProcessIdentity, *, interval_s: float = 0.1) ->
             os.close(descriptor)
     while identity.is_alive:  # noqa: ASYNC110 (another process's end gives us no event)
         await asyncio.sleep(interval_s)
+
+
+async def _guard_gone(started: StartedRecord) -> None:
+    """Wait until a killed shim's guard has ended what was left; not forever, for it may not be able to."""
+    if started.guard is not None and not started.shim.is_alive:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_LIMIT_S):
+                await process_gone(started.guard)
 
 
 async def _readable(descriptor: int) -> None:

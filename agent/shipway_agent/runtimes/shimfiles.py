@@ -80,6 +80,8 @@ class StartedRecord:
     """Who is who in a running shim's tree."""
 
     shim: ProcessIdentity
+    guard: ProcessIdentity | None
+    """Kills what the shim leaves behind if it is killed itself."""
     main: ProcessIdentity
     payload: ProcessIdentity | None
     """The task's first process; None while it is not there yet, or is podman's."""
@@ -143,6 +145,7 @@ def find_started(path: Path) -> StartedRecord | None:
         return None
     return StartedRecord(
         shim=ProcessIdentity(**data["shim"]),
+        guard=ProcessIdentity(**data["guard"]) if data["guard"] else None,
         main=ProcessIdentity(**data["main"]),
         payload=ProcessIdentity(**data["payload"]) if data["payload"] else None,
         sessions=tuple(data["sessions"]),
