@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from shipway_agent.localapi.parts import Parts
+from shipway_agent.localapi.parts import Parts, task_of
 from shipway_agent.profiler.quantities import NodeUsage, Numbers, Quantity, Snapshot, counters
 
 _PREFIX = "shipway_agent"
@@ -146,7 +146,7 @@ def _task_families(parts: Parts, snapshot: Snapshot) -> Iterator[Metric]:
     owners: dict[str, Sequence[str]] = {}
     for record, handle in parts.manager.list_all():
         usage = snapshot.containers.get(record.container.id)
-        owner = (record.container.id, record.task_id, record.allocation_id)
+        owner = (record.container.id, task_of(record), record.allocation_id)
         owners |= {device.uuid: owner for device in record.container.devices or ()}
         if usage is None or handle is None:
             continue

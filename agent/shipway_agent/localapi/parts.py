@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from shipway_agent.config import AgentSettings
 from shipway_agent.containers.manager import ContainerManager
+from shipway_agent.containers.records import Record
 from shipway_agent.errors import ContainerRuntimeError
 from shipway_agent.master.link import MasterLink
 from shipway_agent.profiler.quantities import ContainerUsage, Snapshot
@@ -66,6 +67,11 @@ class Parts:
         return self._runtime_problem
 
 
+def task_of(record: Record) -> str:
+    """Return the task that a container belongs to; records of older agents do not name it."""
+    return record.task_id or record.allocation_id.rpartition(".")[0]
+
+
 def list_containers(
     parts: Parts, usage: Mapping[ContainerId, ContainerUsage]
 ) -> list[dict[str, object]]:
@@ -81,7 +87,7 @@ def list_containers(
             "state": record.container.state,
             "started_at": used.started_at if (used := usage.get(record.container.id)) else None,
             "description": record.container.description,
-            "task_id": record.task_id,
+            "task_id": task_of(record),
             "allocation_id": record.allocation_id,
             "task_type": record.task_type,
             "trial_id": record.trial_id,

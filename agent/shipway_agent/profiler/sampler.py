@@ -61,6 +61,8 @@ class Sampler:
         self._rests: dict[ContainerId, float] = {}
         self._lock = asyncio.Lock()
         self._last: Snapshot | None = None
+        self._seen: frozenset[ContainerId] = frozenset()
+        """The containers that the last snapshot tried to look at."""
         self._listeners: list[Listener] = []
         self._heard = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -93,11 +95,17 @@ class Sampler:
                 self._heard.clear()
 
     async def sample(self, *, max_age_s: float) -> Snapshot:
-        """Return the last snapshot, or a new one if it is older than *max_age_s*."""
+        """Return the last snapshot, or a new one if it is older or has not all that runs."""
         async with self._lock:
+            running = {handle.container_id: handle for handle in self._list_running()}
             last = self._last
-            if last is None or time.monotonic() - last.clock_s >= max_age_s:
-                last = self._last = await self._look()
+            if (
+                last is None
+                or time.monotonic() - last.clock_s >= max_age_s
+                or not self._seen.issuperset(running)
+            ):
+                last = self._last = await self._look(running)
+                self._seen = frozenset(running)
             return last
 
     async def _run(self) -> None:
@@ -114,9 +122,8 @@ class Sampler:
                 listener(snapshot)
             await asyncio.sleep(max(0.0, self._interval_s - (time.monotonic() - begun_s)))
 
-    async def _look(self) -> Snapshot:
+    async def _look(self, running: Mapping[ContainerId, ContainerHandle]) -> Snapshot:
         begun_s = time.monotonic()
-        running = {handle.container_id: handle for handle in self._list_running()}
         await self._find_new(running)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read_gpus())

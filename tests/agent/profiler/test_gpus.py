@@ -12,7 +12,7 @@ import pytest
 
 from shipway_agent.profiler.gpus import GpuReader, GpuTiming
 from shipway_agent.profiler.quantities import GpuUsage, Quantity
-from tests.agent.profiler.conftest import Driver
+from tests.agent.profiler.driver import Driver
 
 ALL = {
     Quantity.UTILIZATION,

@@ -22,7 +22,7 @@ from shipway_agent.taskapi import TaskApi
 from shipway_proto.determined.api.v1.trial_pb2 import PostTrialProfilerMetricsBatchRequest
 from tests.agent.job.conftest import eventually
 from tests.agent.job.stand_in import TOKEN, StandInRelay
-from tests.agent.profiler.conftest import Driver
+from tests.agent.profiler.driver import Driver
 
 PATH = "/api/v1/trials/profiler/metrics"
 FAST = ProfilerTiming(post_s=0.1)
