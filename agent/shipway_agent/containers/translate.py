@@ -115,7 +115,12 @@ def _translate(
         add_capabilities=tuple(host.texts("CapAdd") or ()),
         drop_capabilities=tuple(host.texts("CapDrop") or ()),
         gpus=tuple(
-            Gpu(uuid=device.uuid, vendor=_vendors[device.type], pci_bus=pci_buses.get(device.uuid))
+            Gpu(
+                uuid=device.uuid,
+                vendor=_vendors[device.type],
+                pci_bus=pci_buses.get(device.uuid),
+                index=device.id,
+            )
             for device in order.container.devices or ()
             if device.type in _vendors
         ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from shipway_agent.errors import SpecUnsupported
+from shipway_agent.runtimes.kfd import find_render_node
 from shipway_agent.runtimes.spec import ContainerSpec, Gpu, GpuVendor
 
 _nvidia_common = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
@@ -32,17 +34,25 @@ def gpu_nodes(
     return list(dict.fromkeys(nodes))
 
 
-def rocm_nodes(gpus: Sequence[Gpu], dev: Path = Path("/dev")) -> list[str]:
+def rocm_nodes(
+    gpus: Sequence[Gpu], dev: Path = Path("/dev"), sys: Path = Path("/sys")
+) -> list[str]:
     """Return the compute and render nodes of AMD GPUs, found by their PCI addresses."""
     nodes = [str(dev / "kfd")]
     for gpu in gpus:
         if not gpu.pci_bus:
             raise SpecUnsupported(f"GPU {gpu.uuid}: its PCI address is not known")
-        for kind in ("card", "render"):
-            link = dev / "dri" / "by-path" / f"pci-{gpu.pci_bus.lower()}-{kind}"
-            if not link.exists():
-                raise SpecUnsupported(f"GPU {gpu.uuid}: {link} does not exist on this host")
-            nodes.append(os.path.realpath(link))
+        links = [
+            dev / "dri" / "by-path" / f"pci-{gpu.pci_bus.lower()}-{kind}"
+            for kind in ("card", "render")
+        ]
+        if missing := [link for link in links if not link.exists()]:
+            render = find_render_node(gpu.pci_bus, dev=dev, sys=sys)
+            if render is None:
+                raise SpecUnsupported(f"GPU {gpu.uuid}: {missing[0]} does not exist on this host")
+            nodes.append(render)
+        else:
+            nodes += [os.path.realpath(link) for link in links]
     return nodes
 
 
@@ -81,14 +91,20 @@ def without_nvidia(spec: ContainerSpec) -> dict[str, str]:
     return {**spec.environment, **hiding}
 
 
-def gpu_variables(gpus: Sequence[Gpu]) -> dict[str, str]:
-    """Return the variables that limit CUDA and ROCm programs to *gpus*; to none if it is empty."""
+def gpu_variables(gpus: Sequence[Gpu], *, sees_others: bool = False) -> dict[str, str]:
+    """Return the variables that limit CUDA and ROCm programs to *gpus*; to none if it is empty.
+
+    Args:
+        sees_others: Whether the task sees the device files of other GPUs. ROCm counts only those
+            that it can open, so that an index means something else where it sees fewer.
+    """
     nvidia = [gpu.uuid for gpu in gpus if gpu.vendor == "nvidia"]
-    rocm = [_rocr_name(gpu.uuid) for gpu in gpus if gpu.vendor == "rocm"]
+    amd = [gpu for gpu in gpus if gpu.vendor == "rocm"]
+    rocm = [_rocr_name(gpu) or (_index(gpu) if sees_others else "") for gpu in amd]
     variables: dict[str, str] = {}
     if nvidia or not rocm:
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(nvidia)
-    if rocm or not nvidia:
+    if (rocm and all(rocm)) or not gpus:
         variables["ROCR_VISIBLE_DEVICES"] = ",".join(rocm)
     return variables
 
@@ -97,7 +113,7 @@ def limiting_variables(spec: ContainerSpec) -> dict[str, str]:
     """Return what keeps a task that sees all device files of the host on its own GPUs."""
     if spec.all_gpus or not (spec.gpus or has_gpus()):
         return {}
-    return gpu_variables(spec.gpus)
+    return gpu_variables(spec.gpus, sees_others=True)
 
 
 def has_gpus(dev: Path = Path("/dev")) -> bool:
@@ -143,8 +159,17 @@ def _all_nodes(vendor: GpuVendor, dev: Path) -> list[str]:
     return [str(path) for path in sorted(paths) if not path.is_dir()]
 
 
-def _rocr_name(uuid: str) -> str:
-    """Return a GPU's unique id as ROCr wants it: GPU- and sixteen hexadecimal digits."""
-    if uuid.startswith("GPU-"):
-        return uuid
-    return f"GPU-{uuid.removeprefix('0x').lower().zfill(16)}"
+def _index(gpu: Gpu) -> str:
+    return "" if gpu.index is None else str(gpu.index)
+
+
+def _rocr_name(gpu: Gpu) -> str | None:
+    """Return a GPU's unique id as ROCr wants it: GPU- and sixteen hexadecimal digits.
+
+    None if it has no such id, or not alone: cards of some kinds tell none, and the partitions of
+    one card share one.
+    """
+    if gpu.uuid.startswith("GPU-"):
+        return gpu.uuid
+    digits = gpu.uuid.removeprefix("0x").lower()
+    return f"GPU-{digits.zfill(16)}" if re.fullmatch("[0-9a-f]{1,16}", digits) else None

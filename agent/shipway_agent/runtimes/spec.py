@@ -95,6 +95,8 @@ class Gpu:
     vendor: GpuVendor
     pci_bus: str | None = None
     """PCI address such as 0000:c1:00.0; ROCm needs it to find the device nodes."""
+    index: int | None = None
+    """The driver's number for it; ROCm needs it where cards tell no unique id of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,13 +367,19 @@ class Answers(Protocol):
 class KeepsOutput(Protocol):
     """A runtime whose containers' output is kept by us, and given up piece by piece."""
 
+    async def first_kept(self, handle: ContainerHandle) -> Mapping[Stream, int]:
+        """Return the offset in each stream of the first byte that is still kept.
+
+        `output` begins with it.
+        """
+        ...
+
     def output_from(
         self, handle: ContainerHandle, offsets: Mapping[Stream, int]
     ) -> AsyncIterator[Chunk]:
         """Yield the output as `output` does, without the first *offsets* bytes of each stream.
 
-        They must not be lower than what was released. `output` itself begins with the first byte
-        that is still kept.
+        They must be bytes that are still kept.
         """
         ...
 

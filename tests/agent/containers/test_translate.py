@@ -94,8 +94,9 @@ def test_the_documented_order_becomes_a_spec() -> None:
                 uuid="GPU-2b7d9c10-55aa-4f0e-8b1c-7a6e5d4c3b2a",
                 vendor="nvidia",
                 pci_bus="00000000:C1:00.0",
+                index=1,
             ),
-            Gpu(uuid="GPU-8f4c1a2e-0c6d-4c3b-9a5e-1d2c3b4a5f60", vendor="nvidia"),
+            Gpu(uuid="GPU-8f4c1a2e-0c6d-4c3b-9a5e-1d2c3b4a5f60", vendor="nvidia", index=0),
         ),
         registry_auth=RegistryAuth(
             username="bot", password="s3cret", server_address="registry.example.com"

@@ -178,6 +178,11 @@ def test_gpus_are_named_in_their_vendors_way() -> None:
     assert gpu_variables([nvidia]) == {"CUDA_VISIBLE_DEVICES": A100}
     assert gpu_variables([rocm]) == {"ROCR_VISIBLE_DEVICES": "GPU-000000000000001f"}
     assert gpu_variables([]) == {"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": ""}
+    part = Gpu(uuid="0x1f@0000:01:00.1", vendor="rocm", index=1)
+    assert gpu_variables([rocm, part]) == {}
+    assert gpu_variables([rocm, part], sees_others=True) == {
+        "ROCR_VISIBLE_DEVICES": "GPU-000000000000001f,1"
+    }
 
 
 def test_programs_get_what_finds_their_way_and_nothing_else() -> None:
