@@ -19,7 +19,7 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 310_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),  # our own delays pace the tries, not two in a row
     ("grpc.enable_retries", 0),  # we repeat, after a look whether that is needed
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
