@@ -20,16 +20,16 @@ def find_unsafe(settings: AgentSettings, file: Path | None) -> list[Problem]:
     """List the files whose mode the agent does not accept, each with its place and remedy.
 
     Args:
-        settings: They name the client's key.
+        settings: They name the keys.
         file: The settings file, if there is one.
     """
     problems: list[Problem] = []
     if file is not None:
         problems += _unsafe_settings(file)
-    key = settings.security.tls.client_key
-    if key is not None and _mode(key) & stat.S_IROTH:
-        place = f"{file or 'settings'}: security.tls.client_key"
-        problems.append(Problem(place, f"everybody may read {key}; chmod o-rwx {key}"))
+    for name, key in _keys(settings):
+        if _mode(key) & stat.S_IROTH:
+            place = f"{file or 'settings'}: {name}"
+            problems.append(Problem(place, f"everybody may read {key}; chmod o-rwx {key}"))
     return problems
 
 
@@ -43,11 +43,18 @@ def find_doubtful(settings: AgentSettings, file: Path | None) -> list[Problem]:
             problems.append(Problem(str(file), text))
         if os.geteuid() == 0 and file.stat().st_uid != 0:
             problems.append(Problem(str(file), "the file is not root's own; chown root"))
-    key = settings.security.tls.client_key
-    if key is not None and _mode(key) & stat.S_IRGRP:
-        place = f"{file or 'settings'}: security.tls.client_key"
-        problems.append(Problem(place, f"its group may read {key}"))
+    for name, key in _keys(settings):
+        if _mode(key) & stat.S_IRGRP:
+            problems.append(Problem(f"{file or 'settings'}: {name}", f"its group may read {key}"))
     return problems
+
+
+def _keys(settings: AgentSettings) -> Iterator[tuple[str, Path]]:
+    """Give the secret keys that are in use, by the setting that names each."""
+    if (client_key := settings.security.tls.client_key) is not None:
+        yield "security.tls.client_key", client_key
+    if settings.api_enabled and settings.tls and settings.tls_key is not None:
+        yield "tls_key", settings.tls_key
 
 
 def _unsafe_settings(file: Path) -> Iterator[Problem]:
