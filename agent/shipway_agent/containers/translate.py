@@ -20,6 +20,7 @@ from shipway_agent.runtimes.spec import (
     ItemKind,
     Mount,
     RegistryAuth,
+    Tmpfs,
 )
 
 _item_kinds: Mapping[int, ItemKind] = {
@@ -106,6 +107,7 @@ def _translate(
         work_dir=config.text("WorkingDir"),
         user=config.text("User") or None,
         mounts=_mounts(host),
+        tmpfs=_tmpfs(host),
         archives=_archives(run),
         ports=_ports(config),
         publish_all_ports=host.flag("PublishAllPorts"),
@@ -134,8 +136,12 @@ def _mounts(host: JsonObject) -> tuple[Mount, ...]:
     mounts = [_bind(text) for text in host.texts("Binds") or []]
     for mount in host.objects("Mounts") or []:
         kind = mount.text("Type")
+        if kind == "tmpfs":
+            continue
         if kind != "bind":
-            raise StartRefused(f"{mount.path_to('Type')}: only bind mounts can be had, not {kind}")
+            raise StartRefused(
+                f"{mount.path_to('Type')}: only bind and tmpfs mounts can be had, not {kind}"
+            )
         propagation = mount.section("BindOptions").text("Propagation")
         mounts.append(
             Mount(
@@ -146,6 +152,35 @@ def _mounts(host: JsonObject) -> tuple[Mount, ...]:
             )
         )
     return tuple(mounts)
+
+
+def _tmpfs(host: JsonObject) -> tuple[Tmpfs, ...]:
+    found = [
+        _tmpfs_of(target, host.section("Tmpfs").text(target)) for target in host.names("Tmpfs")
+    ]
+    for mount in host.objects("Mounts") or []:
+        if mount.text("Type") == "tmpfs":
+            options = mount.section("TmpfsOptions")
+            found.append(
+                Tmpfs(
+                    target=mount.text("Target"),
+                    size_bytes=options.integer("SizeBytes") or None,
+                    mode=options.integer("Mode") & 0o7777 or 0o1777,
+                )
+            )
+    return tuple(found)
+
+
+def _tmpfs_of(target: str, options: str) -> Tmpfs:
+    """Read options as mount takes them; those beside size and mode are the runtime's own."""
+    pairs = (option.partition("=") for option in options.split(","))
+    values = {name: value for name, _, value in pairs}
+    size = re.fullmatch(r"([0-9]+)([kmg]?)b?", values.get("size", "0").lower())
+    mode = values.get("mode", "1777")
+    if size is None or not re.fullmatch(r"[0-7]{1,4}", mode):
+        raise StartRefused(f"HostConfig.Tmpfs: {target!r} has a size or mode that is none")
+    factor = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[size[2]]
+    return Tmpfs(target=target, size_bytes=int(size[1]) * factor or None, mode=int(mode, 8))
 
 
 def _bind(text: str) -> Mount:

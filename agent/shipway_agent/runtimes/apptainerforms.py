@@ -161,6 +161,8 @@ def _mount_arguments(
             warn(f"link {binding.target} is left out: only files and folders can be mounted")
         else:
             mounts[binding.target] = _mount(str(binding.source), binding.target)
+    for tmpfs in spec.tmpfs:
+        raise SpecUnsupported(f"tmpfs at {tmpfs.target}: apptainer mounts none of a given size")
     for mount in spec.mounts:
         if not os.path.exists(mount.source):
             raise SpecUnsupported(f"bind mount {mount.source}: there is no such path on this host")

@@ -86,6 +86,10 @@ class Bubblewrap:
                 )
             target = self.view.resolve(mount.target)
             mounts[target] = ["--ro-bind" if mount.read_only else "--bind", mount.source, target]
+        for tmpfs in spec.tmpfs:
+            size = ["--size", str(tmpfs.size_bytes)] if tmpfs.size_bytes else []
+            target = self.view.resolve(tmpfs.target)
+            mounts[target] = ["--perms", f"{tmpfs.mode:o}", *size, "--tmpfs", target]
         for node in gpu_nodes(spec):
             mounts[node] = ["--dev-bind", node, node]
         for device in spec.devices:

@@ -32,7 +32,7 @@ from shipway_agent.runtimes.dockerforms import (
     state_of,
 )
 from shipway_agent.runtimes.dockerlogs import LogReader, read_last_words
-from shipway_agent.runtimes.dockerprogram import refusal_in
+from shipway_agent.runtimes.dockerprogram import CODES_OF_INIT, refusal_in
 from shipway_agent.runtimes.dockerpull import pull_image
 from shipway_agent.runtimes.engine import Engine, connect
 from shipway_agent.runtimes.environment import check_strings
@@ -234,7 +234,7 @@ class DockerRuntime:
 
     async def _explain(self, ended: Exit, inspected: Json) -> Exit:
         """Add the words of an init that found the program, but could not start it."""
-        if ended.code not in {126, 127} or not inspected["HostConfig"].get("Init"):
+        if ended.code not in CODES_OF_INIT or not inspected["HostConfig"].get("Init"):
             return ended
         try:
             words = refusal_in(await read_last_words(self._engine, inspected["Id"]))

@@ -18,6 +18,9 @@ from shipway_agent.runtimes.dockerforms import Json
 from shipway_agent.runtimes.engine import Engine
 from shipway_agent.runtimes.environment import DEFAULT_PATH
 
+CODES_OF_INIT = frozenset({1, 126, 127})
+"""How an init ends that cannot start its program; programs may end so as well."""
+
 _MOST_LINKS = 16
 
 # As Docker's init (tini) and Podman's (catatonit) say it.

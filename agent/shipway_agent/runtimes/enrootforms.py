@@ -155,6 +155,11 @@ def mount_table(
             mounts[binding.target] = _bind(str(binding.source), binding.target)
     for device in spec.devices:
         mounts[device.container] = _bind(device.host, device.container)
+    for tmpfs in spec.tmpfs:
+        size = f",size={tmpfs.size_bytes}" if tmpfs.size_bytes else ""
+        options = f"x-create=dir,rw,nosuid,nodev,mode={tmpfs.mode:o}{size}"
+        target = os.path.normpath(tmpfs.target)
+        mounts[target] = _entry("tmpfs", target, "tmpfs", options)
     for mount in spec.mounts:
         if mount.source == "tmpfs":  # the Go master's way to ask for one: target:x-create=dir
             target = os.path.normpath(mount.target.partition(":")[0])

@@ -80,6 +80,10 @@ def _check_mounts(spec: ContainerSpec, warn: Callable[[str], None]) -> None:
             raise SpecUnsupported(f"bind mount {mount.source}: there is no such path on this host")
         if mount.read_only:
             warn(f"bind mount {mount.source} is not read-only: the task is a plain process")
+    for tmpfs in spec.tmpfs:
+        raise SpecUnsupported(
+            f"tmpfs at {tmpfs.target}: a plain process has the host's files; install bubblewrap"
+        )
 
 
 def _check_devices(spec: ContainerSpec, warn: Callable[[str], None]) -> None:

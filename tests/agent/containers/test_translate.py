@@ -27,6 +27,7 @@ from shipway_agent.runtimes.spec import (
     ItemKind,
     Mount,
     RegistryAuth,
+    Tmpfs,
 )
 
 SAMPLE = Path(__file__).parents[1] / "master/data/start.json"
@@ -38,7 +39,8 @@ def order(**changes: Any) -> StartContainer:
     document = json.loads(SAMPLE.read_text())
     run = document["StartContainer"]["Spec"]["RunSpec"]
     for key, value in changes.items():
-        part = "HostConfig" if key in run["HostConfig"] else "ContainerConfig"
+        is_hosts = key in run["HostConfig"] or key == "Tmpfs"
+        part = "HostConfig" if is_hosts else "ContainerConfig"
         run[part][key] = value
     message = parse_message(json.dumps(document))
     assert isinstance(message, StartContainer)
@@ -139,6 +141,23 @@ def test_a_bind_may_be_written_in_either_form() -> None:
     )
 
 
+def test_a_tmpfs_may_be_written_in_either_form() -> None:
+    mounts = [
+        {"Type": "bind", "Source": "/a", "Target": "/b"},
+        {"Type": "tmpfs", "Target": "/c", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 448}},
+        {"Type": "tmpfs", "Target": "/d"},
+    ]
+    tmpfs = {"/E": "rw,noexec,size=64m,mode=700", "/f": ""}
+    spec = translated(order(Tmpfs=tmpfs, Mounts=mounts))
+    assert spec.mounts == (Mount(source="/a", target="/b"),)
+    assert spec.tmpfs == (
+        Tmpfs(target="/E", size_bytes=64 << 20, mode=0o700),
+        Tmpfs(target="/f"),
+        Tmpfs(target="/c", size_bytes=4096, mode=0o700),
+        Tmpfs(target="/d"),
+    )
+
+
 def test_an_entrypoint_that_is_given_replaces_the_images_own() -> None:
     assert translated(order()).entrypoint is None
     assert translated(order(Entrypoint=[])).entrypoint == ()
@@ -156,7 +175,9 @@ def test_only_tcp_ports_are_taken() -> None:
         ({"Cmd": "sh"}, r"Cmd is str, not a list"),
         ({"ExposedPorts": {"x/tcp": {}}}, "'x/tcp' is no port"),
         ({"ExposedPorts": {"70000/tcp": {}}}, "'70000/tcp' is no port"),
-        ({"Mounts": [{"Type": "volume"}]}, "only bind mounts"),
+        ({"Mounts": [{"Type": "volume"}]}, "only bind and tmpfs mounts"),
+        ({"Tmpfs": {"/x": "size=lots"}}, "'/x' has a size or mode that is none"),
+        ({"Tmpfs": {"/x": "mode=rwx"}}, "'/x' has a size or mode that is none"),
         ({"Binds": ["relative:/x"]}, "relative:/x"),
         ({"ShmSize": "4g"}, "ShmSize is str"),
     ],

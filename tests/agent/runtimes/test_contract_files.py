@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shipway_agent.errors import ContainerRuntimeError
-from shipway_agent.runtimes.spec import Archive, ArchiveItem, ItemKind, Mount, Runtime
+from shipway_agent.errors import ContainerRuntimeError, SpecUnsupported
+from shipway_agent.runtimes.spec import Archive, ArchiveItem, ItemKind, Mount, Runtime, Tmpfs
 from tests.agent.runtimes.conftest import WITH_IMAGES, Case, MakeSpec, with_socket_too, with_walls
-from tests.agent.runtimes.steps import run, start
+from tests.agent.runtimes.steps import ignore, run, start
 
 
 async def test_the_working_folder_is_the_specs(
@@ -121,3 +121,26 @@ async def test_a_mount_whose_source_is_missing_is_an_error(
     spec = make_spec(mounts=(Mount(source="/no/such/place", target="/no/such/place"),))
     with pytest.raises(ContainerRuntimeError, match="/no/such/place"):
         await start(runtime, spec)
+
+
+@with_socket_too
+async def test_a_tmpfs_is_there_in_its_size_or_refused_by_name(
+    case: Case, runtime: Runtime, make_spec: MakeSpec
+) -> None:
+    spec = make_spec(
+        argv=(
+            "sh",
+            "-c",
+            "grep ' /scratch ' /proc/mounts; stat -c %a /scratch; echo x > /scratch/x",
+        ),
+        tmpfs=(Tmpfs(target="/scratch", size_bytes=8 << 20, mode=0o700),),
+    )
+    if case.name in {"process", "apptainer"}:
+        with pytest.raises(SpecUnsupported, match="tmpfs at /scratch"):
+            await runtime.create(spec, ignore)
+        return
+    outcome = await run(runtime, spec)
+    mounted, mode = outcome.stdout.decode().splitlines()
+    assert "tmpfs" in mounted
+    assert "size=8192k" in mounted
+    assert (mode, outcome.stderr) == ("700", b"")
