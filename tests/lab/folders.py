@@ -43,11 +43,11 @@ def remove_leftovers() -> None:
         except (OSError, ValueError):  # being made or removed at this moment
             continue
         if is_gone:
-            end(_processes_of(owner.parent))
+            end(processes_of(owner.parent))
             remove_folder(owner.parent)
 
 
-def _processes_of(folder: Path) -> Iterator[int]:
+def processes_of(folder: Path) -> Iterator[int]:
     """Find the processes that have *folder* in their arguments or their environment."""
     mark = f"{folder}/".encode()
     for process in Path("/proc").glob("[0-9]*"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 from pathlib import Path
 
 from tests.lab.processes import LabError, is_alive, run
@@ -46,3 +47,75 @@ class Bridge:
         if self._is_there:
             run(["ip", "link", "del", self.name], check=False)
             self._is_there = False
+
+
+class Host:
+    """A network namespace on a bridge: another machine, as far as the network goes.
+
+    Its link can be taken down, and packets can be dropped on their way in or out, so that a TCP
+    connection lies dead without either side being told.
+    """
+
+    def __init__(self, bridge: Bridge, number: int) -> None:
+        """Make the machine number *number* (2 to 254) of the bridge's subnet."""
+        self.name = f"{bridge.name}n{number}"
+        self.address = f"{bridge.address.rpartition('.')[0]}.{number}"
+        self._bridge = bridge
+        self._cable = f"{bridge.name[:9]}v{number}"  # 15 characters at most
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """What to put before a command so that it runs on this machine.
+
+        Not `ip netns exec`, which would hide cgroups below a /sys of its own.
+        """
+        return ("nsenter", f"--net=/run/netns/{self.name}")
+
+    def start(self) -> None:
+        """Make the machine and connect it."""
+        run(["ip", "netns", "add", self.name])
+        inside = ["ip", "-n", self.name]
+        run(["ip", "link", "add", self._cable, "type", "veth", "peer", "eth0", "netns", self.name])
+        run(["ip", "link", "set", self._cable, "master", self._bridge.name])
+        run([*inside, "addr", "add", f"{self.address}/24", "dev", "eth0"])
+        for link in ("lo", "eth0"):
+            run([*inside, "link", "set", link, "up"])
+        self.plug()
+
+    def stop(self) -> None:
+        """Remove the machine; processes there lose the network for good."""
+        run(["ip", "link", "del", self._cable], check=False)
+        run(["ip", "netns", "del", self.name], check=False)
+
+    def plug(self) -> None:
+        """Have the cable in its place."""
+        run(["ip", "link", "set", self._cable, "up"])
+
+    def unplug(self) -> None:
+        """Pull the cable out at the bridge's side."""
+        run(["ip", "link", "set", self._cable, "down"])
+
+    def drop(self, *chains: str) -> None:
+        """Drop what the machine receives (INPUT) or sends (OUTPUT), silently."""
+        for chain in chains:
+            link = ["-i" if chain == "INPUT" else "-o", "eth0"]
+            run([*self.within, "iptables", "-A", chain, *link, "-j", "DROP"])
+
+    def heal(self) -> None:
+        """Drop nothing any more."""
+        run([*self.within, "iptables", "-F"])
+
+    def break_connections(self, peer_port: int) -> None:
+        """Break the machine's connections to a port, as a middlebox does; the peer hears nothing.
+
+        What the machine sends about it must be dropped meanwhile.
+        """
+        run([*self.within, "ss", "-K", "dport", "=", str(peer_port)])
+
+
+def missing_tools() -> list[str]:
+    """Return what machines on a bridge need and this one lacks."""
+    folders = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+    tools = ("ip", "ss", "nsenter", "iptables")
+    missing = [tool for tool in tools if not shutil.which(tool, path=folders)]
+    return missing if os.geteuid() == 0 else [*missing, "the rights of root"]

@@ -156,8 +156,15 @@ class Api:
 class Master(Daemon):
     """`shipway-master serve` with users `admin` and `determined`, both with `PASSWORD`."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any] | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Keep state, settings and log in *folder*; *config* is added to the settings file."""
+        self.data = folder / "master"
         (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         path = folder / "master.yaml"
@@ -165,10 +172,10 @@ class Master(Daemon):
             "master",
             [
                 *(program("shipway-master"), "serve", "--config", str(path)),
-                *("--data", str(folder / "master"), "--port", str(self.port)),
+                *("--data", str(self.data), "--port", str(self.port)),
             ],
             folder=folder,
-            environment={},
+            environment=environment or {},
         )
         self._config = path
         self.rewrite_config(config or {})
@@ -204,8 +211,11 @@ class Agent(Daemon):
         pool: str = "default",
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
+        """Offer *slots* artificial slots in *pool*; *within* are words before the command."""
         self.agent_id = agent_id
+        self.state = folder / f"{agent_id}-state"
         self._master = master
         settings = {
             "master_host": "127.0.0.1",
@@ -215,20 +225,24 @@ class Agent(Daemon):
             **({} if slots else {"slot_type": "none"}),
             "artificial_slots": slots,
             "container_runtime": runtime,
-            "state_dir": str(folder / f"{agent_id}-state"),
+            "state_dir": str(self.state),
             **(config or {}),
         }
         path = _write_yaml(folder / f"{agent_id}.yaml", settings)
         super().__init__(
             agent_id,
-            [program("shipway-agent"), "run", "--config", str(path)],
+            [*within, program("shipway-agent"), "run", "--config", str(path)],
             folder=folder,
             environment=environment or {},
         )
 
+    def launch(self) -> None:
+        """Start the agent and do not wait for anything."""
+        super().start()
+
     def start(self) -> None:
         """Start the agent and wait until the master knows it."""
-        super().start()
+        self.launch()
         api = self._master.login()
 
         def is_known() -> bool:
