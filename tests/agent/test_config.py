@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from shipway_agent._reference import pages, render_example
 from shipway_agent.config import (
     AgentSettings,
-    Option,
     default_state_dir,
     list_options,
     list_retired,
@@ -255,8 +256,16 @@ def test_proxies_which_may_hold_passwords_are_not_shown() -> None:
     assert "secret" not in repr(settings)
 
 
-@pytest.mark.parametrize("option", list_options(), ids=lambda option: option.key)
-def test_the_page_for_users_has_each_setting(option: Option) -> None:
-    page = (Path(__file__).parents[2] / "docs/agent.md").read_text()
-    row = next((line for line in page.splitlines() if line.startswith(f"| `{option.key}` ")), "")
-    assert option.description in row
+def test_the_lists_of_settings_for_users_are_as_the_model_is() -> None:
+    stale = [path.name for path, text in pages().items() if path.read_text() != text]
+    assert stale == [], "run python -m shipway_agent._reference"
+
+
+def test_the_example_file_has_each_key_with_its_default() -> None:
+    keys = re.sub(r"(?m)^#(?=[^ ]|  )", "", render_example())
+    settings, warnings = load(keys)
+    assert settings == load()[0]
+    assert warnings == []
+    for option in list_options():
+        assert re.search(rf"(?m)^ *{option.key.rpartition('.')[2]}:", keys), option.key
+    assert load(render_example()) == load()
