@@ -43,7 +43,7 @@ from aiohttp import WSMsgType, web
 
 from shipway_agent.logs.delivery import LogDelivery
 from shipway_agent.logs.encode import BatchEncoder, LogSource
-from shipway_agent.logs.forward import OutputForwarder
+from shipway_agent.logs.forward import OutputForwarder, from_first_byte
 from shipway_agent.logs.journal import Journal
 from shipway_agent.logs.place import job_log_place
 from shipway_agent.logs.routes import LogRoutes, TaskRoute
@@ -259,7 +259,10 @@ async def run_pipeline(url: str) -> None:
                 route, SOURCE, Journal(Path(folder) / "sent"), instead=None, on_note=print
             )
             await OutputForwarder(
-                output, delivery, delivered={}, on_delivered=lambda stream, end: None
+                from_first_byte(output),
+                delivery,
+                delivered={},
+                on_delivered=lambda stream, end: None,
             ).run()
 
 

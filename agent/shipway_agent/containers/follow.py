@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shipway_agent.containers.ends import failure_of_exit, failure_of_loss
+from shipway_agent.containers.keeping import OutputKeeping
 from shipway_agent.containers.records import Record
 from shipway_agent.containers.reports import Reports
 from shipway_agent.containers.surroundings import Surroundings
@@ -57,12 +58,13 @@ class Follower:
         self._handle = handle
         self._wishes = wishes
         self._ships_output = record.ships_output
+        self._keeping = OutputKeeping(around.runtime, handle)
         self._output = ContainerOutput(
-            lambda: around.runtime.output(handle),
+            self._keeping.open,
             WebsocketSink(handle.container_id, around.reports),
             shipping=self._shipping(record),
             delivered=record.delivered,
-            on_delivered=on_delivered,
+            on_delivered=self._keeping.noting(on_delivered),
         )
 
     async def run(self, *, on_ended: Callable[[], None]) -> Failure | None:
@@ -73,15 +75,17 @@ class Follower:
         """
         forwarding = asyncio.ensure_future(self._forward_wanted())
         sending = asyncio.ensure_future(self._send_signals())
+        releasing = asyncio.ensure_future(self._keeping.release())
+        parts = [forwarding, sending, releasing]
         try:
             failure = await self._wait_end()
             on_ended()
             await self._drain(forwarding)
         finally:
-            forwarding.cancel()
-            sending.cancel()
-            await asyncio.wait([forwarding, sending])
-        for task in (forwarding, sending):
+            for task in parts:
+                task.cancel()
+            await asyncio.wait(parts)
+        for task in parts:
             if not task.cancelled() and (error := task.exception()) is not None:
                 log.error("a part of the watch over a container failed", exc_info=error)
         return failure
@@ -146,6 +150,8 @@ class Follower:
     async def _forward_wanted(self) -> None:
         if self._ships_output:
             await first_ended(self._forward(), self._wait_unwanted())
+        if not self._ships_output or self._wishes.unwanted.is_set():
+            await self._keeping.discard()
 
     async def _wait_unwanted(self) -> None:
         await self._wishes.unwanted.wait()

@@ -6,7 +6,15 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
+from dataclasses import dataclass
 from typing import Protocol
 
 from shipway_agent.logs.batch import Batch
@@ -16,6 +24,28 @@ from shipway_agent.runtimes.spec import Chunk, Stream
 log = logging.getLogger(__name__)
 
 _LINGER_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Output that is being read."""
+
+    begins: Mapping[Stream, int]
+    """The offset in each stream of the first byte that comes."""
+    chunks: AsyncIterator[Chunk]
+
+
+OpenOutput = Callable[[Mapping[Stream, int]], Awaitable[Reading]]
+"""Reads a container's output, at least from some offsets on, or what is left of it."""
+
+
+def from_first_byte(open_output: Callable[[], AsyncIterator[Chunk]]) -> OpenOutput:
+    """Return how to read what can only be read from its first byte on."""
+
+    async def open_reading(_: Mapping[Stream, int]) -> Reading:
+        return Reading(begins={}, chunks=open_output())
+
+    return open_reading
 
 
 class OutputSink(Protocol):
@@ -44,7 +74,7 @@ class OutputForwarder:
 
     def __init__(
         self,
-        open_output: Callable[[], AsyncIterator[Chunk]],
+        open_output: OpenOutput,
         sink: OutputSink,
         *,
         delivered: Mapping[Stream, int],
@@ -55,7 +85,7 @@ class OutputForwarder:
         """Make a forwarder.
 
         Args:
-            open_output: Gives all output of the container from its first byte on.
+            open_output: Gives the container's output.
             sink: Where it goes.
             delivered: Offsets up to which the master has read each stream.
             on_delivered: Called with a stream and its new offset.
@@ -88,9 +118,14 @@ class OutputForwarder:
         Raises:
             ContainerRuntimeError: The runtime did not give the output.
         """
-        self._splitter = LineSplitter(skip=self._queued)
+        # The byte before tells what the next one begins or continues.
+        offsets = dict(self._queued)
+        for stream, end in self._queued.items():
+            offsets[stream] = max(0, end - 1)
+        reading = await self._open_output(offsets)
+        self._splitter = LineSplitter(skip=self._queued, begins=reading.begins)
         self._is_read = False
-        reader = asyncio.ensure_future(self._read())
+        reader = asyncio.ensure_future(self._read(reading.chunks))
         try:
             while (batch := await self._next_batch()) is not None:
                 await self._sink.send(batch, functools.partial(self._note_delivered, batch))
@@ -100,8 +135,7 @@ class OutputForwarder:
             await asyncio.wait([reader])
         reader.result()
 
-    async def _read(self) -> None:
-        output = self._open_output()
+    async def _read(self, output: AsyncIterator[Chunk]) -> None:
         try:
             async for chunk in output:
                 self.progress += 1

@@ -63,6 +63,7 @@ class LineSplitter:
         max_line_bytes: int = 64 * 1024,
         max_delay_s: float = 2.0,
         skip: Mapping[Stream, int] | None = None,
+        begins: Mapping[Stream, int] | None = None,
     ) -> None:
         """Make a splitter of streams that begin now.
 
@@ -70,14 +71,17 @@ class LineSplitter:
             max_line_bytes: The longest text of a line, at least 4.
             max_delay_s: How long the beginning of a line waits for its end.
             skip: How many bytes at the start of each stream were dealt with before.
+            begins: At which offset of each stream the first byte comes that is fed.
         """
         if max_line_bytes < 4:
             raise ValueError(f"max_line_bytes is {max_line_bytes}; one character may need 4")
         self._max_line_bytes = max_line_bytes
         self._max_delay_s = max_delay_s
-        self._streams: dict[Stream, _Unfinished] = {
-            stream: _Unfinished(skip=offset) for stream, offset in (skip or {}).items()
-        }
+        self._streams: dict[Stream, _Unfinished] = {}
+        for stream, offset in (begins or {}).items():
+            self._streams[stream] = _Unfinished(offset=offset)
+        for stream, offset in (skip or {}).items():
+            self._streams.setdefault(stream, _Unfinished()).skip = offset
 
     def feed(self, stream: Stream, data: bytes, now: float) -> Iterator[Lines]:
         """Take bytes as they came; gives the lines they end, and those that waited too long.

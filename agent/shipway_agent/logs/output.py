@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from shipway_agent.logs.delivery import LogDelivery
 from shipway_agent.logs.encode import BatchEncoder, LogSource
-from shipway_agent.logs.forward import OutputForwarder, OutputSink
+from shipway_agent.logs.forward import OpenOutput, OutputForwarder, OutputSink
 from shipway_agent.logs.journal import Journal
 from shipway_agent.logs.routes import LogRoutes, TaskRoute
-from shipway_agent.runtimes.spec import Chunk, Stream
+from shipway_agent.runtimes.spec import Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class ContainerOutput:
 
     def __init__(
         self,
-        open_output: Callable[[], AsyncIterator[Chunk]],
+        open_output: OpenOutput,
         websocket: OutputSink,
         *,
         shipping: Shipping | None,
@@ -40,7 +40,7 @@ class ContainerOutput:
         """Prepare.
 
         Args:
-            open_output: Gives all output of the container from its first byte on.
+            open_output: Gives the container's output.
             websocket: Takes what does not go by the task's token.
             shipping: None: all goes by *websocket*.
             delivered: Offsets up to which the master has read each stream.

@@ -192,6 +192,10 @@ class EnrootRuntime:
         """Yield all output; see `Runtime.output`."""
         return self._held.output(handle)
 
+    async def first_kept(self, handle: ContainerHandle) -> Mapping[Stream, int]:
+        """Say where the output begins; see `KeepsOutput.first_kept`."""
+        return await self._held.first_kept(handle)
+
     def output_from(
         self, handle: ContainerHandle, offsets: Mapping[Stream, int]
     ) -> AsyncIterator[Chunk]:

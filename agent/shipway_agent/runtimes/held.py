@@ -14,7 +14,12 @@ from shipway_agent.runtimes.foldernews import FolderNews
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.shimcontrol import ShimControl, Tether
 from shipway_agent.runtimes.shimfiles import ExitRecord, Launch
-from shipway_agent.runtimes.shimreader import discard_output, read_output, release_output
+from shipway_agent.runtimes.shimreader import (
+    discard_output,
+    first_kept,
+    read_output,
+    release_output,
+)
 from shipway_agent.runtimes.shimstore import HeldContainer, ShimStore, state_of
 from shipway_agent.runtimes.spec import (
     Chunk,
@@ -83,6 +88,10 @@ class HeldContainers:
         """Yield the output; see `Runtime.output` and `KeepsOutput.output_from`."""
         folder = self.store.folder(handle.container_id)
         return read_output(folder, self._news, offsets=offsets)
+
+    async def first_kept(self, handle: ContainerHandle) -> Mapping[Stream, int]:
+        """Say where the output begins; see `KeepsOutput.first_kept`."""
+        return await asyncio.to_thread(first_kept, self.store.folder(handle.container_id))
 
     async def release_output(self, handle: ContainerHandle, offsets: Mapping[Stream, int]) -> None:
         """Give up delivered output; see `KeepsOutput.release_output`."""

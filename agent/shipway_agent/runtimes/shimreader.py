@@ -63,6 +63,17 @@ async def read_output(
         reader.close()
 
 
+def first_kept(folder: Path) -> dict[Stream, int]:
+    """Return the offset in each stream of the first byte that is still there; blocking."""
+    with contextlib.suppress(FileNotFoundError):
+        for segment in list_segments(folder):
+            with segment.path.open("rb") as stream:
+                if begins := read_segment_header(stream):
+                    return {_NAMES[number]: begin for number, begin in begins.items()}
+            break
+    return dict.fromkeys(_NAMES.values(), 0)
+
+
 def release_output(folder: Path, offsets: Mapping[Stream, int]) -> None:
     """Remove the files of which nothing is left beyond *offsets*; blocking."""
     with contextlib.suppress(FileNotFoundError):  # the container was removed

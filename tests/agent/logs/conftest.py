@@ -9,7 +9,7 @@ import pytest
 from shipway_agent.logs.batch import Batch
 from shipway_agent.logs.delivery import LogDelivery, Patience
 from shipway_agent.logs.encode import BatchEncoder, LogSource
-from shipway_agent.logs.forward import OutputForwarder
+from shipway_agent.logs.forward import OutputForwarder, from_first_byte
 from shipway_agent.logs.journal import Journal
 from shipway_agent.logs.place import LogPlace, job_log_place
 from shipway_agent.logs.routes import LogRoutes, TaskRoute
@@ -69,7 +69,7 @@ class Shipper:
         delivery = await self.prepare(place, token=token)
         offsets, not_before_us = await delivery.recover(delivered or {})
         await OutputForwarder(
-            output,
+            from_first_byte(output),
             delivery,
             delivered=offsets,
             on_delivered=self.delivered.__setitem__,
