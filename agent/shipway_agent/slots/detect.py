@@ -92,6 +92,22 @@ async def detect_slots(options: SlotOptions, *, is_strict: bool = True) -> Detec
     assert_never(options.slot_type)
 
 
+async def looks_unchanged(options: SlotOptions, slots: Sequence[Slot]) -> bool:
+    """Say whether cheap evidence speaks for all of *slots*, which were well, being so still.
+
+    Where there is no such evidence, or nothing is saved by it, the answer is no.
+    """
+    if not slots or any(slot.type != "rocm" for slot in slots):
+        return False
+    return await rocm.looks_unchanged(
+        slots,
+        environ=options.environ,
+        root=options.root,
+        timeout_s=options.timeout_s,
+        stuck=options.stuck,
+    )
+
+
 def require_usable(detection: Detection) -> None:
     """Refuse a machine whose devices are all broken: it would register as one without any.
 
@@ -171,7 +187,7 @@ async def _try_nvidia(options: SlotOptions, is_strict: bool) -> tuple[Detection 
             raise SlotsUnknown(_unreadable("NVIDIA", traces.all, error)) from error
         if traces.hardware:
             return None, f"there is an NVIDIA GPU ({traces.all}) but no driver for it"
-        return None, ""
+        return None, "" if has_no_driver else f"NVIDIA's library is here, but {error}"
     return detection, "" if detection.slots else "the NVIDIA driver lists no GPU"
 
 

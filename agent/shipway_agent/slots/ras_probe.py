@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import json
 import re
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -23,8 +24,11 @@ _PR_SET_PDEATHSIG = 1
 def main(folder: Path, buses: list[str]) -> None:
     """Print what the files of each card say."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for bus in buses:
         card = folder / bus
+        if not card.exists():  # a partition is counted in the function, and is no PCI device
+            card = card.with_name(f"{bus.rpartition('.')[0]}.0")
         counts = {
             file.name.removesuffix("_err_count"): _read_uncorrected(file)
             for file in sorted((card / "ras").glob("*_err_count"))

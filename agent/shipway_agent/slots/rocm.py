@@ -77,6 +77,29 @@ async def survey_gpus(
     return RocmGpus(slots=tuple(slots), notes=tuple(notes), versions=versions)
 
 
+async def looks_unchanged(
+    slots: Sequence[Slot],
+    *,
+    environ: Mapping[str, str],
+    root: Path,
+    timeout_s: float,
+    stuck: StuckProcesses,
+) -> bool:
+    """Say whether the kernel still has all the cards and counts no new errors.
+
+    That costs a hundredth of a run of rocm-smi, which takes most of a second for itself.
+    """
+    told: dict[str, Any] = {}
+    buses = sorted({slot.pci_bus for slot in slots if slot.pci_bus})
+    await _read_errors(buses, told, environ, root, timeout_s, stuck)
+    return all(
+        (card := told.get(slot.pci_bus or "")) is not None
+        and card["there"]
+        and _judge(slot, card, "").problem is None
+        for slot in slots
+    )
+
+
 def _find_program(environ: Mapping[str, str], root: Path) -> _Program:
     # A service's PATH seldom has ROCm's own folder.
     folders = [*environ.get("PATH", "").split(":"), str(root / "opt/rocm/bin")]

@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from shipway_agent.errors import SlotsUnknown
-from shipway_agent.slots.detect import SlotOptions, detect_slots
+from shipway_agent.slots.detect import SlotOptions, detect_slots, looks_unchanged
 from shipway_agent.slots.slot import Detection, Slot
 from shipway_agent.slots.traces import find_amd_traces, find_nvidia_traces
 
 log = logging.getLogger(__name__)
 
+_MOST_GLANCES = 9
+"""Cheap looks between two whole ones, where there are such."""
 _NOT_LISTED = "the driver does not list it any more"
 
 
@@ -42,6 +44,7 @@ class SlotWatch:
         """Called when a device becomes unfit for use, or fit again."""
         self._problems: dict[str, str] = {}
         self._is_patient = False
+        self._glances = 0
         self._looks = deque([frozenset(slot.uuid for slot in usable)], maxlen=2)
         """What was usable in the last two looks."""
         self._take(found)
@@ -78,6 +81,12 @@ class SlotWatch:
 
     async def look(self) -> None:
         """Ask for the devices once, and log what changed."""
+        is_quiet = not self._problems and not self.differs.is_set()
+        if is_quiet and self._glances < _MOST_GLANCES:
+            self._glances += 1
+            if await looks_unchanged(self._options, self.offered):
+                return
+        self._glances = 0
         try:
             found: Detection | str = await detect_slots(self._options, is_strict=False)
         except SlotsUnknown as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -80,6 +81,10 @@ class FakeRocm:
             (node / "properties").write_text(
                 "cpu_cores_count 0\nsimd_count 880\nmem_banks_count 1\n"
             )
+
+    def unplug(self, bus: str) -> None:
+        """Have no card on the bus."""
+        shutil.rmtree(self.root / "sys/bus/pci/devices" / bus)
 
     def options(self, **changes: object) -> SlotOptions:
         values: dict[str, object] = {

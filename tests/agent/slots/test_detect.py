@@ -36,6 +36,13 @@ async def test_a_machine_without_any_trace_of_gpus_offers_its_cpu(driver: FakeDr
     assert await types(driver) == ["cpu"]
 
 
+async def test_a_library_that_fails_without_any_trace_of_gpus_is_told(driver: FakeDriver) -> None:
+    driver.says(INIT=9)
+    detection = await detect_slots(driver.options())
+    assert [slot.type for slot in detection.usable] == ["cpu"]
+    assert "NVML error 9" in detection.notes[0]
+
+
 async def test_gpus_are_preferred(driver: FakeDriver) -> None:
     assert await types(driver) == ["cuda", "cuda"]
 

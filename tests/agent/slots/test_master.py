@@ -13,22 +13,24 @@ from tests.lab.processes import wait_until
 from tests.lab.shipway import Agent, Api, Master
 
 
-@pytest.fixture
-def master(tmp_path: Path) -> Iterator[Master]:
-    with_master = Master(tmp_path)
-    with_master.start()
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
+    master = Master(tmp_path_factory.mktemp("master"))
+    master.start()
     try:
-        yield with_master
+        yield master
     finally:
-        with_master.stop()
+        master.stop()
 
 
 @pytest.fixture
-def agent(tmp_path: Path, master: Master, driver: FakeDriver) -> Iterator[Agent]:
+def agent(
+    request: pytest.FixtureRequest, tmp_path: Path, master: Master, driver: FakeDriver
+) -> Iterator[Agent]:
     agent = Agent(
         tmp_path,
         master,
-        agent_id="node",
+        agent_id=request.node.name,
         slots=0,
         config={
             "slot_type": "cuda",
@@ -45,15 +47,15 @@ def agent(tmp_path: Path, master: Master, driver: FakeDriver) -> Iterator[Agent]
         agent.stop()
 
 
-def flags(api: Api) -> dict[str, tuple[bool, bool]]:
-    status, answer = api.send("GET", "/api/v1/agents/node/slots")
+def flags(api: Api, agent: Agent) -> dict[str, tuple[bool, bool]]:
+    status, answer = api.send("GET", f"/api/v1/agents/{agent.agent_id}/slots")
     slots = answer["slots"] if status == 200 else []  # between two registrations there is no agent
     return {slot["id"]: (slot["enabled"], slot["draining"]) for slot in slots}
 
 
-def shows(api: Api, *expected: tuple[bool, bool]) -> None:
+def shows(api: Api, agent: Agent, *expected: tuple[bool, bool]) -> None:
     wanted = {str(number): value for number, value in enumerate(expected)}
-    wait_until(lambda: flags(api) == wanted, f"the slots are {wanted}", limit_s=20)
+    wait_until(lambda: flags(api, agent) == wanted, f"the slots are {wanted}", limit_s=20)
 
 
 def launch(api: Api, *words: str, slots: int = 1) -> str:
@@ -81,12 +83,12 @@ def test_a_lost_gpu_takes_no_work_until_it_heals(
     agent: Agent, master: Master, driver: FakeDriver
 ) -> None:
     api = master.login()
-    shows(api, (True, False), (True, False))
+    shows(api, agent, (True, False), (True, False))
     first = launch(api, "sleep", "1000")
     reaches(api, first, "STATE_RUNNING")
     # The one with work on it is lost; and then the other one, while nothing else runs.
     driver.says(HANDLE0=15)
-    shows(api, (False, True), (True, False))
+    shows(api, agent, (False, True), (True, False))
     assert state(api, first) == "STATE_RUNNING"
     second = launch(api, "sleep", "1000")
     reaches(api, second, "STATE_RUNNING")
@@ -95,13 +97,13 @@ def test_a_lost_gpu_takes_no_work_until_it_heals(
     api.call("POST", f"/api/v1/commands/{second}/kill")
     reaches(api, waits, "STATE_TERMINATED")
     driver.says(HANDLE0=15, ECC1=4)
-    shows(api, (False, True), (False, True))
+    shows(api, agent, (False, True), (False, True))
     api.call("POST", f"/api/v1/commands/{first}/kill")
     waits = launch(api, "true", slots=2)
     reaches(api, waits, "STATE_QUEUED")
     driver.says()
     reaches(api, waits, "STATE_TERMINATED")
-    shows(api, (True, False), (True, False))
+    shows(api, agent, (True, False), (True, False))
     # It was one agent all the time, and both sides have said why.
     assert registrations(agent) == 1
     for log in (agent.log.read_text(), master.log.read_text()):
@@ -114,16 +116,16 @@ def test_an_agent_that_is_restarted_on_a_broken_driver_keeps_its_tasks(
     agent: Agent, master: Master, driver: FakeDriver
 ) -> None:
     api = master.login()
-    shows(api, (True, False), (True, False))
+    shows(api, agent, (True, False), (True, False))
     running = launch(api, "sleep", "1000")
     reaches(api, running, "STATE_RUNNING")
     agent.kill()
     driver.says(INIT=18)  # as after an update of the driver's library
     agent.start()
-    shows(api, (False, True), (False, True))
+    shows(api, agent, (False, True), (False, True))
     assert state(api, running) == "STATE_RUNNING"
     driver.says()
-    shows(api, (True, False), (True, False))
+    shows(api, agent, (True, False), (True, False))
     assert state(api, running) == "STATE_RUNNING"
     api.call("POST", f"/api/v1/commands/{running}/kill")
     reaches(api, running, "STATE_TERMINATED")
@@ -133,14 +135,14 @@ def test_a_gpu_that_is_added_is_offered_once_nothing_runs(
     agent: Agent, master: Master, driver: FakeDriver
 ) -> None:
     api = master.login()
-    shows(api, (True, False), (True, False))
+    shows(api, agent, (True, False), (True, False))
     running = launch(api, "sleep", "1000")
     reaches(api, running, "STATE_RUNNING")
     driver.says(N=3)
     wait_until(
         lambda: "other devices could be offered" in agent.log.read_text(), "it saw them", limit_s=20
     )
-    shows(api, (True, False), (True, False))
+    shows(api, agent, (True, False), (True, False))
     assert state(api, running) == "STATE_RUNNING"
     api.call("POST", f"/api/v1/commands/{running}/kill")
-    shows(api, (True, False), (True, False), (True, False))
+    shows(api, agent, (True, False), (True, False), (True, False))

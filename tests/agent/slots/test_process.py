@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from shipway_agent.slots.detect import SlotOptions, detect_slots
 from shipway_agent.slots.process import StuckProcesses, helper
 from shipway_agent.slots.watch import SlotWatch
 from tests.agent.slots.fake_driver import FakeDriver
+from tests.lab.processes import wait_until
 
 
 async def found(options: SlotOptions) -> dict[int, str | None]:
@@ -122,3 +124,27 @@ async def test_a_helper_that_cannot_be_started_is_an_error_that_names_it(
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(SlotsUnknown, match="/nonexistent/python"):
         await found(driver.options(slot_type="cuda"))
+
+
+def test_a_helper_does_not_outlive_an_agent_that_is_killed(driver: FakeDriver) -> None:
+    driver.says(HANGINIT=1000)
+    program = (
+        "import asyncio, os; from shipway_agent.slots.nvidia import read_gpus;"
+        " asyncio.run(read_gpus(environ=os.environ, timeout_s=1000))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env={**os.environ, **driver.environ}
+    ) as agent:
+        wait_until(lambda: _find_asking(agent.pid), "a helper asks the driver", limit_s=20)
+        helper_pid = _find_asking(agent.pid)
+        agent.kill()
+    assert helper_pid is not None
+    wait_until(lambda: not _is_alive(helper_pid), "the helper ends", limit_s=10)
+
+
+def _find_asking(parent: int) -> int | None:
+    """Find the helper of a process once it has the driver's library."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if "libnvidia-ml" in Path(f"/proc/{pid}/maps").read_text():
+            return int(pid)
+    return None

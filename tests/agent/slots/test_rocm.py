@@ -265,6 +265,33 @@ async def test_a_card_that_falls_ill_heals_by_itself(rocm: FakeRocm) -> None:
     assert watch.problems() == {}
 
 
+async def test_a_quiet_card_is_seldom_asked_at_length(rocm: FakeRocm) -> None:
+    rocm.says(TWO)
+    rocm.plug("0000:01:00.0", counts={"umc": "ue: 0\nce: 0\n"})
+    rocm.plug("0000:02:00.0")
+    options = rocm.options()
+    watch = SlotWatch(options, await detect_slots(options))
+    for _ in range(20):
+        await watch.look()
+    assert len(rocm.calls()) == 3
+    rocm.plug("0000:01:00.0", counts={"umc": "ue: 1\nce: 0\n"})
+    await watch.look()
+    assert list(watch.problems()) == [0]
+    rocm.plug("0000:01:00.0", counts={"umc": "ue: 0\nce: 0\n"})
+    await watch.look()
+    assert watch.problems() == {}
+    rocm.unplug("0000:02:00.0")
+    rocm.says(ONE)
+    await watch.look()
+    assert watch.problems() == {1: "the driver does not list it any more"}
+
+
+async def test_the_errors_of_a_card_are_those_of_its_partitions(rocm: FakeRocm) -> None:
+    rocm.says_file("rocm-smi-6.3-mi300a-tpx.txt")
+    rocm.plug("0000:01:00.0", counts={"umc": "ue: 1\nce: 0\n"})
+    assert [bool(slot.problem) for slot in (await detect(rocm)).slots] == [True] * 3
+
+
 async def _told(rocm: FakeRocm) -> Detection:
     rocm.says(TWO)
     detection = await detect(rocm)
