@@ -210,6 +210,12 @@ class AgentSettings(Settings):
     image_root: Path | None = Field(
         default=None, description="Folder with image files of Apptainer or Enroot."
     )
+    output_limit_mib: int = Field(
+        default=1024,
+        ge=1,
+        description="How much output of one task is kept for a master that does not take it, in MiB,"
+        " where no engine keeps it; then the task waits, after a minute it loses output.",
+    )
     docker: DockerSettings = DockerSettings()
     podman: PodmanSettings = PodmanSettings()
     sandbox: SandboxSettings = SandboxSettings()
@@ -278,6 +284,7 @@ class AgentSettings(Settings):
             docker_host=self.docker.host,
             podman_socket=self.podman.socket,
             image_root=self.image_root,
+            output_limit_bytes=self.output_limit_mib << 20,
             sandbox_mode=self.sandbox.mode,
             sandbox_expose=self.sandbox.expose,
             sandbox_hide=self.sandbox.hide,

@@ -151,6 +151,7 @@ class _Shim:
         self._has_children = True
         self._outputs: dict[int, Callable[[], None]] = {}
         self._is_held_up = False
+        self._held_up_until = 0.0
         self._killed_at: float | None = None
 
     def run(self) -> None:
@@ -298,8 +299,12 @@ class _Shim:
         if self._is_held_up:
             if self._output.look_for_room():
                 self._let_go()
-        elif not self._output.has_room and not self._output.look_for_room():
+            elif time.monotonic() > self._held_up_until:
+                self._output.drop_rather()
+                self._let_go()
+        elif not self._output.is_dropping and not self._output.look_for_room():
             self._is_held_up = True
+            self._held_up_until = time.monotonic() + self._launch.output_patience_s
             for descriptor in self._outputs:
                 self._selector.unregister(descriptor)
 

@@ -60,6 +60,7 @@ class HeldContainers:
                 await plan(folder),
                 tethered=self._options.tethered,
                 output_limit_bytes=self._options.output_limit_bytes,
+                output_patience_s=self._options.output_patience_s,
             )
             container = HeldContainer(id=spec.id, labels=spec.labels, ports=spec.ports)
             await self.store.save(container, launch)

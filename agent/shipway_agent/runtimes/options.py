@@ -32,6 +32,8 @@ class RuntimeOptions:
     """
     in_units: bool = False
     """The agent is a service of systemd, which is asked to hold each task as a unit of its own."""
+    output_patience_s: float = 60.0
+    """How long it waits while nothing is released, before what it writes is dropped, with a note."""
     docker_host: str | None = None
     """URL of the engine; None: DOCKER_HOST of *environ*, else unix:///var/run/docker.sock."""
     podman_socket: str | None = None

@@ -73,6 +73,8 @@ class Launch:
     """End everything when standard input ends."""
     output_limit_bytes: int | None = None
     """How much output is kept for a reader before the task must wait for it."""
+    output_patience_s: float = 60.0
+    """How long it waits while nothing of that is taken, before what it writes is dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,7 @@ def load_launch(path: Path) -> Launch:
         kill_argv=tuple(data["kill_argv"]) if data["kill_argv"] else None,
         tethered=data["tethered"],
         output_limit_bytes=data["output_limit_bytes"],
+        output_patience_s=data["output_patience_s"],
     )
 
 

@@ -18,6 +18,7 @@ from shipway_agent.runtimes.shimfiles import (
 from shipway_common.files import fsync_folder
 
 _TAIL_BYTES = 4096
+_LOST_END_BYTES = 16384
 _SEGMENT_BYTES = 16 << 20
 _SEGMENTS_AT_LEAST = 8
 """Into how many files the output is cut where a limit is set, so that it is freed bit by bit."""
@@ -27,8 +28,8 @@ _RESERVED_BYTES = 16384
 class OutputFiles:
     """The output of a task, in the order in which it was read, as frames in files of limited size.
 
-    Whoever has delivered a file removes it. What cannot be written is dropped, never the task held
-    up; a note stands in its place.
+    Whoever has delivered a file removes it. What cannot be written is dropped but for its end, never
+    the task held up; a note stands in its place.
     """
 
     def __init__(self, folder: Path, limit_bytes: int | None) -> None:
@@ -43,7 +44,10 @@ class OutputFiles:
         self._number = -1
         self._descriptor = -1
         self._size_bytes = 0
+        self.is_dropping = False
+        """Whether what comes is dropped while there is no room."""
         self._lost_bytes = 0
+        self._lost_ends: dict[int, bytes] = {}
         self._problem = ""
         self.stderr_tail = b""
         """The last that came on stderr, whether it could be written or not."""
@@ -55,6 +59,8 @@ class OutputFiles:
 
     def look_for_room(self) -> bool:
         """See what was delivered meanwhile; returns whether there is room now."""
+        if self.has_room:
+            return True
         is_unread = (self._folder / UNREAD).exists()
         while self._kept and not self.has_room:
             path, size_bytes = self._kept[0]
@@ -66,18 +72,21 @@ class OutputFiles:
             self._kept_bytes -= size_bytes
         return self.has_room
 
+    def drop_rather(self) -> None:
+        """From now on drop what comes while there is no room, for nobody takes anything."""
+        self.is_dropping = True
+
     def write(self, stream: int, data: bytes) -> None:
         """Append a piece of output."""
         if not data:
             return
         if stream == STDERR:
             self.stderr_tail = (self.stderr_tail + data)[-_TAIL_BYTES:]
-        if self._lost_bytes and not self._append(STDERR, self._note()):
-            self._lost_bytes += len(data)
-            return
-        self._lost_bytes = 0
-        if not self._append(stream, data):
-            self._lost_bytes = len(data)
+        if self.is_dropping:
+            self.is_dropping = not self.look_for_room()
+            self._problem = "nobody took what was kept"
+        if self.is_dropping or not self._make_up() or not self._append(stream, data):
+            self._lose(stream, data)
 
     def forget_tail(self) -> None:
         """Begin the last of stderr anew."""
@@ -85,14 +94,31 @@ class OutputFiles:
 
     def close(self) -> None:
         """Note a loss at the very end, and close."""
-        if self._lost_bytes:
-            self._append(STDERR, self._note())
+        self._make_up()
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
-    def _note(self) -> bytes:
-        text = f"[shipway: {self._lost_bytes} bytes of output were lost here: {self._problem}]\n"
-        return text.encode()
+    def _lose(self, stream: int, data: bytes) -> None:
+        """Drop a piece, but for its end, which may turn out to be the last of all."""
+        self._lost_bytes += len(data)
+        self._lost_ends[stream] = (self._lost_ends.get(stream, b"") + data)[-_LOST_END_BYTES:]
+
+    def _make_up(self) -> bool:
+        """Write down what was lost, and what is left of it; returns whether nothing is owed."""
+        if not self._lost_bytes:
+            return True
+        count = self._lost_bytes - sum(map(len, self._lost_ends.values()))
+        if count:
+            text = f"[shipway: {count} bytes of output were lost here: {self._problem}]\n"
+            if not self._append(STDERR, text.encode()):
+                return False
+            self._lost_bytes -= count
+        for stream, data in list(self._lost_ends.items()):
+            if not self._append(stream, data):
+                return False
+            del self._lost_ends[stream]
+            self._lost_bytes -= len(data)
+        return True
 
     def _append(self, stream: int, data: bytes) -> bool:
         try:

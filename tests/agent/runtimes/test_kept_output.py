@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import signal
 from pathlib import Path
 
@@ -67,6 +68,24 @@ async def test_output_is_read_on_from_where_it_was_left(
         if len(seen) >= TOTAL_BYTES:
             break
     assert bytes(seen) == wanted
+
+
+async def test_a_task_does_not_wait_for_ever_for_a_reader_and_its_end_is_kept(
+    case: Case, writer: ContainerSpec
+) -> None:
+    runtime = await case.open(output_limit_bytes=LIMIT_BYTES, output_patience_s=0.3)
+    handle = await start(runtime, writer)
+    async with asyncio.timeout(60):
+        assert (await runtime.wait(handle)).code == 3
+    assert kept_bytes(case) < 3 * LIMIT_BYTES
+    stdout, stderr = await read_all(runtime, handle)
+    wanted = numbers()
+    assert stdout[:LIMIT_BYTES] == wanted[:LIMIT_BYTES]
+    assert stdout.endswith(wanted[-16_000:])
+    note = re.search(rb"\[shipway: (\d+) bytes of output were lost here: nobody took", stderr)
+    assert note is not None
+    assert len(stdout) + int(note[1]) == TOTAL_BYTES
+    assert stderr.endswith(b"last\n")
 
 
 async def test_a_held_up_task_goes_on_when_nobody_will_read_it(
