@@ -24,6 +24,9 @@ from shipway_agent.runtimes.spec import (
 
 Json = dict[str, Any]
 
+_NO_OWN_IP = "0.0.0.0"  # noqa: S104 (not bound)
+"""Of a container in a network of a user without rights: nobody else reaches the one it has."""
+
 _PORTS_LABEL = "shipway.ports"
 
 # Keeps the bytes as they are (json-file replaces what is no UTF-8) and, with one file that is never
@@ -116,7 +119,7 @@ def addresses_of(inspected: Json) -> tuple[Address, ...]:
         ip
         for network in networks.values()
         if (ip := network.get("IPAddress") or network.get("GlobalIPv6Address"))
-    ]
+    ] or [_NO_OWN_IP]
     bindings: Mapping[str, Sequence[Json] | None] = settings.get("Ports") or {}
     return tuple(
         Address(

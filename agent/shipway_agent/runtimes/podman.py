@@ -454,7 +454,9 @@ def _give_runtime_folder(environment: dict[str, str], state_dir: Path) -> None:
 async def _open_socket(options: RuntimeOptions) -> DockerRuntime:
     address = options.podman_socket or options.environ.get("CONTAINER_HOST")
     if not address:
-        folder = "/run" if os.geteuid() == 0 else options.environ.get("XDG_RUNTIME_DIR", "/run")
+        # A service of a user is not told of the folder that its log-in would have.
+        own = options.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+        folder = "/run" if os.geteuid() == 0 else own
         address = f"unix://{folder}/podman/podman.sock"
     if not address.startswith("unix://"):
         raise RuntimeUnavailable(f"{address}: Podman's service is used on the same host only")
