@@ -28,15 +28,17 @@ _DROP_IN = f"/run/systemd/system/{UNIT}.d"
 def machine(docker: Docker) -> Iterator[Systemd]:
     require("systemd in a container", systemd_lab.missing())
     with Systemd(docker) as machine:
-        for name, place in [
-            ("shipway-agent.service", f"/etc/systemd/system/{UNIT}"),
-            ("shipway-agent.sysusers", "/etc/sysusers.d/shipway-agent.conf"),
-            ("shipway-agent.tmpfiles", "/etc/tmpfiles.d/shipway-agent.conf"),
-        ]:
-            machine.write(place, (FILES / name).read_text())
-        machine.run("systemd-sysusers")
+        machine.run("sh", "-exc", f"cd {FILES}\n" + "\n".join(_install_commands()))
         machine.ctl("daemon-reload")
         yield machine
+
+
+def _install_commands() -> list[str]:
+    """Return what docs/agent.md tells to do after the package is installed."""
+    page = (FILES.parent / "docs/agent.md").read_text()
+    block = page.partition("## Install")[2].partition("```console\n")[2].partition("```")[0]
+    commands = [line.removeprefix("# ") for line in block.splitlines()]
+    return commands[commands.index("cd /opt/shipway/share/shipway/systemd") + 1 :]
 
 
 class AgentService:
