@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from shipway_agent.job.run import EXIT_NOT_STARTED, run_job
 from shipway_common.logsetup import setup_logging
 
 log = logging.getLogger(__name__)
@@ -29,6 +28,8 @@ def job_command(task_file: Path, log_level: str) -> None:
 
     Exits with the task's exit status; with 125 if the task could not be run.
     """
+    from shipway_agent.job.run import EXIT_NOT_STARTED, run_job  # not needed to run the daemon
+
     setup_logging(log_level)
     try:
         status = run_job(task_file, os.environ)
