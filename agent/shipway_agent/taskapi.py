@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import ssl
@@ -118,7 +119,7 @@ class TaskApi:
                 method,
                 self._url + path,
                 params=query,
-                data=body,
+                data=None if body is None else io.BytesIO(body),  # a large one goes in pieces
                 headers=None if body is None else {"Content-Type": "application/json"},
                 server_hostname=self._certificate_name,
                 proxy=self._proxy,

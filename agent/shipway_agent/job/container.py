@@ -14,7 +14,9 @@ from typing import Any
 from shipway_agent.errors import ContainerRuntimeError
 from shipway_agent.job.notices import Notices
 from shipway_agent.job.rank import Rank
+from shipway_agent.job.shipping import JobLog
 from shipway_agent.job.taskfile import TaskFile
+from shipway_agent.logs.forward import from_first_byte
 from shipway_agent.runtimes.spec import (
     Chunk,
     ContainerHandle,
@@ -76,7 +78,7 @@ class RankContainer:
         *,
         terminates: bool,
         on_running: Callable[[], None],
-        on_output: Callable[[Chunk], None] | None,
+        task_log: JobLog | None,
     ) -> None:
         """Prepare; nothing is made yet.
 
@@ -86,11 +88,11 @@ class RankContainer:
             notices: The signals for it.
             terminates: Whether SIGTERM is among those that reach it.
             on_running: Called once, when its first process runs.
-            on_output: Gets all output, besides our own stdout and stderr.
+            task_log: Gets all output, besides our own stdout and stderr.
         """
         self._runtime, self._spec, self._notices = runtime, spec, notices
         self._terminates = terminates
-        self._on_running, self._on_output = on_running, on_output
+        self._on_running, self._task_log = on_running, task_log
         self.handle: ContainerHandle | None = None
         """The runtime's container while it runs."""
 
@@ -119,13 +121,15 @@ class RankContainer:
                 await self._runtime.start(handle)
                 self.handle = handle
                 self._on_running()
-                outputs = [group.create_task(self._copy_output(handle))]
-                if self._on_output is not None:
-                    outputs.append(group.create_task(self._watch_output(handle, self._on_output)))
+                copying = group.create_task(self._copy_output(handle))
+                shipping = group.create_task(self._ship_output(handle))
                 end = await self._runtime.wait(handle)
                 self.handle = None
-                _, late = await asyncio.wait(outputs, timeout=_OUTPUT_LIMIT_S)
-                for task in (signals, *late):
+                await asyncio.wait(
+                    [shipping], timeout=self._task_log.limit_s if self._task_log else None
+                )
+                _, late = await asyncio.wait([copying], timeout=_OUTPUT_LIMIT_S)
+                for task in (signals, copying, shipping):
                     task.cancel()
             if late:
                 log.warning("the task's last output was not read within %g s", _OUTPUT_LIMIT_S)
@@ -167,12 +171,10 @@ class RankContainer:
                 closed.add(chunk.stream)
                 log.warning("cannot pass on %s any more: %s", chunk.stream, error)
 
-    async def _watch_output(
-        self, handle: ContainerHandle, on_output: Callable[[Chunk], None]
-    ) -> None:
-        """Hand the output on by itself, so that a stalled stdout does not hold up the log."""
-        async for chunk in self._runtime.output(handle):
-            on_output(chunk)
+    async def _ship_output(self, handle: ContainerHandle) -> None:
+        """Read the output by itself for the log, so that a stalled stdout does not hold it up."""
+        if self._task_log is not None:
+            await self._task_log.ship(from_first_byte(lambda: self._runtime.output(handle)))
 
     async def _remove(self, handle: ContainerHandle) -> None:
         try:

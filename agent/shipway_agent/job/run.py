@@ -7,8 +7,8 @@ import logging
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
 
@@ -26,8 +26,10 @@ from shipway_agent.job.rank import (
     task_environment,
 )
 from shipway_agent.job.reports import Reports
-from shipway_agent.job.shipping import LogShipper, LogSource
+from shipway_agent.job.shipping import JobLog
 from shipway_agent.job.taskfile import TaskFile, load_task_file
+from shipway_agent.logs.encode import LogSource
+from shipway_agent.logs.place import job_log_place
 from shipway_agent.profiler.gpus import GpuReader
 from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.profiler.task import TaskProfiler, profiled_trial
@@ -99,9 +101,9 @@ class _Job:
         reports = await stack.enter_async_context(
             Reports(api, task.allocation_id, rank, notices, limit_s=min(drain_s, _REPORT_LIMIT_S))
         )
-        shipper = LogShipper(api, self._log_source())
-        if task.ship_logs:
-            await stack.enter_async_context(_shipping(shipper, drain_s))
+        task_log = self._open_log(tree, drain_s) if task.ship_logs else None
+        if task_log is not None:
+            await stack.enter_async_context(task_log)
         try:
             async with AsyncExitStack() as while_running:
                 runtime = await self._open_runtime(folder)
@@ -112,14 +114,16 @@ class _Job:
                     notices,
                     terminates=terminates,
                     on_running=reports.running,
-                    on_output=shipper.feed if task.ship_logs else None,
+                    task_log=task_log,
                 )
                 await self._profile(while_running, api, runtime, container)
                 end = await container.run()
         except (AgentError, OSError, BaseExceptionGroup) as error:
-            shipper.say(f"the task could not be run on {rank.node}: {_cause(error) or error}")
+            if task_log is not None:
+                text = f"the task could not be run on {rank.node}: {_cause(error) or error}"
+                task_log.say(text)
             raise
-        return self._status(end, shipper)
+        return self._status(end, task_log)
 
     def _open_api(self, tree: Path | None) -> TaskApi:
         environment = self._environment
@@ -129,6 +133,15 @@ class _Job:
             environment["DET_SESSION_TOKEN"],
             trust=load_trust(environment, tree) if is_tls else None,
             certificate_name=environment.get("DET_MASTER_CERT_NAME") if is_tls else None,
+        )
+
+    def _open_log(self, tree: Path | None, limit_s: float) -> JobLog:
+        url, environment = self._task.master_url, self._environment
+        return JobLog(
+            lambda: job_log_place(url, environment, tree),
+            environment["DET_SESSION_TOKEN"],
+            self._log_source(),
+            limit_s=limit_s,
         )
 
     def _log_source(self) -> LogSource:
@@ -169,7 +182,7 @@ class _Job:
         options = RuntimeOptions(state_dir=folder / "runtime", environ=self._environ, tethered=True)
         return await find_runtime(cast("RuntimeName", self._task.runtime), options)
 
-    def _status(self, end: Exit, shipper: LogShipper) -> int:
+    def _status(self, end: Exit, task_log: JobLog | None) -> int:
         """Turn the end into an exit status, and say what the number does not."""
         status = exit_status(end)
         words = [
@@ -180,7 +193,8 @@ class _Job:
         if words:
             text = f"the task on {self._rank.node} ended: {'; '.join(words)}"
             sys.stderr.write(f"shipway-agent job: {text}\n")
-            shipper.say(text)
+            if task_log is not None:
+                task_log.say(text)
         return EXIT_NOT_STARTED if status is None else status
 
 
@@ -224,25 +238,6 @@ def _find_tree(task: TaskFile, folder: Path) -> Path | None:
         return task.archives_dir
     copy_tree(task.archives_dir, folder / "tree")
     return folder / "tree"
-
-
-@asynccontextmanager
-async def _shipping(shipper: LogShipper, limit_s: float) -> AsyncGenerator[None, None]:
-    """Ship the log; on the way out the rest of it, within a limit."""
-    async with asyncio.TaskGroup() as group:
-        shipping = group.create_task(shipper.run())
-        try:
-            yield
-        finally:
-            shipper.close()
-            await asyncio.wait({shipping}, timeout=limit_s)
-            if shipper.backlog:
-                log.error(
-                    "%d lines of the task's log were not delivered within %g s",
-                    shipper.backlog,
-                    limit_s,
-                )
-            shipping.cancel()
 
 
 def _seconds(text: str, default_s: float) -> float:

@@ -29,9 +29,15 @@ _TRY_GRPC_AGAIN_S = 300.0
 class LogRoutes:
     """The ways to one master, shared by all tasks; to be entered. Nothing is opened before use."""
 
-    def __init__(self, find_place: Callable[[], LogPlace]) -> None:
-        """Take what says where the master is; blocking, and called in a thread."""
+    def __init__(self, find_place: Callable[[], LogPlace], *, grpc_after_batches: int = 0) -> None:
+        """Prepare.
+
+        Args:
+            find_place: Says where the master is; blocking, and called in a thread.
+            grpc_after_batches: So many go by REST first.
+        """
         self._find_place = find_place
+        self._batches_before_grpc = grpc_after_batches
         self._place: LogPlace | None = None
         self._lock = asyncio.Lock()
         self._grpc: GrpcPoster | None = None
@@ -69,6 +75,9 @@ class LogRoutes:
     async def grpc(self) -> GrpcPoster | None:
         """Return the gRPC client; None if that is no way to go now."""
         place = await self.place()
+        if self._batches_before_grpc > 0:
+            self._batches_before_grpc -= 1
+            return None
         if place.grpc is None or time.monotonic() < self._rest_until_s:
             return None
         async with self._lock:
