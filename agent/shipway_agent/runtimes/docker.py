@@ -26,6 +26,7 @@ from shipway_agent.runtimes import containercalls, dockerlaunch
 from shipway_agent.runtimes.dockerforms import (
     Json,
     addresses_of,
+    doubt_after_outage,
     exit_of,
     owned_of,
     processes_of,
@@ -36,6 +37,7 @@ from shipway_agent.runtimes.dockerprogram import CODES_OF_INIT, refusal_in
 from shipway_agent.runtimes.dockerpull import pull_image
 from shipway_agent.runtimes.engine import Engine, connect
 from shipway_agent.runtimes.environment import check_strings
+from shipway_agent.runtimes.foldernews import FolderNews
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.patience import Outage
 from shipway_agent.runtimes.podmanlog import read_log
@@ -80,6 +82,7 @@ class DockerRuntime:
     def __init__(self, engine: Engine, options: RuntimeOptions) -> None:
         self._engine = engine
         self._environ = options.environ
+        self._news = FolderNews()
         self.name = "podman" if engine.is_podman else "docker"
 
     @property
@@ -134,13 +137,15 @@ class DockerRuntime:
     async def wait(self, handle: ContainerHandle) -> Exit:
         """Wait for the end; see `Runtime.wait`."""
         outage = Outage(longest_pause_s=10)
+        was_away = False
         while True:
             try:
                 if (ended := await self._wait_once(handle)) is not None:
-                    return ended
+                    return doubt_after_outage(ended) if was_away else ended
                 outage.end()
             except RuntimeUnavailable as error:
                 # The engine may be restarting while the container goes on.
+                was_away = True
                 outage.note(error)
             await outage.pause()
 
@@ -204,13 +209,15 @@ class DockerRuntime:
 
     async def aclose(self) -> None:
         """Let go; see `Runtime.aclose`."""
+        self._news.close()
         await self._engine.aclose()
 
     async def _read_podman_log(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
         inspected = await containercalls.find(self._engine, handle.native_id)
         if inspected is None:
             return
-        async with aclosing(read_log(Path(inspected["LogPath"]), self.wait(handle))) as chunks:
+        reading = read_log(Path(inspected["LogPath"]), self.wait(handle), self._news)
+        async with aclosing(reading) as chunks:
             async for chunk in chunks:
                 yield chunk
 

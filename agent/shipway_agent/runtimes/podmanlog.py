@@ -9,26 +9,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from shipway_agent.errors import RuntimeUnavailable, UnreadableAnswer
 from shipway_agent.runtimes.chunks import STDERR, STDOUT, Frame, merge_frames
+from shipway_agent.runtimes.foldernews import FolderNews
 from shipway_agent.runtimes.spec import Chunk
 
 _READ_BYTES = 1 << 20
-_POLL_INTERVAL_S = 0.05
+_LONGEST_SILENCE_S = 1.0
+"""How long nobody may tell of news before we look nevertheless."""
+_BATCH_S = 0.02
+"""How long news are let pile up: who writes line by line is not read line by line."""
 _streams = {b"stdout": STDOUT, b"stderr": STDERR}
 
 
-async def read_log(
-    path: Path, end: Awaitable[object], *, poll_interval_s: float = _POLL_INTERVAL_S
-) -> AsyncGenerator[Chunk]:
+async def read_log(path: Path, end: Awaitable[object], news: FolderNews) -> AsyncGenerator[Chunk]:
     """Yield the output from its first byte until the container has ended.
 
     Args:
         path: The log; it is there as soon as the container was started.
         end: Done when the container has ended.
-        poll_interval_s: How often to look for more.
+        news: Tells when the log grows.
 
     Raises:
         RuntimeUnavailable: We may not read the log.
@@ -37,24 +39,38 @@ async def read_log(
     stream: IO[bytes] | None = None
     rest = b""
     try:
-        while True:
-            # In this order: what is written before the end is there after the end was seen.
-            has_ended = ending.done()
-            stream = stream or await asyncio.to_thread(_open, path)
-            data = await asyncio.to_thread(stream.read, _READ_BYTES) if stream else b""
-            if data:
-                frames, rest = parse_lines(rest + data)
-                for chunk in merge_frames(frames):
-                    yield chunk
-            elif has_ended:
-                await ending  # raises what made it fail
-                return
-            else:
-                await asyncio.wait([ending], timeout=poll_interval_s)
+        with news.of(path.parent) as told:
+            while True:
+                # In this order: what is written before the end is there after the end was seen, and
+                # what is written after we have looked is told of.
+                has_ended = ending.done()
+                told.clear()
+                stream = stream or await asyncio.to_thread(_open, path)
+                data = await asyncio.to_thread(stream.read, _READ_BYTES) if stream else b""
+                if data:
+                    frames, rest = parse_lines(rest + data)
+                    for chunk in merge_frames(frames):
+                        yield chunk
+                elif has_ended:
+                    await ending  # raises what made it fail
+                    return
+                else:
+                    await _wait_for_news(ending, told)
     finally:
         ending.cancel()
         if stream is not None:
             stream.close()
+
+
+async def _wait_for_news(ending: asyncio.Future[object], told: asyncio.Event) -> None:
+    telling = asyncio.ensure_future(told.wait())
+    awaited: list[asyncio.Future[Any]] = [ending, telling]
+    try:
+        await asyncio.wait(awaited, timeout=_LONGEST_SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        telling.cancel()
+    if told.is_set():
+        await asyncio.sleep(_BATCH_S)
 
 
 def parse_lines(text: bytes) -> tuple[list[Frame], bytes]:
