@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -13,10 +14,16 @@ from tests.agent.slots.fake_driver import FakeDriver, compile_fake_nvml
 from tests.agent.stand_in import StandInMaster
 
 
+class HasPort(Protocol):
+    """Whoever plays the master."""
+
+    port: int
+
+
 class AgentProcess:
     """`shipway-agent run` against a stand-in master, with the sandbox and artificial slots."""
 
-    def __init__(self, master: StandInMaster, folder: Path) -> None:
+    def __init__(self, master: HasPort, folder: Path) -> None:
         self._master = master
         self._process: asyncio.subprocess.Process | None = None
         self.log = folder / "agent.log"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +31,7 @@ from shipway_agent.master.messages import (
     parse_message,
 )
 from shipway_agent.runtimes.spec import Address, ContainerId
+from tests.agent.master.peer import compact, sample
 
 ID = ContainerId("0d9c2c5e-3c43-4a53-9f0b-9c1b9d5b7a11")
 GPU_0 = Device(
@@ -46,10 +46,6 @@ GPU_1 = Device(
     uuid="GPU-2b7d9c10-55aa-4f0e-8b1c-7a6e5d4c3b2a",
     type="cuda",
 )
-
-
-def sample(name: str) -> Any:
-    return json.loads((Path(__file__).with_name("data") / f"{name}.json").read_text())
 
 
 def container(state: State, **changes: Any) -> Container:
@@ -184,18 +180,31 @@ written: dict[str, AgentMessage] = {
 
 
 def without_nanoseconds(value: Any) -> Any:
-    """Bring times to the microseconds that Python's have."""
+    """Cut times to the microseconds that Python's have."""
     if isinstance(value, dict):
         return {key: without_nanoseconds(one) for key, one in value.items()}
     if isinstance(value, str) and value.startswith("2024-") and value.endswith("Z"):
-        return value[:-1].ljust(26, "0")[:26] + "Z"
+        return value[:-1][:26] + "Z"
     return value
 
 
 @pytest.mark.parametrize("name", written)
-def test_what_we_write_is_what_the_original_writes(name: str) -> None:
-    ours = json.loads(encode_message(written[name]))
-    assert without_nanoseconds(ours) == without_nanoseconds(sample(name))
+def test_what_we_write_is_what_the_original_writes_byte_for_byte(name: str) -> None:
+    assert encode_message(written[name]) == compact(without_nanoseconds(sample(name)))
+
+
+@pytest.mark.parametrize(
+    ("microsecond", "text"), [(0, "12Z"), (500_000, "12.5Z"), (1, "12.000001Z")]
+)
+def test_times_have_no_zeros_at_their_end(microsecond: int, text: str) -> None:
+    time = TIME.replace(microsecond=microsecond)
+    message = ContainerLog(container_id=ID, time=time, text="", agent_id="a")
+    assert f'"Timestamp":"2024-11-05T10:11:{text}"' in encode_message(message)
+
+
+def test_a_state_change_does_not_repeat_the_masters_description() -> None:
+    message = StateChanged(container=container(State.PULLING, description="cmd-1"))
+    assert encode_message(message) == compact(sample("pulling"))
 
 
 def test_running_carries_what_a_master_reads_of_a_docker_container() -> None:
