@@ -77,6 +77,9 @@ async def test_a_restart_keeps_the_connection_short_and_the_task(
     assert [one["Container"]["id"] for one in master.hellos[-1]["ContainersReattached"]] == [task]
     await master.signal(task)
     await master.ended(task)
+    async with asyncio.timeout(20):  # systemd keeps nothing of it either
+        while await service.ctl("list-units", "--all", "--no-legend", "shipway-task-*"):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def test_a_killed_agent_comes_back_and_finds_its_task(
