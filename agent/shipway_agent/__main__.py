@@ -80,12 +80,12 @@ def run(config_file: Path | None, **flags: str | None) -> None:
     SIGTERM and SIGINT let go of the containers, which go on; the next start finds them. With
     --drain-on-stop they are ended.
     """
-    from shipway_agent.checks.files import find_unsafe
-    from shipway_agent.daemon import run_agent
-
     faulthandler.enable()  # a watchdog that ends us with SIGABRT leaves a trace of each thread
     try:
         loaded = _load(config_file, flags, needs_master=True)
+        from shipway_agent.checks.files import find_unsafe
+        from shipway_agent.daemon import run_agent
+
         if problems := find_unsafe(loaded.settings, loaded.file):
             raise SettingsError(problems)
         setup_logging(loaded.settings.log_level, loaded.settings.log.format)
