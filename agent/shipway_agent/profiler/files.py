@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 16
 _LONGEST_NUMBER = 64
 
 
