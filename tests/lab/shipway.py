@@ -35,7 +35,8 @@ class Daemon:
         """Prepare to run *argv* in *folder*, where its output goes to `NAME.log`."""
         self.name = name
         self.log = folder / f"{name}.log"
-        self._argv, self._folder, self._environment = tuple(argv), folder, dict(environment)
+        self.environment = dict(environment)
+        self._argv, self._folder = tuple(argv), folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,7 +51,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 self._argv,
                 cwd=self._folder,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -70,6 +71,11 @@ class Daemon:
         status = self._process.wait()
         if was_running and status == -signal.SIGKILL:
             raise LabError(f"{self.name} did not end within {grace_s} s of TERM\n{self.tail()}")
+
+    def ensure_running(self) -> None:
+        """Start the daemon again if it has ended by itself, as systemd would."""
+        if self._process is not None and self._process.poll() is not None:
+            Daemon.start(self)
 
     def kill(self) -> None:
         """End the daemon as a crash would: KILL, nothing said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shipway_agent.runtimes.archives import plan_bindings
@@ -24,6 +25,7 @@ from shipway_agent.runtimes.spec import (
 
 Json = dict[str, Any]
 
+_UNKNOWN_STATUS = 255  # of containerd, and Docker passes it on
 _NO_OWN_IP = "0.0.0.0"  # noqa: S104 (not bound)
 """Of a container in a network of a user without rights: nobody else reaches the one it has."""
 
@@ -100,6 +102,19 @@ def exit_of(inspected: Json) -> Exit:
         code=int(state["ExitCode"]),
         out_of_memory=bool(state.get("OOMKilled")),
         reason=str(state.get("Error") or ""),
+    )
+
+
+def doubt_after_outage(ended: Exit) -> Exit:
+    """Add what an exit status may mean of an engine that was away when the container ended.
+
+    Docker says 255 of a container that ends while it is being stopped, whatever the truth.
+    """
+    if ended.code != _UNKNOWN_STATUS or ended.reason:
+        return ended
+    return replace(
+        ended,
+        reason="the engine was away meanwhile, and says 255 also when it does not know the status",
     )
 
 
