@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 _SOCKET, _WATCHDOG, _WATCHDOG_PID = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
-_LONGEST_INTERVAL_S = 10.0
+_LOOK_INTERVAL_S = 2.0
 _SYSTEMD_RUNS = Path("/run/systemd/system")  # as sd_booted(3) asks
 
 
@@ -27,7 +29,7 @@ class ServiceManager:
         self._is_ready = False
         self._told = ""
         self.describe: Callable[[], str] = lambda: "starting"
-        """What the agent is doing, in a few words; asked every few seconds."""
+        """What the agent is doing, in a few words; asked every two seconds."""
 
     @property
     def makes_units(self) -> bool:
@@ -58,16 +60,20 @@ class ServiceManager:
         """
         if not self._address:
             await asyncio.Event().wait()
-        interval_s = min(_LONGEST_INTERVAL_S, (self._watchdog_s or _LONGEST_INTERVAL_S) / 3)
+        interval_s = math.inf if self._watchdog_s is None else self._watchdog_s / 3
+        is_due_at = 0.0
         while True:
-            await asyncio.to_thread(_do_nothing)
-            lines = ["WATCHDOG=1"] if self._watchdog_s is not None else []
+            lines: list[str] = []
+            if self._watchdog_s is not None and time.monotonic() >= is_due_at:
+                is_due_at = time.monotonic() + interval_s
+                await asyncio.to_thread(_do_nothing)
+                lines.append("WATCHDOG=1")
             text = self.describe()
             if text != self._told:
                 self._told = text
                 lines.append(f"STATUS={text}")
             self._send(*lines)
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(min(_LOOK_INTERVAL_S, interval_s))
 
     def _send(self, *lines: str) -> None:
         if not self._address or not lines:

@@ -19,7 +19,6 @@ async def _start_task(service: AgentService, master: StandInMaster, script: str)
 async def test_it_counts_as_started_when_it_serves_and_says_what_it_does(
     service: AgentService, master: StandInMaster
 ) -> None:
-    await service.configure(unit="WatchdogSec=3")  # what it does is told as often as it must live
     await service.ctl("start", UNIT)
     await master.connected()
     await service.until("StatusText", f"connected to master 127.0.0.1:{master.port}, 2 slots, 0")
