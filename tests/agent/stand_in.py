@@ -10,7 +10,7 @@ import base64
 import json
 import ssl
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -299,9 +299,14 @@ def start_order(
     devices: list[dict[str, Any]] | None,
     environment: Sequence[str] = (),
     files: dict[str, bytes] | None = None,
+    mounts: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Write a start order as the Go master does, for a container without an image."""
+    """Write a start order as the Go master does, for a container without an image.
+
+    Args:
+        mounts: Folders of the host to show, by their place in the container.
+    """
     item = {"mode": 0o644, "mtime": 1501632000, "uid": 0, "gid": 0, "isRootItem": False}
     folders = ["/run/determined", "/run/determined/workdir"]
     items = [{**item, "path": path, "type": 53, "content": "", "mode": 0o755} for path in folders]
@@ -339,7 +344,16 @@ def start_order(
                 "ContainerConfig": {**config, **changes},
                 "HostConfig": {
                     "NetworkMode": "bridge",
-                    "Mounts": None,
+                    "Mounts": [
+                        {
+                            "Type": "bind",
+                            "Source": source,
+                            "Target": target,
+                            "BindOptions": {"Propagation": "rprivate"},
+                        }
+                        for target, source in (mounts or {}).items()
+                    ]
+                    or None,
                     "PublishAllPorts": True,
                     "ShmSize": 4294967296,
                     "CapAdd": None,

@@ -50,26 +50,6 @@ async def test_a_container_has_addresses_files_and_labels(
     assert seen.failure["ExitCode"] == 137
 
 
-async def test_an_exit_while_the_agent_was_down_keeps_its_code_and_its_last_words(
-    on_docker: AgentProcess, master: StandInMaster, docker: Docker
-) -> None:
-    script = "echo first; while [ ! -e /go ]; do sleep 0.1; done; echo last; exit 9"
-    container_id = await master.start("/bin/sh", "-c", script, Image=docker.image)
-    seen = await master.reached(container_id, "RUNNING")
-    await master.until(lambda: seen.output() == ["first"])
-    await on_docker.end(signal.SIGKILL)
-    native_id = (seen.running or {})["ContainerInfo"]["Id"]
-    docker.run(["exec", native_id, "/bin/sh", "-c", "echo > /go"])
-    docker.run(["wait", native_id])
-    await on_docker.start()
-    await master.ended(container_id)
-    assert seen.output_by_place() == ["first", "last"]
-    assert seen.failure is not None
-    assert seen.failure["ExitCode"] == 9
-    await on_docker.forgot_all()
-    assert native_id not in docker.run(["ps", "-aq", "--no-trunc"]).stdout
-
-
 async def test_an_image_that_does_not_exist_is_told_by_its_cause(
     on_docker: AgentProcess, master: StandInMaster
 ) -> None:

@@ -231,15 +231,16 @@ async def test_a_container_without_devices(talk: Talk) -> None:
 
 
 async def test_an_order_of_many_megabytes_in_a_binary_frame_is_taken(talk: Talk) -> None:
-    document = start(talk.devices, "wc -c < /run/determined/wheel")
+    script = f"[ $(wc -c < /run/determined/wheel) = {24 << 20} ]"
+    document = start(talk.devices, script)
     run = document["StartContainer"]["Spec"]["RunSpec"]
     item = {**run["Archives"][1]["Archive"][0], "path": "wheel", "content": "AAAA" * (8 << 20)}
     run["Archives"][1]["Archive"].append(item)
     await talk.wire.say_in_bytes(document)
-    assert await talk.wire.next_but_logs() == state_of("PULLING", talk.devices)
-    while not json.loads(text := await talk.wire.next_log())["ContainerLog"]["RunMessage"]:
-        pass
-    assert json.loads(text)["ContainerLog"]["RunMessage"]["Value"].strip() == str(24 << 20)
+    for state in ("PULLING", "STARTING"):
+        assert await talk.wire.next_but_logs() == state_of(state, talk.devices)
+    await talk.wire.next_but_logs()
+    assert await talk.wire.next_but_logs() == told("succeeded", talk.devices)
 
 
 async def test_the_agents_own_lines(talk: Talk) -> None:
@@ -410,10 +411,8 @@ async def test_later_containers_know_the_later_master(talk: Talk, peer: Peer) ->
     renewed = options()
     renewed["MasterSetAgentOptions"]["MasterInfo"]["master_id"] = "the later one"
     again = await talk_to(peer, renewed)
-    await again.wire.say(start(talk.devices, "echo $DET_MASTER_ID"))
-    while not (line := json.loads(await again.wire.next_log())["ContainerLog"])["RunMessage"]:
-        pass
-    assert line["RunMessage"]["Value"] == "the later one"
+    await again.run('[ "$DET_MASTER_ID" = "the later one" ]')
+    assert await again.wire.next_but_logs() == told("succeeded", talk.devices)
 
 
 async def test_a_close_of_any_kind_is_answered_and_followed_by_a_dial(
