@@ -29,16 +29,26 @@ _TRY_GRPC_AGAIN_S = 300.0
 class LogRoutes:
     """The ways to one master, shared by all tasks; to be entered. Nothing is opened before use."""
 
-    def __init__(self, find_place: Callable[[], LogPlace], *, grpc_after_batches: int = 0) -> None:
+    def __init__(
+        self,
+        find_place: Callable[[], LogPlace],
+        *,
+        grpc_after_batches: int = 0,
+        read_again_s: float = 30.0,
+    ) -> None:
         """Prepare.
 
         Args:
             find_place: Says where the master is; blocking, and called in a thread.
             grpc_after_batches: So many go by REST first.
+            read_again_s: While calls fail, *find_place* is called again after so long.
         """
-        self._find_place = find_place
+        self._find_place, self._read_again_s = find_place, read_again_s
         self._batches_before_grpc = grpc_after_batches
         self._place: LogPlace | None = None
+        self._place_read_at_s = 0.0
+        self._is_failing = False
+        self._retired: list[GrpcPoster] = []
         self._lock = asyncio.Lock()
         self._grpc: GrpcPoster | None = None
         self._grpc_has_worked = False
@@ -53,8 +63,8 @@ class LogRoutes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._grpc is not None:
-            await self._grpc.aclose()
+        for poster in [*self._retired, *([self._grpc] if self._grpc is not None else [])]:
+            await poster.aclose()
 
     async def place(self) -> LogPlace:
         """Return where the master is.
@@ -63,14 +73,24 @@ class LogRoutes:
             CallFailed: That cannot be told now.
         """
         async with self._lock:
-            if self._place is None:
-                try:
-                    self._place = await asyncio.to_thread(self._find_place)
-                except (MasterUnreachable, OSError) as error:
-                    raise CallFailed(str(error), may_have_worked=False) from error
-                if self._place.no_grpc_because:
-                    log.info("task logs go by REST: %s", self._place.no_grpc_because)
+            age_s = time.monotonic() - self._place_read_at_s
+            if self._place is None or (self._is_failing and age_s > self._read_again_s):
+                await self._read_place()
+            assert self._place is not None
             return self._place
+
+    async def _read_place(self) -> None:
+        """Read where the master is, and the certificates for it, which may be renewed at any time."""
+        try:
+            place = await asyncio.to_thread(self._find_place)
+        except (MasterUnreachable, OSError) as error:
+            raise CallFailed(str(error), may_have_worked=False) from error
+        if self._place is None and place.no_grpc_because:
+            log.info("task logs go by REST: %s", place.no_grpc_because)
+        if self._grpc is not None and self._place is not None and place.grpc != self._place.grpc:
+            self._retired.append(self._grpc)  # other tasks may be in the middle of a call
+            self._grpc = None
+        self._place, self._place_read_at_s = place, time.monotonic()
 
     async def grpc(self) -> GrpcPoster | None:
         """Return the gRPC client; None if that is no way to go now."""
@@ -91,6 +111,14 @@ class LogRoutes:
         """Whether a call by gRPC was ever answered."""
         return self._grpc_has_worked
 
+    def note_failing(self) -> None:
+        """Remember that a call failed."""
+        self._is_failing = True
+
+    def note_working(self) -> None:
+        """Remember that a call was answered."""
+        self._is_failing = False
+
     def note_grpc_works(self) -> None:
         """Remember that gRPC is to be had."""
         self._grpc_has_worked = True
@@ -109,6 +137,7 @@ class TaskRoute:
         self._routes, self._encoder, self._token = routes, encoder, token
         self._stack = AsyncExitStack()
         self._rest: TaskApi | None = None
+        self._rest_place: LogPlace | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -124,9 +153,11 @@ class TaskRoute:
 
     async def rest(self) -> TaskApi:
         """Return the REST client."""
-        if self._rest is None:
-            place = await self._routes.place()
+        place = await self._routes.place()
+        if self._rest is None or place is not self._rest_place:
+            await self._stack.aclose()
             self._rest = await self._stack.enter_async_context(place.open_rest(self._token))
+            self._rest_place = place
         return self._rest
 
     async def post(self, batch: Batch) -> None:
@@ -136,6 +167,14 @@ class TaskRoute:
             CallFailed: It may work later.
             CallRefused: It will not.
         """
+        try:
+            await self._post(batch)
+        except CallFailed:
+            self._routes.note_failing()
+            raise
+        self._routes.note_working()
+
+    async def _post(self, batch: Batch) -> None:
         grpc = await self._routes.grpc()
         if grpc is None:
             await (await self.rest()).post_json(_PATH, self._encoder.json(batch))
