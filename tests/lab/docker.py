@@ -33,15 +33,19 @@ class Docker:
 
     image = IMAGE
 
-    def __init__(self, folder: Path, *, live_restore: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, live_restore: bool = False, options: Sequence[str] = ()
+    ) -> None:
         """Keep everything in *folder*, whose path must be short: it holds Unix sockets.
 
         Args:
             folder: Made when it is not there.
             live_restore: Whether containers outlive a restart of the engine.
+            options: Further ones of dockerd.
         """
         self.folder = folder
         self._live_restore = live_restore
+        self._further_options = options
         self.socket = folder / "docker.sock"
         self._bridge = Bridge()
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -158,6 +162,7 @@ class Docker:
             f"--bridge={self._bridge.name}",
             "--iptables=false",  # the machine's rules stay as they are
             "--ip-masq=false",
+            *self._further_options,
         ]
 
     def _answers(self) -> bool:

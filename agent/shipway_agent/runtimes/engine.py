@@ -154,12 +154,17 @@ async def connect(address: str, environ: Mapping[str, str]) -> Engine:
     docker = aiodocker.Docker(url=url, connector=connector)
     try:
         async with asyncio.timeout(_CONNECT_LIMIT_S):
-            version = await docker.version()
+            version = await _fetch_version(docker)
         docker.api_version = f"v{pinned or _choose_api(version)}"
-    except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
         await _close(docker)
         words = _words_of(error) or f"no answer in {_CONNECT_LIMIT_S} s"
         raise RuntimeUnavailable(f"no engine answers at {address}: {words}") from error
+    except (UnreadableAnswer, ValueError) as error:
+        await _close(docker)
+        raise RuntimeUnavailable(
+            f"no engine answers at {address}, but something else: {error}"
+        ) from error
     except BaseException:
         await _close(docker)
         raise
@@ -214,6 +219,12 @@ async def _connect_by(
     return f"https://{host}", aiohttp.TCPConnector(
         limit=0, ssl=context, socket_factory=_watched_socket
     )
+
+
+async def _fetch_version(docker: aiodocker.Docker) -> dict[str, Any]:
+    """Ask who answers there, and in which versions of the API; this path belongs to none."""
+    async with docker.session.get(f"{docker.docker_host}/version") as response:
+        return _read_object(await response.read(), "version")
 
 
 def _choose_api(version: Mapping[str, Any]) -> str:
@@ -276,10 +287,10 @@ def _read_json(text: bytes, what: str) -> Any:
         raise UnreadableAnswer(f"{what}: no JSON: {text[:200]!r}") from error
 
 
-def _read_object(text: bytes) -> dict[str, Any]:
-    read: Any = _read_json(text, "stream")
+def _read_object(text: bytes, what: str = "stream") -> dict[str, Any]:
+    read: Any = _read_json(text, what)
     if not isinstance(read, dict):
-        raise UnreadableAnswer(f"stream: no JSON object: {text[:200]!r}")
+        raise UnreadableAnswer(f"{what}: no JSON object: {text[:200]!r}")
     return read  # pyright: ignore[reportUnknownVariableType]
 
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import ssl
 import tarfile
 import uuid
@@ -45,6 +46,8 @@ class ImageRegistry:
     """A refusal repeats the login that was tried, in plain and encoded."""
     complains: str = "authentication required"
     """What a refusal says."""
+    random_bytes: int = 0
+    """How much the layer holds that no compression makes smaller."""
     address: str = ""
     path: str = field(default_factory=lambda: f"lab/img-{uuid.uuid4().hex}")
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -52,7 +55,7 @@ class ImageRegistry:
     """What was asked for, in order."""
 
     def __post_init__(self) -> None:
-        tar = _own_tar()
+        tar = _own_tar(self.random_bytes)
         layer = gzip.compress(tar, compresslevel=1)
         config = json.dumps(
             {
@@ -160,12 +163,13 @@ async def serving(
         await runner.cleanup()
 
 
-def _own_tar() -> bytes:
+def _own_tar(size_bytes: int) -> bytes:
     """Return the lab's image with a file of its own, so that no engine has the layer already."""
     buffer = io.BytesIO(image_tar())
     with tarfile.open(fileobj=buffer, mode="a") as archive:
         entry = tarfile.TarInfo(f"made-{uuid.uuid4().hex}")
-        archive.addfile(entry)
+        entry.size = size_bytes
+        archive.addfile(entry, io.BytesIO(os.urandom(size_bytes)))
     return buffer.getvalue()
 
 

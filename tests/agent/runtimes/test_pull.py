@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
-import subprocess
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +19,7 @@ from shipway_agent.runtimes.spec import (
     EventKind,
     RegistryAuth,
 )
+from tests.agent.runtimes.certificate import server_context
 from tests.agent.runtimes.conftest import Case
 from tests.agent.runtimes.credentialhelper import helper_environment
 from tests.agent.runtimes.imageregistry import ImageRegistry, serving
@@ -170,7 +169,7 @@ async def test_a_registry_that_repeats_the_password_does_not_bring_it_into_the_l
 async def test_a_registry_that_the_engine_does_not_trust_says_what_to_do(
     case: Case, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
-    async with serving(ImageRegistry(), tls=self_signed(tmp_path)) as registry:
+    async with serving(ImageRegistry(), tls=server_context(tmp_path)) as registry:
         runtime = await case.open()
         with pytest.raises(PullFailed, match=r"certificate.*/etc/docker/certs\.d/"):
             await runtime.pull(make_spec(image=registry.image), ignore)
@@ -194,14 +193,3 @@ def write_docker_config(home: Path, content: dict[str, Any]) -> None:
 
 def _pair(username: str, password: str) -> str:
     return base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
-def self_signed(folder: Path) -> ssl.SSLContext:
-    """Make a certificate that nobody has reason to trust."""
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subject = ["-subj", "/CN=lab", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*words, *files, *subject], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context
