@@ -12,7 +12,7 @@ from shipway_agent.config import AgentSettings
 from shipway_agent.containers.manager import ContainerManager, RunningContainer
 from shipway_agent.errors import AgentError
 from shipway_agent.master.endpoint import make_endpoint
-from shipway_agent.profiler.gpus import GpuReader
+from shipway_agent.profiler.gpus import GpuReader, amd_driver
 from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.profiler.task import TaskProfiler, trial_number
 from shipway_agent.runtimes.spec import ContainerId, Runtime
@@ -32,11 +32,16 @@ def make_sampler(
 ) -> Sampler:
     """Make what reads the node, the devices that are offered, and the containers that run."""
     assert settings.state_dir is not None
-    has_gpus = any(slot.type == "cuda" for slot in watch.offered)
+    kinds = {slot.type for slot in watch.offered}
+    gpus: GpuReader | None = None
+    if "cuda" in kinds:
+        gpus = GpuReader(environ)
+    elif "rocm" in kinds:
+        gpus = GpuReader(environ, driver=amd_driver(watch.offered))
     return Sampler(
         list_running=lambda: [container.handle for container in manager.running()],
         find_processes=runtime.processes,
-        gpus=GpuReader(environ) if has_gpus else None,
+        gpus=gpus,
         paths=(Path("/"), settings.state_dir),
     )
 

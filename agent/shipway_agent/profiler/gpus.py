@@ -11,17 +11,17 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shipway_agent.profiler.quantities import GpuUsage, Quantity
+from shipway_agent.slots.slot import Slot
 
 log = logging.getLogger(__name__)
 
-_HELPER = Path(__file__).with_name("nvml_readings.py")
 _LINE_LIMIT = 1 << 20
 _quantities: Mapping[str, tuple[Quantity, float]] = {
     "utilization": (Quantity.UTILIZATION, 0.01),
@@ -31,6 +31,43 @@ _quantities: Mapping[str, tuple[Quantity, float]] = {
     "temperature": (Quantity.TEMPERATURE, 1),
     "power": (Quantity.POWER, 1),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """Whom a helper asks."""
+
+    name: str
+    file: Path
+    """The helper, a program of ours."""
+    arguments: tuple[str, ...] = ()
+
+
+NVML = Driver(name="NVML", file=Path(__file__).with_name("nvml_readings.py"))
+
+
+def amd_driver(slots: Iterable[Slot], root: Path = Path("/")) -> Driver:
+    """Say how AMD's driver is asked, which knows the cards by their PCI addresses.
+
+    Args:
+        slots: The cards; one without an address is left out.
+        root: Where /sys is.
+    """
+    cards = [
+        {
+            "index": slot.gpu_index,
+            "uuid": slot.uuid,
+            "name": slot.brand,
+            "folder": str(root / "sys/bus/pci/devices" / slot.pci_bus.lower()),
+        }
+        for slot in slots
+        if slot.type == "rocm" and slot.pci_bus
+    ]
+    return Driver(
+        name="the AMD driver",
+        file=Path(__file__).with_name("amd_readings.py"),
+        arguments=(json.dumps(cards),),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +90,21 @@ class GpuTiming:
 class GpuReader:
     """Reads all GPUs of the machine on request; to be entered."""
 
-    def __init__(self, environ: Mapping[str, str], timing: GpuTiming | None = None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        timing: GpuTiming | None = None,
+        *,
+        driver: Driver = NVML,
+    ) -> None:
         """Prepare; nothing is started before the first question.
 
         Args:
             environ: Tells the helper where the library is.
             timing: How long to wait.
+            driver: Whom to ask.
         """
-        self._environ = dict(environ)
+        self._environ, self._driver = dict(environ), driver
         self._timing = timing or GpuTiming()
         self._asked = asyncio.Event()
         self._answers: tuple[GpuUsage, ...] = ()
@@ -107,7 +151,7 @@ class GpuReader:
     async def _serve(self) -> None:
         """Let one helper answer until it is not asked any more, or ends."""
         self._is_warm = False
-        async with _helper(self._environ) as helper:
+        async with _helper(self._driver, self._environ) as helper:
             while await _event_or_timeout(self._asked, self._timing.idle_s):
                 self._asked.clear()
                 resting = self._rests.of_gpus()
@@ -163,8 +207,8 @@ class _Rests:
 class _Helper:
     """A running helper."""
 
-    def __init__(self, process: asyncio.subprocess.Process, mark: mmap.mmap) -> None:
-        self._process = process
+    def __init__(self, name: str, process: asyncio.subprocess.Process, mark: mmap.mmap) -> None:
+        self._name, self._process = name, process
         self._mark = mark
 
     @property
@@ -186,20 +230,20 @@ class _Helper:
                 while line := await self._process.stdout.readline():
                     match _parse(line):
                         case {"error": int(number)}:
-                            return f"NVML error {number}", ()
+                            return f"{self._name} says error {number}", ()
                         case {"gpus": gpus}:
                             return None, tuple(_usage(gpu) for gpu in gpus)
                         case _:  # whatever else a library prints is not ours
                             pass
         except TimeoutError:
-            return f"NVML did not answer within {limit_s:g} s", ()
+            return f"{self._name} did not answer within {limit_s:g} s", ()
         except (ConnectionError, ValueError):  # it is gone, or prints without an end
             pass
-        return "the helper that asks NVML crashed", ()
+        return f"the helper that asks {self._name} crashed", ()
 
 
 @asynccontextmanager
-async def _helper(environ: Mapping[str, str]) -> AsyncGenerator[_Helper, None]:
+async def _helper(driver: Driver, environ: Mapping[str, str]) -> AsyncGenerator[_Helper, None]:
     """Run a helper, and end it on the way out without waiting for a driver that hangs."""
     descriptor = os.memfd_create("nvml")
     try:
@@ -208,8 +252,9 @@ async def _helper(environ: Mapping[str, str]) -> AsyncGenerator[_Helper, None]:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
-            str(_HELPER),
+            str(driver.file),
             str(descriptor),
+            *driver.arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -221,7 +266,7 @@ async def _helper(environ: Mapping[str, str]) -> AsyncGenerator[_Helper, None]:
     finally:
         os.close(descriptor)
     try:
-        yield _Helper(process, mark)
+        yield _Helper(driver.name, process, mark)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

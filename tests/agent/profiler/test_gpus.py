@@ -161,7 +161,7 @@ async def test_without_nvml_there_is_one_warning(
         for _ in range(3):
             assert await read(reader) == {}
             await asyncio.sleep(0.05)
-        assert caplog.text.count("no GPU metrics: NVML error 9") == 1
+        assert caplog.text.count("no GPU metrics: NVML says error 9") == 1
         driver.says()  # the module was loaded
         await read_until(reader, "GPU-0", "GPU-1")
 

@@ -124,7 +124,7 @@ async def test_without_nvml_the_rest_goes_on(
     driver.says(INIT=9)
     async with profiling(relay, gpus=("0",), driver=driver):
         await eventually(lambda: ("memory_free", "") in series(relay))
-        await eventually(lambda: "no GPU metrics: NVML error 9" in caplog.text)
+        await eventually(lambda: "no GPU metrics: NVML says error 9" in caplog.text)
     assert not any(uuid for _, uuid in series(relay))
 
 
