@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -30,6 +31,8 @@ from shipway_agent.master.messages import (
 )
 from shipway_agent.master.outbox import Outbox
 from shipway_agent.runtimes.spec import ContainerId
+from tests.agent.conftest import HasPort
+from tests.agent.master.peer import Peer, options, refusal
 from tests.agent.stand_in import MUST_RESTART, StandInMaster
 
 TIMING = Timing(dial_s=2, ping_interval_s=0.1, silence_s=0.5, write_s=0.5, close_s=0.5)
@@ -55,7 +58,7 @@ class Linked:
     """A link that runs, with what it is made of."""
 
     def __init__(
-        self, master: StandInMaster, settings: AgentSettings | None = None, **persistence: Any
+        self, master: HasPort, settings: AgentSettings | None = None, **persistence: Any
     ) -> None:
         self.outbox = Outbox(window_bytes=64 << 10)
         self.recorder = Recorder(self.outbox)
@@ -80,8 +83,54 @@ class Linked:
         self.ages.append((age_s, gives_up))
 
 
+class Relay:
+    """A way to the master that can become a black hole: bytes go in, nothing comes out."""
+
+    def __init__(self, port: int) -> None:
+        self.port = 0
+        self._target = port
+        self._frozen: list[asyncio.StreamWriter] = []
+        self._open: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Relay:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in (*self._open, *self._frozen):
+            writer.transport.abort()
+        await asyncio.wait(self._tasks)
+
+    def freeze(self) -> None:
+        """Let the connections that there are lead nowhere from now on."""
+        self._frozen, self._open = self._open, []
+
+    def let_the_master_notice(self) -> None:
+        """Break the master's ends of the frozen connections."""
+        for writer in self._frozen[1::2]:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", self._target)
+        self._open += [writer, there[1]]
+        for source, sink in ((reader, there[1]), (there[0], writer)):
+            task = asyncio.ensure_future(self._pass(source, sink))
+            self._tasks.add(task)
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(1 << 16):
+                if sink not in self._frozen:
+                    sink.write(data)
+            if sink not in self._frozen:
+                sink.close()
+
+
 @asynccontextmanager
-async def running(master: StandInMaster, **persistence: Any) -> AsyncIterator[Linked]:
+async def running(master: HasPort, **persistence: Any) -> AsyncIterator[Linked]:
     linked = Linked(master, **persistence)
     task = asyncio.ensure_future(linked.link.run())
     try:
@@ -186,6 +235,55 @@ async def test_must_restart_after_a_close_is_a_shutdown_that_was_overtaken(
     with pytest.raises(MustRestart) as caught:
         await task
     assert caught.value.record_may_linger is was_closed
+
+
+async def test_must_restart_after_a_break_before_the_greeting_may_leave_a_timer(
+    peer: Peer,
+) -> None:
+    linked = Linked(peer, linger_s=5)
+    task = asyncio.ensure_future(linked.link.run())
+    wire = await peer.greeted(options())
+    await wire.next()
+    wire.abort()
+    wire = await peer.dialed()
+    peer.refusals.append(refusal(MUST_RESTART))
+    wire.abort()  # before the master said anything
+    with pytest.raises(MustRestart) as caught:
+        await task
+    assert caught.value.record_may_linger
+
+
+async def test_a_master_that_accepts_and_hangs_up_is_an_outage_all_the_same(peer: Peer) -> None:
+    linked = Linked(peer, max_attempts=4)
+    task = asyncio.ensure_future(linked.link.run())
+    wire = await peer.greeted(options())
+    await wire.next()
+    wire.abort()
+    for _ in range(3):
+        (await peer.dialed()).abort()
+    with pytest.raises(MasterUnreachable, match="gave up after 4 attempts"):
+        await task
+    ages = [age_s for age_s, _ in linked.ages]
+    assert ages == sorted(ages)
+    assert ages[-1] > 0
+
+
+async def test_a_connection_that_goes_nowhere_is_replaced_and_nothing_is_lost(
+    master: StandInMaster,
+) -> None:
+    async with Relay(master.port) as relay, running(relay) as linked:
+        await master.connected()
+        relay.freeze()
+        for number in range(100):
+            linked.outbox.put(end_of(f"c{number}"))
+        # As with the Go master, whose own limit is longer than ours, the dead one is still in place.
+        await master.until(lambda: len(master.dials) >= 4)
+        assert len(master.hellos) == 1
+        relay.let_the_master_notice()
+        await master.connected(2)
+        await asyncio.wait_for(linked.outbox.wait_empty(), 5)
+    assert list(master.containers) == [f"c{number}" for number in range(100)]
+    assert {len(seen.states) for seen in master.containers.values()} == {1}
 
 
 async def test_the_last_attempt_ends_the_link(master: StandInMaster) -> None:
