@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from shipway_agent.config import DEFAULT_FILE, list_options, list_retired
+from shipway_agent.config import DEFAULT_FILE, changed_settings, list_options, list_retired
 from shipway_agent.errors import AgentError, SettingsUnreadable
 from shipway_agent.job.command import job_command
 from shipway_agent.loading import Loaded, load_process_settings
@@ -30,10 +30,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _slot_keys = {"agent_id", "slot_type", "visible_gpus", "artificial_slots", "slot_check_timeout_s"}
 
 
-@click.group()
+class _AsTheOriginal(click.Group):
+    """Options without a command mean `run`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in {"--help", "--version"}:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_AsTheOriginal)
 @click.version_option(package_name="shipway")
 def main() -> None:
-    """Run and inspect shipway-agent."""
+    """Run and inspect shipway-agent. Without a command, options are those of `run`."""
 
 
 main.add_command(job_command)
@@ -91,6 +100,7 @@ def run(config_file: Path | None, **flags: str | None) -> None:
         setup_logging(loaded.settings.log_level, loaded.settings.log.format)
         for one in loaded.warnings:
             log.warning("%s", one)
+        log.info("settings", extra=changed_settings(loaded.settings))
         asyncio.run(run_agent(loaded.settings, os.environ))
     except SettingsError as error:
         _fail_settings(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,7 @@ async def check_settings(
         *await asyncio.to_thread(check_state_dir, settings, place),
         *await check_master(settings, environ, place),
         *_check_persistence(settings, place),
+        *await asyncio.to_thread(_check_hook, settings, environ, place),
         *await _check_slots(settings, environ, place),
         *await check_runtimes(settings, environ, place),
         *await asyncio.to_thread(check_namespaces, settings, place),
@@ -50,6 +52,14 @@ def _check_persistence(settings: AgentSettings, place: str) -> list[Finding]:
         return []
     text = f"the agent ends after {tries} tries without a master; 0 lets it try for ever"
     return [warning(f"{place}: agent_reconnect_attempts", text)]
+
+
+def _check_hook(settings: AgentSettings, environ: Mapping[str, str], place: str) -> list[Finding]:
+    words = settings.hooks.on_connection_lost
+    if not words or shutil.which(words[0], path=environ.get("PATH")):
+        return []
+    text = f"there is no program {words[0]} that could be run"
+    return [error(f"{place}: hooks.on_connection_lost", text)]
 
 
 async def _check_slots(

@@ -82,6 +82,7 @@ class HookSettings(Settings):
 
     on_connection_lost: Words = Field(
         default=(),
+        repr=False,
         description="Program and arguments to run once per outage of the master; no shell.",
     )
     after_s: float = Field(
@@ -324,6 +325,20 @@ def name_variable(key: str) -> str:
 def list_options() -> list[Option]:
     """List every setting that a flag or a variable may give, which is all of them."""
     return list(_options(AgentSettings, ""))
+
+
+def changed_settings(settings: AgentSettings) -> dict[str, object]:
+    """Return, by dotted key, what differs from the defaults; *** where it may be a secret."""
+    return dict(_changed(settings, AgentSettings(), ""))
+
+
+def _changed(settings: Settings, defaults: Settings, prefix: str) -> Iterator[tuple[str, object]]:
+    for name, field in type(settings).model_fields.items():
+        value, default = getattr(settings, name), getattr(defaults, name)
+        if isinstance(value, Settings):
+            yield from _changed(value, default, f"{prefix}{name}.")
+        elif value != default:
+            yield prefix + name, value if field.repr else "***"
 
 
 def list_retired() -> list[Option]:

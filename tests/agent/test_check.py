@@ -156,6 +156,7 @@ async def test_all_that_is_wrong_is_found_at_once(
         container_runtime="enroot",
         security={"tls": {**tls, "skip_verify": True}},
         http_proxy="http://user:secret@proxy:3128",
+        hooks={"on_connection_lost": ["no-such-program", "x"]},
         artificial_slots=0,
         slot_type="rocm",
     )
@@ -172,6 +173,7 @@ async def test_all_that_is_wrong_is_found_at_once(
     assert has(checked, "warning", f"{file}: master_host", "no address of that name")
     assert has(checked, "error", f"{file}: slot_type", "")
     assert has(checked, "error", f"{file}: container_runtime", "enroot is not used")
+    assert has(checked, "error", f"{file}: hooks.on_connection_lost", "no program no-such-program")
     assert "secret" not in str(checked)
 
 

@@ -61,9 +61,10 @@ def test_slots_that_cannot_be_told_are_an_error(driver: FakeDriver) -> None:
     [
         (["run"], "master_host: is not set"),
         (["run", "--master-host=m", "--slot-type=tpu"], "--slot-type: "),
+        (["--master-host=m", "--slot-type=tpu"], "--slot-type: "),
         (["slots", "--artificial-slots=many"], "--artificial-slots: "),
     ],
-    ids=["no master", "bad type", "bad number"],
+    ids=["no master", "bad type", "no command", "bad number"],
 )
 def test_a_mistake_in_the_settings_ends_the_program(words: list[str], text: str) -> None:
     done = agent(*words)

@@ -8,6 +8,7 @@ import pytest
 from shipway_agent._reference import pages, render_example
 from shipway_agent.config import (
     AgentSettings,
+    changed_settings,
     default_state_dir,
     list_options,
     list_retired,
@@ -254,6 +255,17 @@ def test_the_state_folder_under_systemd_is_the_one_it_made() -> None:
 def test_proxies_which_may_hold_passwords_are_not_shown() -> None:
     settings, _ = load("http_proxy: http://user:secret@p")
     assert "secret" not in repr(settings)
+
+
+def test_what_was_changed_is_shown_without_secrets() -> None:
+    settings, _ = load(
+        "master_host: m\nhttps_proxy: http://u:secret@p\nlog: {level: warn}\n"
+        "hooks: {on_connection_lost: [notify, --token=secret]}\n"
+    )
+    changed = changed_settings(settings)
+    assert (changed["master_host"], changed["log.level"]) == ("m", "warn")
+    assert changed["https_proxy"] == changed["hooks.on_connection_lost"] == "***"
+    assert "slot_type" not in changed
 
 
 def test_the_lists_of_settings_for_users_are_as_the_model_is() -> None:
