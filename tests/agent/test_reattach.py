@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.conftest import AgentProcess
+from tests.agent.slots.fake_driver import FakeDriver
 from tests.agent.stand_in import StandInMaster
 from tests.lab.apptainer import Apptainer
 from tests.lab.docker import Docker
@@ -182,3 +183,33 @@ async def test_a_paused_container_lives(
     await master.ended(container_id)
     assert seen.states == ["PULLING", "STARTING", "RUNNING", "TERMINATED"]
     assert (seen.failure or {})["ExitCode"] == 6
+
+
+async def test_a_device_is_known_by_its_number_not_by_its_place(
+    agent: AgentProcess, master: StandInMaster, driver: FakeDriver
+) -> None:
+    agent.settings |= {
+        "artificial_slots": "0",
+        "slot_type": "cuda",
+        "visible_gpus": "1",
+        "sandbox_mode": "process",  # walls would need the device nodes
+    }
+    agent.environ = driver.environ
+    await agent.start()
+    await master.connected()
+    (device,) = master.hellos[0]["Devices"]
+    assert device["id"] == 1
+    container_id = await master.start("/bin/sleep", "1000", devices=[device])
+    await master.reached(container_id, "RUNNING")
+    await agent.end(signal.SIGKILL)
+    (record,) = agent.records()
+    record.unlink()  # what is left are the numbers in the container's labels
+    seen = master.containers[container_id]
+    del seen.states[:]  # and a master that heard nothing yet does not name the devices
+    await agent.start()
+    await master.reached(container_id, "RUNNING")
+    (acknowledged,) = master.hellos[-1]["ContainersReattached"]
+    assert acknowledged["Container"]["devices"] == [device]
+    await master.signal(container_id)
+    await master.ended(container_id)
+    assert (seen.failure or {})["ExitCode"] == 137
