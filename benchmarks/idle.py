@@ -56,11 +56,15 @@ async def _measure(options: argparse.Namespace, folder: Path) -> None:
 
 async def _measure_idle(agent: _Agent, seconds: float) -> None:
     await asyncio.sleep(_SETTLE_S)
-    cpu_s, begun = agent.cpu_s(), time.monotonic()
-    await asyncio.sleep(seconds)
-    percent = (agent.cpu_s() - cpu_s) / (time.monotonic() - begun) * 100
+    percent = await _cpu_percent(agent, seconds)
     _print("idle memory", agent.memory_mib(), "MiB", _MEMORY_GOAL_MIB)
     _print("idle CPU", percent, "% of a core", _CPU_GOAL_PERCENT)
+
+
+async def _cpu_percent(agent: _Agent, seconds: float) -> float:
+    cpu_s, begun = agent.cpu_s(), time.monotonic()
+    await asyncio.sleep(seconds)
+    return (agent.cpu_s() - cpu_s) / (time.monotonic() - begun) * 100
 
 
 async def _measure_restarts(
@@ -72,7 +76,10 @@ async def _measure_restarts(
     ]
     for task in tasks:
         await master.until(lambda task=task: "RUNNING" in master.containers[task].states)
+    await asyncio.sleep(_SETTLE_S)
+    percent = await _cpu_percent(agent, options.seconds)
     _print(f"memory with {options.containers} containers", agent.memory_mib(), "MiB")
+    _print(f"CPU with {options.containers} containers", percent, "% of a core")
     seconds: list[float] = []
     for _ in range(options.rounds):
         begun = time.monotonic()

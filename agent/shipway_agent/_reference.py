@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -102,7 +103,7 @@ def _in_yaml(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        value = [str(one) for one in value]
+        value = [str(one) for one in cast("tuple[object, ...]", value)]
     elif isinstance(value, float) and value.is_integer():
         value = int(value)
     elif isinstance(value, Path):
