@@ -25,6 +25,8 @@ _helper = Path(__file__).with_name("nvml_probe.py")
 _WHOLE = "NVML"
 """What a helper asks about until it comes to a GPU."""
 _GPU = "NVML GPU "
+_BEGINNING = 3
+"""The driver wakes all GPUs at first, which takes seconds for each where nothing keeps them up."""
 
 
 class NvmlFailed(SlotsUnknown):
@@ -71,7 +73,7 @@ async def survey_gpus(
     others; it is in the result, with its problem and without a UUID.
 
     Args:
-        timeout_s: Limit for each step of the helper; the whole takes about six of it.
+        timeout_s: Limit for each GPU; three of it for the driver to begin, about six for all.
         stuck: Helpers of former calls that the driver still holds: what these ask about is not
             asked again.
 
@@ -121,19 +123,21 @@ async def _run_helper(
 async def _listen(running: Helper, survey: _Survey, timeout_s: float) -> str | None:
     """Take what the helper says; returns what is wrong, None at its end."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+    limit_s = timeout_s * _BEGINNING
+    deadline = loop.time() + limit_s
     while not survey.ended:
         try:
             async with asyncio.timeout_at(deadline):
                 line = await running.stdout.readline()
         except TimeoutError:
-            return f"did not answer within {timeout_s:g} s"
+            return f"did not answer within {limit_s:g} s"
         except ValueError:  # a line without an end
             return "answered with what is no answer"
         if not line:
             return None
         if _note(survey, line):
-            deadline = loop.time() + timeout_s
+            limit_s = timeout_s if survey.asked is not None else limit_s
+            deadline = loop.time() + limit_s
             running.subject = _WHOLE if survey.asked is None else f"{_GPU}{survey.asked}"
     return None
 

@@ -62,7 +62,7 @@ def judge(gpu: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
         checks[name] = words
         if problem:
             problems.append(problem)
-    if failed := _find_failure(gpu, "memory_bytes", "pci_bus"):
+    if failed := _find_failure(gpu, "memory_bytes", "pci_bus", "mig_mode"):
         problems.append(failed)
     return (problems[0] if problems else None), checks
 

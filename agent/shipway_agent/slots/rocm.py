@@ -147,7 +147,9 @@ async def _run(
     One that hangs after it has answered, or leaves somebody behind who keeps its output open, has
     answered.
     """
-    surroundings = {**environ, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    # They are Python programs, with modules of their own.
+    kept = {name: text for name, text in environ.items() if not name.startswith("PYTHON")}
+    surroundings = {**kept, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
     output, errors = bytearray(), bytearray()
     try:
         async with helper(argv, surroundings, subject=name, stuck=stuck) as running:

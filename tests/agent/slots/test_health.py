@@ -26,9 +26,10 @@ async def first(driver: FakeDriver, **says: int) -> Slot:
         ({"PAGES0": 1}, PAGES, "pending", "wait to be retired"),
         ({"ECC0": 3}, ECC, "3", "3 uncorrectable memory errors"),
         ({"ECCRC": 999}, ECC, "failed: NVML error 999", f"{ECC}: failed"),
+        ({"MIGRC": 999}, ROWS, "not supported", "something failed"),
         ({"ROWSRC": 15}, ROWS, "failed: NVML error 15", "the GPU is lost"),
     ],
-    ids=["rows wait", "rows failed", "gravest first", "pages", "ecc", "ecc fails", "lost"],
+    ids=["rows wait", "rows failed", "gravest first", "pages", "ecc", "ecc fails", "mig", "lost"],
 )
 async def test_what_is_wrong_is_told_in_words(
     driver: FakeDriver, says: dict[str, int], check: str, answer: str, problem: str

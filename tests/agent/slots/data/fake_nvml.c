@@ -12,7 +12,7 @@
      ROWS<i>, PAGES<i>   1: rows wait to be remapped, pages wait to be retired
      ECC<i>          number of its uncorrectable errors; -1: all bits set
      ROWSRC, PAGESRC, ECCRC   status of these calls (default: not supported)
-     DRIVERRC        status of the calls for versions
+     DRIVERRC, MIGRC     status of the calls for versions and for the MIG mode
      NOISE           1: the library prints lines of its own
      GARBAGE         KiB without a newline that it writes to every open file but the first three
      FLOOD           1: it writes to stdout without an end
@@ -148,7 +148,7 @@ int nvmlDeviceGetGpuInstanceId(void *handle, unsigned *id) { *id = (long)handle 
 int nvmlDeviceGetComputeInstanceId(void *handle, unsigned *id) { *id = 0; return 0; }
 int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
     *current = *pending = of("MIG", gpu_of(handle), -1) >= 0;
-    return of("MIG", gpu_of(handle), -1) >= 0 ? 0 : 3;
+    return value("MIGRC", of("MIG", gpu_of(handle), -1) >= 0 ? 0 : 3);
 }
 int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *count) { *count = 7; return 0; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned place, void **instance) {
