@@ -32,6 +32,7 @@ _PROGRAMS = {
     "debootstrap": "debootstrap",
     "sudo": "sudo",
     "systemctl": "systemd",  # as pid 1 of a container
+    "dbus-daemon": "dbus",  # which systemd's own services want
     "pkill": "procps",
     "gcc": "gcc",  # makes the stand-in for NVIDIA's library
 }
