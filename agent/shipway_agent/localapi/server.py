@@ -29,12 +29,15 @@ _STOP_S = 2.0
 _NOT_REGISTERED = "the agent is looking for its devices and its container runtime"
 
 
-async def serve(settings: AgentSettings, find_parts: FindParts) -> None:
+async def serve(
+    settings: AgentSettings, find_parts: FindParts, *, reload_s: float = _RELOAD_S
+) -> None:
     """Serve until cancelled.
 
     Args:
         settings: Where, and with which certificate.
         find_parts: What there is to show at the moment; None: the agent is not registered.
+        reload_s: How often the certificate is read again, in seconds.
 
     Raises:
         OSError: The port cannot be had, or the certificate cannot be read.
@@ -42,21 +45,21 @@ async def serve(settings: AgentSettings, find_parts: FindParts) -> None:
     trust = _Certificate(settings.tls_cert, settings.tls_key) if settings.tls else None
     if trust is not None:
         await asyncio.to_thread(trust.load)
-    runner = web.AppRunner(make_app(settings, find_parts), access_log=None)
+    app = make_app(settings, find_parts)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
     await runner.setup()
     try:
         site = web.TCPSite(
             runner,
             settings.bind_ip.strip("[]"),
             settings.bind_port,
-            shutdown_timeout=_STOP_S,
             ssl_context=trust.context if trust is not None else None,
         )
         await site.start()
         for host, port, *_ in runner.addresses:
             log.info("local port is open", extra={"host": host, "port": port})
         while True:
-            await asyncio.sleep(_RELOAD_S)
+            await asyncio.sleep(reload_s)
             if trust is not None:
                 with suppress(OSError):  # it may just be replaced; the old one still serves
                     await asyncio.to_thread(trust.load)

@@ -19,6 +19,8 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from shipway_agent.config import AgentSettings
+from shipway_agent.localapi.server import serve
 from tests.agent.conftest import AgentProcess
 from tests.agent.localapi.conftest import Port
 from tests.agent.profiler.driver import Driver
@@ -243,3 +245,43 @@ async def test_tls_is_spoken_with_the_given_certificate(
     await agent.start()
     port.trust = ssl.create_default_context(cafile=str(cert))
     assert (await port.get("/healthz"))[0] == 200
+
+
+async def test_a_renewed_certificate_is_taken_up(tmp_path: Path) -> None:
+    cert, key = make_certificate(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = free.getsockname()[1]
+    settings = AgentSettings.model_validate(
+        {"api_enabled": True, "bind_port": number, "tls": True, "tls_cert": cert, "tls_key": key}
+    )
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+
+    async def shown() -> bytes | None:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", number, ssl=trust)
+        except OSError:
+            return None
+        certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        await writer.wait_closed()
+        return certificate
+
+    async def shown_other_than(*former: bytes | None) -> bytes | None:
+        async with asyncio.timeout(20):
+            while True:
+                if (certificate := await shown()) not in former:
+                    return certificate
+                await asyncio.sleep(0.05)
+
+    serving = asyncio.create_task(serve(settings, lambda: None, reload_s=0.05))
+    try:
+        first = await shown_other_than(None)
+        cert.write_text("half of it")
+        await asyncio.sleep(0.2)
+        assert await shown() == first
+        make_certificate(tmp_path)
+        await shown_other_than(None, first)
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
