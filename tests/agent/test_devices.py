@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 
@@ -75,3 +76,24 @@ async def test_an_agent_whose_driver_fails_comes_back_with_it(
     driver.says()
     await master.connected(2)
     assert offered(master) == [0, 1]
+
+
+async def test_an_agent_that_restarts_beside_a_lost_gpu_keeps_what_runs(
+    on_gpus: AgentProcess, master: StandInMaster, driver: FakeDriver
+) -> None:
+    first, second = master.hellos[0]["Devices"]
+    holder = await master.start("/bin/sleep", "1000", devices=[first])
+    await master.reached(holder, "RUNNING")
+    await on_gpus.end(signal.SIGKILL)
+    driver.says(HANDLE1=15)
+    await on_gpus.start()
+    await master.connected(2)
+    assert offered(master) == [0, 1]  # others would cost the container
+    seen = await master.ended(await master.start("/bin/true", devices=[second]))
+    assert "the GPU is lost" in (seen.failure or {})["ErrMsg"]
+    assert master.containers[holder].states[-1] == "RUNNING"
+    # Once nothing runs, a master that cannot be told of the slot's health sees it go.
+    master.expects_other_devices = True
+    await master.signal(holder)
+    await master.connected(3)
+    assert offered(master) == [0]
