@@ -17,7 +17,7 @@ from shipway_agent.containers.orders import Identity
 from shipway_agent.containers.records import RecordStore
 from shipway_agent.containers.reports import Reports
 from shipway_agent.containers.surroundings import Limits, Surroundings
-from shipway_agent.errors import MustRestart, RuntimeUnavailable, SlotsUnknown
+from shipway_agent.errors import MasterError, MustRestart, RuntimeUnavailable, SlotsUnknown
 from shipway_agent.hook import OutageHook
 from shipway_agent.localapi.api import LocalApi
 from shipway_agent.localapi.parts import Parts
@@ -90,6 +90,8 @@ async def _serve_until(
             log.info("registering anew", extra={"in_s": pause_s})
             service.describe = lambda: "not connected; about to register anew"
             await _wait_at_most(stop, pause_s)
+            if stop.is_set() and settings.drain_on_stop:
+                log.warning("stopped while not registered; containers go on, if there are any")
 
 
 async def _serve(
@@ -172,7 +174,7 @@ async def _serve(
         try:
             await first_ended(
                 _flush_when(stop, manager, outbox, link, service, grace_s),
-                link.run(),
+                _stay_linked(link, stop),
                 _wait_for_other_slots(watch, health, manager),
                 _watch_slots(watch, settings.slot_check_interval_s),
                 profile_containers(manager.running, sampler, settings, environ),
@@ -182,6 +184,17 @@ async def _serve(
             await manager.detach()
             return persistence.linger_s if error.record_may_linger else 1.0
         return persistence.linger_s
+
+
+async def _stay_linked(link: MasterLink, stop: asyncio.Event) -> None:
+    """Stay connected; once the agent stops, a lost master does not keep it from doing so well."""
+    try:
+        await link.run()
+    except MasterError as error:
+        if not stop.is_set():
+            raise
+        log.warning("the master is lost while the agent stops: %s", error)
+        await asyncio.Event().wait()
 
 
 async def _flush_when(

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from tests.agent.conftest import AgentProcess
-from tests.agent.stand_in import StandInMaster
+from tests.agent.stand_in import MUST_RESTART, StandInMaster
 
 GRACE_S = "20"
 
@@ -102,3 +102,23 @@ async def test_without_the_setting_the_containers_go_on(
     await master.signal(container_id)
     await master.ended(container_id)
     assert (seen.failure or {})["ExitCode"] == 137
+
+
+async def test_a_master_that_gives_the_agent_up_meanwhile_keeps_no_container_alive(
+    agent: AgentProcess, master: StandInMaster
+) -> None:
+    agent.settings |= {"drain_on_stop": "true", "drain_grace_s": "1"}
+    await agent.start()
+    await master.connected()
+    script = "trap 'echo asked' TERM; echo up; while :; do sleep 0.1; done"
+    container_id = await master.start("/bin/sh", "-c", script)
+    seen = master.containers[container_id]
+    await master.until(lambda: seen.output() == ["up"])
+    ending = agent.end_soon()
+    await master.until(lambda: seen.output() == ["up", "asked"])
+    master.refusals.append(web.json_response({"message": MUST_RESTART}, status=500))
+    await master.drop()
+    assert await ending == 0
+    await agent.start()
+    await master.ended(container_id)
+    assert (seen.failure or {})["FailureType"] == "agent failed while the container was running"

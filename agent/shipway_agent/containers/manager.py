@@ -178,6 +178,8 @@ class ContainerManager:
         Those that the master has not agreed on are no one's to end, and are left alone.
         """
         self._is_stopping = True
+        if self._found:
+            log.warning("containers of no agreed master go on", extra={"number": len(self._found)})
         running = [one for one in self._containers.values() if not one.ended.is_set()]
         log.info("ending the containers", extra={"number": len(running), "grace_s": grace_s})
         for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _DETACH_LIMIT_S)):
