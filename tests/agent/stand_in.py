@@ -68,6 +68,8 @@ class StandInMaster:
         """Each AgentStarted."""
         self.containers: dict[str, Seen] = {}
         self.stats: list[dict[str, Any]] = []
+        self.metrics: list[tuple[str, Any]] = []
+        """What was posted of trials: the token, and one batch."""
         self.faults: list[str] = []
         self.refusals: list[web.Response] = []
         """Answers to give to the next dials instead of a websocket."""
@@ -85,6 +87,7 @@ class StandInMaster:
     async def __aenter__(self) -> StandInMaster:
         app = web.Application()
         app.router.add_get("/agents", self.serve)
+        app.router.add_post("/api/v1/trials/profiler/metrics", self._take_metrics)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
@@ -286,6 +289,12 @@ class StandInMaster:
             self.faults.append(f"log of a container that is not here: {texts}")
         else:
             seen.logs.append(line)
+
+    async def _take_metrics(self, request: web.Request) -> web.Response:
+        token = request.headers.get("Grpc-Metadata-x-allocation-token", "")
+        self.metrics += [(token, batch) for batch in (await request.json())["batches"]]
+        await self._notify()
+        return web.json_response({})
 
     async def _notify(self) -> None:
         async with self._changed:

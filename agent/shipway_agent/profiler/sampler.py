@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
@@ -206,8 +205,12 @@ class _Meters:
         found: dict[ContainerId, ContainerUsage] = {}
         for container_id, meter in self._containers.items():
             tree = () if meter.tree_root is None else trees[meter.tree_root]
-            with contextlib.suppress(OSError):  # it has just ended
+            try:
                 found[container_id] = meter.read(tree, node, clock_s)
+            except OSError:  # it has just ended
+                continue
+            except (ValueError, IndexError) as error:  # a kernel that writes it otherwise
+                log.debug("numbers of %s cannot be read: %r", container_id, error)
         return node, found
 
     def close(self) -> None:

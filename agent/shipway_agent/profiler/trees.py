@@ -43,7 +43,13 @@ class ProcessTrees:
                 pid, inode = int(entry.name), entry.inode()
                 if self._strangers.get(pid) == inode:
                     strangers[pid] = inode
-                elif (stat := find_process(pid)) is not None:
+                    continue
+                try:
+                    stat = find_process(pid)
+                except PermissionError:  # where /proc is mounted so, others are hidden from us
+                    strangers[pid] = inode
+                    continue
+                if stat is not None:
                     seen[pid] = inode, stat
         self._strangers = strangers
         return self._sort(seen)

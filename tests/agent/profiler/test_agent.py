@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 from shipway_agent.config import AgentSettings
 from shipway_agent.containers.manager import RunningContainer
 from shipway_agent.profiler.agent import profile_containers
 from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.runtimes.spec import ContainerHandle, ContainerId
+from tests.agent.conftest import AgentProcess
 from tests.agent.job.conftest import eventually
 from tests.agent.job.stand_in import TOKEN, StandInRelay
 from tests.agent.profiler.test_profiler import find_own_process
+from tests.agent.stand_in import StandInMaster
 
 
 def make_container(
@@ -87,3 +91,26 @@ async def test_the_setting_profiles_every_trial(relay: StandInRelay) -> None:
     async with profiling(relay, [make_container("trial", trial_id="8")], enabled=True):
         await asyncio.sleep(0.3)
     assert trials(relay) == {(8, "node one")}
+
+
+async def test_a_trial_is_profiled_on_after_the_agent_was_killed(
+    agent: AgentProcess, master: StandInMaster
+) -> None:
+    await agent.start()
+    await master.connected()
+    environment = ["DET_TRIAL_ID=7", "DET_SESSION_TOKEN=t0ken", "SHIPWAY_PROFILE=true"]
+    container_id = await master.start("sleep", "1000", environment=environment)
+    await master.reached(container_id, "RUNNING")
+    await agent.end(signal.SIGKILL)
+    master.metrics.clear()
+    await agent.start()
+    await master.connected(2)
+    await master.until(lambda: "cpu_util_simple" in {name_of(batch) for _, batch in master.metrics})
+    assert {token for token, _ in master.metrics} == {"Bearer t0ken"}
+    labels = [batch["labels"] for _, batch in master.metrics]
+    assert {(one["trialId"], one["agentId"]) for one in labels} == {(7, "node one")}
+
+
+def name_of(batch: dict[str, Any]) -> str:
+    name: str = batch["labels"]["name"]
+    return name
