@@ -51,6 +51,17 @@ async def test_a_task_is_a_unit_of_its_own(service: AgentService, master: StandI
     await master.until(lambda: "Seccomp:\t0" in master.containers[task].output())
 
 
+async def test_a_task_whose_program_is_not_there_says_so(
+    service: AgentService, master: StandInMaster
+) -> None:
+    await service.ctl("start", UNIT)
+    await master.connected()
+    task = await master.start("/no/such/program")
+    seen = await master.ended(task)
+    assert seen.failure is not None
+    assert "/no/such/program" in seen.failure["ErrMsg"]
+
+
 async def test_tasks_go_on_through_stop_and_start(
     service: AgentService, master: StandInMaster
 ) -> None:

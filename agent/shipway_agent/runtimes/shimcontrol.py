@@ -245,6 +245,8 @@ def _launch(folder: Path, tether: Tether | None, *, in_unit: bool) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeUnavailable(f"cannot start the shim of {folder}: {error}") from error
     if done.returncode != 0:
+        if is_being_started(folder) or state_of(folder)[0] is not ContainerState.CREATED:
+            return  # by a unit of this name, which a former agent had asked for
         text = done.stderr.decode(errors="replace").strip()
         if in_unit:
             text += _problem_of(folder)
