@@ -346,14 +346,15 @@ async def measure_agent(options: argparse.Namespace, rate: float | None, lines: 
                 begun, before = time.perf_counter(), cpu.seconds()
                 await stub.ended.wait()
                 seconds = time.perf_counter() - begun
-                used = cpu.seconds() - before
+                used, shims = cpu.seconds() - before, cpu.shim_seconds()
                 watching.cancel()
             peak = status_mib(daemon.pid, "VmHWM")
             daemon.terminate()
             await daemon.wait()
     if stub.lines != lines:
         raise RuntimeError(f"agent: {stub.lines} lines arrived, not {lines}")
-    return Result(seconds=seconds, cpu_seconds=used, note=f"daemon's peak {peak:.0f} MiB")
+    note = f"(shim {shims / used:.0%} of it), daemon's peak {peak:.0f} MiB"
+    return Result(seconds=seconds, cpu_seconds=used, note=note)
 
 
 class CpuWatch:
@@ -376,7 +377,10 @@ class CpuWatch:
                     self._shims[int(path.name)] = cpu_seconds(int(path.name))
 
     def seconds(self) -> float:
-        return cpu_seconds(self._daemon) + sum(self._shims.values())
+        return cpu_seconds(self._daemon) + self.shim_seconds()
+
+    def shim_seconds(self) -> float:
+        return sum(self._shims.values())
 
 
 def cpu_seconds(pid: int) -> float:

@@ -68,15 +68,16 @@ class LogDelivery:
         self._refused = False
         self._given_up = asyncio.Event()
         self._is_failing = False
+        self._is_sending = False
         self.lost = 0
         """Lines that nobody took."""
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the master's API is away, or the sink in its place is blocked."""
+        """Whether the master's API has not answered yet, or the sink in its place is blocked."""
         if self._refused:
             return self._instead is not None and self._instead.is_blocked
-        return self._is_failing
+        return self._is_failing or self._is_sending
 
     def give_up(self) -> bool:
         """Stop waiting for the master's API; returns whether another way is left to try."""
@@ -109,6 +110,7 @@ class LogDelivery:
         if not self._refused:
             ends: dict[Stream, int] = {**self._begins, **batch.ends}
             await self._note_sent(Sent(begins=self._begins, ends=ends, time_us=_last_us(batch)))
+            self._is_sending = True
             try:
                 await self._deliver(batch)
             except _NoWay as error:
@@ -118,6 +120,8 @@ class LogDelivery:
                 self._begins = ends
                 on_delivered()
                 return
+            finally:
+                self._is_sending = False
         if self._instead is None:
             self.lost += batch.count
         else:
@@ -165,42 +169,49 @@ class LogDelivery:
                 doubt = doubt or error.may_have_worked
                 internal_errors += error.is_internal
                 if internal_errors >= self._patience.internal_errors:
-                    await self._divide(batch, error)
-                    return
+                    if await self._find_fault(batch, error):
+                        return
+                    internal_errors = 0
             except CallRefused as error:
                 if error.status in _TOKEN_REFUSALS:
                     raise _NoWay(str(error)) from error
-                await self._divide(batch, error)
-                return
+                if await self._find_fault(batch, error):
+                    return
             else:
                 self._note_working()
                 return
             await self._pause(delay_s)
 
-    async def _divide(self, batch: Batch, reason: MasterError) -> None:
-        """Find the line that is at fault, so that the others do not suffer."""
-        # The parts have the same time, so nothing could be told from it after a crash.
-        sent = Sent(begins=self._begins, ends=self._begins, time_us=_last_us(batch))
-        await self._note_sent(sent)
+    async def _find_fault(self, batch: Batch, reason: MasterError) -> bool:
+        """Find the line that is at fault, so that the others do not suffer.
+
+        Returns:
+            Whether the batch is dealt with; False: it is not for one of its lines.
+        """
         if batch.count > 1:
+            # The parts have the same time, so nothing could be told from it after a crash.
+            sent = Sent(begins=self._begins, ends=self._begins, time_us=_last_us(batch))
+            await self._note_sent(sent)
             for half in batch.halves():
                 await self._deliver(half, is_whole=False)
-            return
-        log.warning("the master refused a line of the task's log: %s", reason)
+            return True
         place = batch.parts[0]
         size = len(place.lines.texts[0]) - 1
         line = own_line(f"a line of {size} bytes is missing here: the master refused it", place)
         try:
             await self._route.post(line)
-        except CallFailed as error:  # it is not the line, then
+        except CallFailed as error:
             self._note_failing(error)
-            await self._pause(self._patience.longest_retry_s)
-            await self._deliver(batch, is_whole=False)
+            return False
         except CallRefused as error:
             if error.status in _TOKEN_REFUSALS:
                 raise _NoWay(str(error)) from error
             self.lost += 1
             log.error("the master refuses lines of our own, too: %s", error)
+        else:
+            self._note_working()
+        log.warning("the master refused a line of the task's log: %s", reason)
+        return True
 
     async def _pause(self, delay_s: float) -> None:
         try:

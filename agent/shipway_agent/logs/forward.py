@@ -23,7 +23,7 @@ from shipway_agent.runtimes.spec import Chunk, Stream
 
 log = logging.getLogger(__name__)
 
-_LINGER_S = 0.1
+_LINGER_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

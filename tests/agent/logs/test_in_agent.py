@@ -75,6 +75,8 @@ async def test_output_is_delivered_by_the_tasks_token_before_its_end_is_told(
     assert (line.stdtype, line.source) == ("stderr", "task")
     assert set(api.calls) == {"grpc"}
     assert master.containers[container_id].output() == []
+    await running.forgot_all()
+    assert list((running.state_dir / "containers").iterdir()) == []
 
 
 async def test_an_agent_that_is_killed_in_a_burst_repeats_and_loses_nothing(
