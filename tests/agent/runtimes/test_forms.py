@@ -25,7 +25,7 @@ from shipway_agent.runtimes.podmanforms import (
     environment_file_text,
     named_variables,
 )
-from shipway_agent.runtimes.shimfiles import encode_frame, split_frames
+from shipway_agent.runtimes.shimfiles import encode_frame_header, split_frames
 from shipway_agent.runtimes.spec import (
     ContainerId,
     ContainerSpec,
@@ -50,7 +50,7 @@ def values_after(option: str, arguments: Sequence[str]) -> list[str]:
 
 def test_frames_are_read_whole_wherever_they_are_cut() -> None:
     frames = [(STDOUT, b"one"), (STDERR, b""), (STDOUT, b"x" * 70000)]
-    data = b"".join(encode_frame(*frame) for frame in frames)
+    data = b"".join(encode_frame_header(number, len(data)) + data for number, data in frames)
     for step in (1, 3, 4096):
         seen: list[Frame] = []
         rest = b""
