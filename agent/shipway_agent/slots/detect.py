@@ -10,11 +10,12 @@ from typing import assert_never
 
 from shipway_agent.config import AgentSettings, SlotType
 from shipway_agent.errors import SlotsUnknown
-from shipway_agent.slots import nvidia, rocm
+from shipway_agent.slots import nvidia, rocm, rocm_errors
 from shipway_agent.slots.artificial import make_artificial
 from shipway_agent.slots.cpu import read_cpu
 from shipway_agent.slots.nvml_status import LIBRARY_NOT_FOUND
 from shipway_agent.slots.process import StuckProcesses
+from shipway_agent.slots.rocm_programs import NoRocmProgram
 from shipway_agent.slots.slot import Detection, Slot
 from shipway_agent.slots.traces import find_amd_traces, find_nvidia_traces
 from shipway_agent.slots.visible import (
@@ -99,7 +100,7 @@ async def looks_unchanged(options: SlotOptions, slots: Sequence[Slot]) -> bool:
     """
     if not slots or any(slot.type != "rocm" for slot in slots):
         return False
-    return await rocm.looks_unchanged(
+    return await rocm_errors.looks_unchanged(
         slots,
         environ=options.environ,
         root=options.root,
@@ -195,7 +196,7 @@ async def _try_rocm(options: SlotOptions, is_strict: bool) -> tuple[Detection | 
     traces = await asyncio.to_thread(find_amd_traces, options.root)
     try:
         detection = await _rocm(options, is_strict)
-    except rocm.NoRocmProgram as error:
+    except NoRocmProgram as error:
         # So it is on every desktop with an AMD processor; a cluster's node has the program.
         return None, f"there is an AMD GPU ({traces.all}), but {error}" if traces.driver else ""
     except SlotsUnknown as error:

@@ -33,6 +33,8 @@ class Card:
     """As it was printed."""
     pci_bus: str | None = None
     memory_bytes: int | None = None
+    problem: str | None = None
+    """Why nothing was told of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

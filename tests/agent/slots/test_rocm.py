@@ -161,6 +161,20 @@ async def test_a_program_that_misbehaves_is_left(
     assert words in str(caught.value)
 
 
+async def test_a_card_that_hangs_the_program_does_not_hide_the_others(rocm: FakeRocm) -> None:
+    for number, bus in ((1, "0000:01:00.0"), (2, "0000:02:00.0"), (3, "0000:03:00.0")):
+        rocm.plug(bus, kfd=number)
+    answers = {
+        index: f'{{"card{index}": {{"Unique ID": "0x{index + 1}", "PCI Bus": "0000:0{index + 1}:00.0"}}}}'
+        for index in (0, 2)
+    }
+    cases = " ".join(f"*' -d {index}') echo '{text}';;" for index, text in answers.items())
+    rocm.says("", before=f'case "$*" in {cases} *) sleep 1000;; esac')
+    slots = (await detect(rocm, timeout_s=1.0)).slots
+    assert [(slot.id, slot.uuid) for slot in slots if not slot.problem] == [(0, "0x1"), (2, "0x3")]
+    assert "did not answer within 1 s" in (slots[1].problem or "")
+
+
 @pytest.mark.parametrize("after", ["sleep 1000", "sleep 1000 & exit 0"], ids=["hangs", "leaves"])
 async def test_a_program_that_answers_and_does_not_end_has_answered(
     rocm: FakeRocm, after: str
