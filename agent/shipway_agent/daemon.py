@@ -252,10 +252,12 @@ async def _wait_at_most(event: asyncio.Event, limit_s: float) -> None:
 def _describe(
     settings: AgentSettings, link: MasterLink, watch: SlotWatch, manager: ContainerManager
 ) -> str:
+    ill = len(watch.problems())
     is_connected = "connected" if link.is_connected else "not connected"
     return (
         f"{is_connected} to master {settings.master_host}:{settings.port},"
-        f" {len(watch.offered)} slots, {len(manager.running())} containers"
+        f" {len(watch.offered)} slots{f' ({ill} not fit for use)' if ill else ''},"
+        f" {len(manager.running())} containers"
     )
 
 
