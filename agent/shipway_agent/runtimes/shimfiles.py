@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,9 @@ CLAIM = "claim"
 """Made by the shim that has the folder; there is never a second one."""
 UNREAD = "unread"
 LOG = "shim.log"
+
+READ_ON = signal.SIGUSR1
+"""Tells a shim to hold the task up no more, and rather to drop output."""
 
 VERSION = 2
 FRAME_HEADER = struct.Struct(">BI")
