@@ -320,7 +320,13 @@ def start_order(
     folders = ["/run/determined", "/run/determined/workdir"]
     items = [{**item, "path": path, "type": 53, "content": "", "mode": 0o755} for path in folders]
     items += [
-        {**item, "path": path, "type": 48, "content": base64.b64encode(content).decode()}
+        {
+            **item,
+            "path": path,
+            "type": 48,
+            "content": base64.b64encode(content).decode(),
+            "mode": 0o755 if path.endswith(".sh") else 0o644,
+        }
         for path, content in (files or {}).items()
     ]
     config = {

@@ -235,9 +235,13 @@ async def test_much_output_arrives_in_order_and_once(
 async def test_output_with_the_stock_shipper_is_not_brought_twice(
     connected: AgentProcess, master: StandInMaster
 ) -> None:
-    words = ["/bin/sh", "-c", "echo posted by the shipper", "/run/determined/ship-logs.sh"]
-    seen = await master.ended(await master.start(*words))
+    shipper = "/run/determined/ship-logs.sh"
+    files = {shipper: b"#!/bin/sh\necho posted by the shipper\n"}
+    seen = await master.ended(await master.start(shipper, "/bin/true", files=files))
+    assert seen.failure is None
     assert seen.output() == []
+    seen = await master.ended(await master.start("/bin/echo", shipper, files=files))
+    assert seen.output() == [shipper]
 
 
 async def test_a_lost_connection_loses_no_line_and_no_state(

@@ -92,9 +92,15 @@ def spec_maker(
             trial_id=ordered.get("DET_TRIAL_ID") or None,
             session_token=ordered.get("DET_SESSION_TOKEN") or None,
             profiles=asks_for_profile(ordered),
-            ships_output=not any(word.rpartition("/")[2] == STOCK_SHIPPER for word in spec.argv),
+            ships_output=not _ships_itself(spec),
             network_mode=spec.network_mode,
             ports=spec.ports,
         )
 
     return make_spec
+
+
+def _ships_itself(spec: ContainerSpec) -> bool:
+    """Tell whether the container begins with the original's shipper; it may also be an argument."""
+    program = next(iter((*(spec.entrypoint or ()), *spec.argv)), "")
+    return program.rpartition("/")[2] == STOCK_SHIPPER
