@@ -44,6 +44,7 @@ from shipway_agent.runtimes.shimfiles import (
     EXIT,
     LAUNCH,
     LOG,
+    READ_ON,
     STARTED,
     ExitRecord,
     Launch,
@@ -189,13 +190,17 @@ class _Shim:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         # The last two are not for us. They get a handler as well, for a program that is started
         # later would inherit it if they were ignored; Popen resets the two that are.
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in (signal.SIGCHLD, signal.SIGTERM, READ_ON, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, _wake)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_IGN)
 
         def take_signals() -> None:
-            if signal.SIGTERM in os.read(wake_read, 4096):
+            numbers = os.read(wake_read, 4096)
+            if READ_ON in numbers:
+                self._output.drop_rather()
+                self._let_go()
+            if signal.SIGTERM in numbers:
                 self._kill()
 
         self._watch(wake_read, take_signals)

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from shipway_agent.errors import ContainerRuntimeError
 from shipway_agent.runtimes import shimcontrol
 from shipway_agent.runtimes.dockerforms import host_addresses
-from shipway_agent.runtimes.foldernews import FolderNews
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.shimcontrol import ShimControl, Tether
 from shipway_agent.runtimes.shimfiles import ExitRecord, Launch
-from shipway_agent.runtimes.shimreader import (
-    discard_output,
-    first_kept,
-    read_output,
-    release_output,
-)
+from shipway_agent.runtimes.shimreader import KeptOutput
 from shipway_agent.runtimes.shimstore import HeldContainer, ShimStore, state_of
 from shipway_agent.runtimes.spec import (
-    Chunk,
     ContainerHandle,
     ContainerSpec,
     ContainerState,
@@ -30,7 +23,6 @@ from shipway_agent.runtimes.spec import (
     Owned,
     Processes,
     Started,
-    Stream,
 )
 
 Planner = Callable[[Path], Awaitable[Launch]]
@@ -44,7 +36,7 @@ class HeldContainers:
         """Use a folder of ours for the runtime *name*; `open` makes it."""
         self.store = ShimStore(options.state_dir / name)
         self._options = options
-        self._news = FolderNews()
+        self.kept = KeptOutput(self.store.folder)
         self._control = ShimControl(
             Tether() if options.tethered else None, in_units=options.in_units
         )
@@ -82,25 +74,6 @@ class HeldContainers:
         if ended is not None and not ended.launched:
             raise explain(ended)
         return Started(addresses=host_addresses(container.ports))
-
-    def output(
-        self, handle: ContainerHandle, offsets: Mapping[Stream, int] | None = None
-    ) -> AsyncIterator[Chunk]:
-        """Yield the output; see `Runtime.output` and `KeepsOutput.output_from`."""
-        folder = self.store.folder(handle.container_id)
-        return read_output(folder, self._news, offsets=offsets)
-
-    async def first_kept(self, handle: ContainerHandle) -> Mapping[Stream, int]:
-        """Say where the output begins; see `KeepsOutput.first_kept`."""
-        return await asyncio.to_thread(first_kept, self.store.folder(handle.container_id))
-
-    async def release_output(self, handle: ContainerHandle, offsets: Mapping[Stream, int]) -> None:
-        """Give up delivered output; see `KeepsOutput.release_output`."""
-        await asyncio.to_thread(release_output, self.store.folder(handle.container_id), offsets)
-
-    async def discard_output(self, handle: ContainerHandle) -> None:
-        """Give up all output; see `KeepsOutput.discard_output`."""
-        await asyncio.to_thread(discard_output, self.store.folder(handle.container_id))
 
     async def wait(self, handle: ContainerHandle) -> Exit:
         """Wait for the end; see `Runtime.wait`."""
@@ -146,5 +119,5 @@ class HeldContainers:
 
     async def aclose(self) -> None:
         """Let go of all; those that hang on a tether end."""
-        self._news.close()
+        self.kept.close()
         await self._control.aclose()

@@ -41,7 +41,6 @@ from shipway_agent.runtimes.dockerforms import (
 from shipway_agent.runtimes.dockerpull import pull_error
 from shipway_agent.runtimes.engine import connect
 from shipway_agent.runtimes.environment import check_strings, client_environment
-from shipway_agent.runtimes.foldernews import FolderNews
 from shipway_agent.runtimes.imagenames import parse_image_name
 from shipway_agent.runtimes.localtmp import keep_mounts_from_removal
 from shipway_agent.runtimes.options import RuntimeOptions
@@ -53,8 +52,8 @@ from shipway_agent.runtimes.podmanforms import (
 )
 from shipway_agent.runtimes.registryauth import auth_file, find_registry_auth
 from shipway_agent.runtimes.shimcontrol import ShimControl, Tether
-from shipway_agent.runtimes.shimfiles import ExitRecord, Launch, PayloadKind
-from shipway_agent.runtimes.shimreader import read_output
+from shipway_agent.runtimes.shimfiles import READ_ON, ExitRecord, Launch, PayloadKind
+from shipway_agent.runtimes.shimreader import KeptOutput
 from shipway_agent.runtimes.shimstore import TREE, HeldContainer, ShimStore
 from shipway_agent.runtimes.shimstore import state_of as shim_state_of
 from shipway_agent.runtimes.spec import (
@@ -73,6 +72,7 @@ from shipway_agent.runtimes.spec import (
     Processes,
     Runtime,
     Started,
+    Stream,
 )
 from shipway_common.files import write_atomic
 
@@ -129,7 +129,7 @@ class PodmanRuntime:
         self._options = options
         self._version = version
         self._store = ShimStore(options.state_dir / self.name)
-        self._news = FolderNews()
+        self._kept = KeptOutput(self._store.folder)
         self._control = ShimControl(
             Tether() if options.tethered else None, in_units=options.in_units
         )
@@ -213,7 +213,25 @@ class PodmanRuntime:
 
     def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
         """Yield all output; see `Runtime.output`."""
-        return read_output(self._store.folder(handle.container_id), self._news)
+        return self._kept.read(handle)
+
+    async def first_kept(self, handle: ContainerHandle) -> Mapping[Stream, int]:
+        """Say where the output begins; see `KeepsOutput.first_kept`."""
+        return await self._kept.first(handle)
+
+    def output_from(
+        self, handle: ContainerHandle, offsets: Mapping[Stream, int]
+    ) -> AsyncIterator[Chunk]:
+        """Yield the output from *offsets* on; see `KeepsOutput.output_from`."""
+        return self._kept.read(handle, offsets)
+
+    async def release_output(self, handle: ContainerHandle, offsets: Mapping[Stream, int]) -> None:
+        """Give up what was delivered; see `KeepsOutput.release_output`."""
+        await self._kept.release(handle, offsets)
+
+    async def discard_output(self, handle: ContainerHandle) -> None:
+        """Give up all of it; see `KeepsOutput.discard_output`."""
+        await self._kept.discard(handle)
 
     async def wait(self, handle: ContainerHandle) -> Exit:
         """Wait for the end; see `Runtime.wait`."""
@@ -273,7 +291,7 @@ class PodmanRuntime:
 
     async def aclose(self) -> None:
         """Let go; see `Runtime.aclose`."""
-        self._news.close()
+        self._kept.close()
         await self._control.aclose()
 
     async def _create(self, spec: ContainerSpec, folder: Path, on_event: OnEvent) -> str:
@@ -310,6 +328,8 @@ class PodmanRuntime:
             folder="/",
             kill_argv=(self._cli.program, "kill", "--signal", "KILL", native_id),
             tethered=self._options.tethered,
+            output_limit_bytes=self._options.output_limit_bytes,
+            output_patience_s=self._options.output_patience_s,
         )
 
     async def _kill_until_gone(self, handle: ContainerHandle, folder: Path) -> None:
@@ -318,6 +338,8 @@ class PodmanRuntime:
             inspected = await self._cli.find(handle.native_id)
             state = state_of(inspected) if inspected is not None else ContainerState.EXITED
             if state is ContainerState.RUNNING:
+                if started is not None:  # Podman sees the end only once the output was read
+                    started.shim.send(READ_ON)
                 await self.signal(handle, signal.SIGKILL)
                 await self._cli.wait(handle.native_id)
             elif state is ContainerState.EXITED or held_state is not ContainerState.RUNNING:

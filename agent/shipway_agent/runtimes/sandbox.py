@@ -115,25 +115,25 @@ class SandboxRuntime:
 
     def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
         """Yield all output; see `Runtime.output`."""
-        return self._held.output(handle)
+        return self._held.kept.read(handle)
 
     async def first_kept(self, handle: ContainerHandle) -> Mapping[Stream, int]:
         """Say where the output begins; see `KeepsOutput.first_kept`."""
-        return await self._held.first_kept(handle)
+        return await self._held.kept.first(handle)
 
     def output_from(
         self, handle: ContainerHandle, offsets: Mapping[Stream, int]
     ) -> AsyncIterator[Chunk]:
         """Yield the output from *offsets* on; see `KeepsOutput.output_from`."""
-        return self._held.output(handle, offsets)
+        return self._held.kept.read(handle, offsets)
 
     async def release_output(self, handle: ContainerHandle, offsets: Mapping[Stream, int]) -> None:
         """Give up what was delivered; see `KeepsOutput.release_output`."""
-        await self._held.release_output(handle, offsets)
+        await self._held.kept.release(handle, offsets)
 
     async def discard_output(self, handle: ContainerHandle) -> None:
         """Give up all of it; see `KeepsOutput.discard_output`."""
-        await self._held.discard_output(handle)
+        await self._held.kept.discard(handle)
 
     async def wait(self, handle: ContainerHandle) -> Exit:
         """Wait for the end; see `Runtime.wait`."""

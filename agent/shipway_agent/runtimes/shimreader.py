@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -21,11 +21,42 @@ from shipway_agent.runtimes.shimfiles import (
     split_frames,
 )
 from shipway_agent.runtimes.shimstore import state_of
-from shipway_agent.runtimes.spec import Chunk, ContainerState, Stream
+from shipway_agent.runtimes.spec import Chunk, ContainerHandle, ContainerState, Stream
 
 _READ_BYTES = 1 << 20
 _LOOK_INTERVAL_S = 1.0
 """How often to look without news: a shim that is killed tells nobody."""
+
+
+class KeptOutput:
+    """The output of one runtime's containers, as `KeepsOutput` has it."""
+
+    def __init__(self, folder_of: Callable[[str], Path]) -> None:
+        """Use the shims' folders that *folder_of* names by container id."""
+        self._folder_of = folder_of
+        self._news = FolderNews()
+
+    def read(
+        self, handle: ContainerHandle, offsets: Mapping[Stream, int] | None = None
+    ) -> AsyncIterator[Chunk]:
+        """Yield the output, or what comes after *offsets*."""
+        return read_output(self._folder_of(handle.container_id), self._news, offsets=offsets)
+
+    async def first(self, handle: ContainerHandle) -> Mapping[Stream, int]:
+        """Say where the output begins; see `KeepsOutput.first_kept`."""
+        return await asyncio.to_thread(first_kept, self._folder_of(handle.container_id))
+
+    async def release(self, handle: ContainerHandle, offsets: Mapping[Stream, int]) -> None:
+        """Give up delivered output; see `KeepsOutput.release_output`."""
+        await asyncio.to_thread(release_output, self._folder_of(handle.container_id), offsets)
+
+    async def discard(self, handle: ContainerHandle) -> None:
+        """Give up all output; see `KeepsOutput.discard_output`."""
+        await asyncio.to_thread(discard_output, self._folder_of(handle.container_id))
+
+    def close(self) -> None:
+        """Let go."""
+        self._news.close()
 
 
 async def read_output(
