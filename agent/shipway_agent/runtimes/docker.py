@@ -40,7 +40,7 @@ from shipway_agent.runtimes.environment import check_strings
 from shipway_agent.runtimes.foldernews import FolderNews
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.patience import Outage
-from shipway_agent.runtimes.podmanlog import read_log
+from shipway_agent.runtimes.podmanlog import read_log, read_log_end
 from shipway_agent.runtimes.spec import (
     ID_LABEL,
     Chunk,
@@ -244,11 +244,14 @@ class DockerRuntime:
         if ended.code not in CODES_OF_INIT or not inspected["HostConfig"].get("Init"):
             return ended
         try:
-            words = refusal_in(await read_last_words(self._engine, inspected["Id"]))
-        except (aiohttp.ClientError, ContainerRuntimeError) as error:
+            if self._engine.is_podman:
+                output = await asyncio.to_thread(read_log_end, Path(inspected["LogPath"]))
+            else:
+                output = await read_last_words(self._engine, inspected["Id"])
+        except (aiohttp.ClientError, ContainerRuntimeError, OSError) as error:
             log.warning("cannot read why a program did not start: %s", error)
             return ended
-        if not words:
+        if not (words := refusal_in(output)):
             return ended
         return Exit(code=ended.code, reason=f"the program could not be started: {words}")
 

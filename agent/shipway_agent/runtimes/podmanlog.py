@@ -73,6 +73,22 @@ async def _wait_for_news(ending: asyncio.Future[object], told: asyncio.Event) ->
         await asyncio.sleep(_BATCH_S)
 
 
+def read_log_end(path: Path, *, size_bytes: int = 4096) -> bytes:
+    """Return the last of what an ended container wrote to stderr; blocking.
+
+    Raises:
+        OSError: The log cannot be read.
+    """
+    with path.open("rb") as stream:
+        start = max(0, path.stat().st_size - size_bytes)
+        stream.seek(start)
+        text = stream.read()
+    if start:  # somewhere in a line
+        text = text.partition(b"\n")[2]
+    frames, _ = parse_lines(text)
+    return b"".join(data for number, data in frames if number == STDERR)
+
+
 def parse_lines(text: bytes) -> tuple[list[Frame], bytes]:
     """Read whole lines of a log: `time stream F|P content`, where P says that no newline followed.
 

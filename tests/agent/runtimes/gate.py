@@ -40,6 +40,11 @@ class Gate:
         """Let the next request that holds *request* through, and cut its answer off."""
         self._lost.append(request.encode())
 
+    @property
+    def all_lost(self) -> bool:
+        """Whether all answers were cut off that are to be lost."""
+        return not self._lost
+
     def let_in(self) -> None:
         """Take connections again."""
         self._is_shut = False

@@ -126,18 +126,19 @@ async def test_a_pull_goes_on_when_its_engine_is_killed(
     assert events[-1].fraction == 1.0
 
 
-@pytest.mark.parametrize("request_line", ["containers/create", "/start", "/archive?"])
 @on_engines
-async def test_an_answer_that_is_lost_leads_to_one_container_that_runs_once(
-    case: Case, make_spec: MakeSpec, tmp_path: Path, engine_socket: Path, request_line: str
+async def test_answers_that_are_lost_lead_to_one_container_that_runs_once(
+    case: Case, make_spec: MakeSpec, tmp_path: Path, engine_socket: Path
 ) -> None:
     item = ArchiveItem(path="run/script", kind=ItemKind.FILE, content=b"echo ran\n")
     spec = make_spec(argv=("sh", "/run/script"), archives=(Archive(path="/", items=(item,)),))
     async with Gate(tmp_path / "gate.sock", engine_socket).open() as gate:
         runtime = await case.open(**through(gate, case.options))
-        gate.lose_answer_to(request_line)
+        for request in ("containers/create", "/archive?", "/start"):
+            gate.lose_answer_to(request)
         outcome = await run(runtime, spec)
         assert (outcome.stdout, outcome.exit.code) == (b"ran\n", 0)
+        assert gate.all_lost
         assert len(await runtime.list_owned({})) == 1
     await case.open()  # which cleans up, without the gate
 
