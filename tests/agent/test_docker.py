@@ -80,3 +80,24 @@ async def test_containers_of_a_runtime_that_is_not_used_are_not_given_up(
     await master.ended(container_id)
     assert seen.failure is not None
     assert seen.failure["ExitCode"] == 137
+
+
+async def test_a_stop_that_drains_ends_a_container_as_the_task_wants(
+    agent: AgentProcess, master: StandInMaster, docker: Docker
+) -> None:
+    agent.settings |= {
+        "container_runtime": "docker",
+        "docker_host": docker.url,
+        "drain_on_stop": "true",
+    }
+    await agent.start()
+    await master.connected()
+    script = "trap 'echo saved; exit 4' TERM; echo up; while :; do sleep 0.1; done"
+    container_id = await master.start("/bin/sh", "-c", script, Image=docker.image)
+    seen = master.containers[container_id]
+    await master.until(lambda: seen.output() == ["up"])
+    assert await agent.end() == 0
+    assert seen.output() == ["up", "saved"]
+    assert (seen.failure or {})["ExitCode"] == 4
+    assert agent.records() == []
+    assert docker.run(["ps", "-aq"]).stdout == ""
