@@ -22,6 +22,20 @@ FILES = Path(__file__).parents[2] / "systemd"
 SETTINGS = "/etc/determined/agent.yaml"
 _STATE = "/var/lib/shipway-agent"
 _DROP_IN = f"/run/systemd/system/{UNIT}.d"
+_VARIABLES = "/etc/default/shipway-agent"
+_CONFIGURE = f"""
+mkdir -p {_DROP_IN}
+printf %s "$1" >{SETTINGS}
+chmod 640 {SETTINGS}
+printf %s "$2" >{_DROP_IN}/test.conf
+printf %s "$3" >{_VARIABLES}
+systemctl daemon-reload
+"""
+_CLEAN = f"""
+systemctl stop {UNIT} 'shipway-task-*.service'
+systemctl reset-failed
+rm -rf {_STATE} {SETTINGS} {_DROP_IN} {_VARIABLES}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -65,13 +79,8 @@ class AgentService:
         """Write the settings file, a drop-in for the unit and the environment file."""
         text = settings if isinstance(settings, str) else yaml.safe_dump(settings or self.settings)
 
-        def write() -> None:
-            self.machine.write(SETTINGS, text, mode="640")
-            self.machine.write(f"{_DROP_IN}/test.conf", f"[Service]\nRestartSec=100ms\n{unit}\n")
-            self.machine.write("/etc/default/shipway-agent", variables)
-            self.machine.ctl("daemon-reload")
-
-        await asyncio.to_thread(write)
+        drop_in = f"[Service]\nRestartSec=100ms\n{unit}\n"
+        await self.run("sh", "-ec", _CONFIGURE, "sh", text, drop_in, variables)
 
     async def ctl(self, *words: str, check: bool = True) -> str:
         try:
@@ -110,9 +119,7 @@ class AgentService:
 
     async def clean(self) -> None:
         """Leave nothing for the next test."""
-        await self.ctl("stop", UNIT, "shipway-task-*.service", check=False)
-        await self.ctl("reset-failed", check=False)
-        await self.run("rm", "-rf", _STATE, SETTINGS, _DROP_IN, "/etc/default/shipway-agent")
+        await self.run("sh", "-c", _CLEAN, check=False)
 
 
 @pytest.fixture
