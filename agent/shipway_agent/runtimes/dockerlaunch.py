@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import posixpath
 import re
 import uuid
 from functools import partial
@@ -23,6 +24,7 @@ from shipway_agent.runtimes import containercalls
 from shipway_agent.runtimes.archives import tar_of
 from shipway_agent.runtimes.dockerforms import Json, create_body, state_of
 from shipway_agent.runtimes.dockerprogram import check_program
+from shipway_agent.runtimes.dockerpull import find_image
 from shipway_agent.runtimes.engine import Engine
 from shipway_agent.runtimes.engineinfo import EngineInfo, fetch_engine_info
 from shipway_agent.runtimes.patience import outlast
@@ -46,6 +48,20 @@ _ARCHIVE_LIMIT_S = 600.0
 _CLEAN_UP_LIMIT_S = 30.0
 
 _no_image = re.compile(r"no such image|image not known", re.IGNORECASE)
+_inits = frozenset(
+    [
+        "init",
+        "systemd",
+        "s6-svscan",
+        "tini",
+        "tini-static",
+        "dumb-init",
+        "catatonit",
+        "docker-init",
+        "my_init",
+        "runsvdir",
+    ]
+)
 _no_init = "container-init binary not found"
 
 
@@ -98,6 +114,8 @@ async def start(engine: Engine, handle: ContainerHandle) -> Json:
 async def _create_surely(engine: Engine, name: str, spec: ContainerSpec) -> Json:
     """Make a container; if cancelled meanwhile, wait for the answer so that it can be undone."""
     info = await outlast(lambda: fetch_engine_info(engine))
+    if await outlast(lambda: _begins_with_init(engine, spec)):
+        info = info.without_init()
     task = asyncio.create_task(_create_with_init(engine, name, spec, info))
     try:
         return await asyncio.shield(task)
@@ -106,6 +124,18 @@ async def _create_surely(engine: Engine, name: str, spec: ContainerSpec) -> Json
             async with asyncio.timeout(_CLEAN_UP_LIMIT_S):
                 await task
         raise
+
+
+async def _begins_with_init(engine: Engine, spec: ContainerSpec) -> bool:
+    """Say whether the container has an init of its own, which may insist on being the first."""
+    assert spec.image is not None
+    words: list[str] = list(spec.entrypoint or ())
+    if spec.entrypoint is None:
+        image = await find_image(engine, spec.image) or {}
+        config: Json = image.get("Config") or {}
+        words = config.get("Entrypoint") or []
+    first = next(iter([*words, *spec.argv]), "")
+    return posixpath.basename(first) in _inits
 
 
 async def _create_with_init(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 
@@ -42,7 +43,7 @@ async def pull_image(
         raise SpecUnsupported("the container names no image")
     image = spec.image
     name = parse_image_name(image)
-    is_here = await outlast(lambda: has_image(engine, image))
+    is_here = await outlast(lambda: find_image(engine, image)) is not None
     if is_here and not spec.force_pull:
         text = f"image already found, skipping pull phase: {name}"
         on_event(Event(kind=EventKind.PULL_SKIPPED, text=text))
@@ -58,19 +59,19 @@ async def pull_image(
         await outlast(lambda: _pull(engine, name, auth, on_event))
     except RuntimeUnavailable as error:
         raise PullFailed(f"error pulling image: {name}: {error}") from error
-    if not await outlast(lambda: has_image(engine, image)):
+    if await outlast(lambda: find_image(engine, image)) is None:
         raise PullFailed(f"error pulling image: {name}: the engine says done, but it is not there")
 
 
-async def has_image(engine: Engine, text: str) -> bool:
-    """Say whether the engine has the image already."""
+async def find_image(engine: Engine, text: str) -> dict[str, Any] | None:
+    """Return what the engine knows of an image, if it has it."""
     try:
-        await engine.call("GET", f"images/{text}/json")
+        image: dict[str, Any] = await engine.call("GET", f"images/{text}/json")
     except ContainerRuntimeError as error:
         if status_of(error) == 404:
-            return False
+            return None
         raise
-    return True
+    return image
 
 
 def pull_error(

@@ -144,6 +144,21 @@ async def test_zombies_are_reaped_and_a_plain_program_hears_signals(
         assert (await runtime.wait(handle)).code == 143
 
 
+async def test_an_init_of_the_containers_own_is_the_first_process(
+    runtime: Runtime, make_spec: MakeSpec
+) -> None:
+    script = ArchiveItem(
+        path="/init", kind=ItemKind.FILE, mode=0o755, content=b"#!/bin/sh\necho $$ $1\n"
+    )
+    for number, changes in enumerate(
+        ({"entrypoint": ("/init",), "argv": ("x",)}, {"argv": ("/init", "x")})
+    ):
+        spec = make_spec(
+            id=ContainerId(f"c-{number}"), archives=(Archive(path="/", items=(script,)),), **changes
+        )
+        assert (await run(runtime, spec)).stdout == b"1 x\n"
+
+
 async def test_a_program_that_cannot_start_is_a_refusal_by_name(
     runtime: Runtime, make_spec: MakeSpec
 ) -> None:
