@@ -75,18 +75,18 @@ async def find_image(engine: Engine, text: str) -> dict[str, Any] | None:
 
 
 def pull_error(
-    name: ImageName, words: str, auth: RegistryAuth | None = None
+    name: ImageName | str, words: str, auth: RegistryAuth | None = None
 ) -> ImageNotFound | PullFailed:
-    """Return the error that an engine's or a registry's words mean.
+    """Return the error that the words of a registry, or of who asked it, mean.
 
     Args:
+        name: The image, as it is to be told.
+        words: What was said.
         auth: What was shown to the registry; should it repeat that, it is left out.
     """
     words = hide_secrets(words, auth)
     # A missing blob is a damaged image, not a missing one.
     is_missing = _not_found.search(words) and "blob" not in words
-    if not is_missing and _bad_certificate.search(words):
-        words += f" (the engine must trust the CA: /etc/docker/certs.d/{name.domain}/ca.crt)"
     kind = ImageNotFound if is_missing else PullFailed
     return kind(f"error pulling image: {name}: {words}")
 
@@ -112,11 +112,11 @@ async def _pull(
             async for message in read_json_lines(response):
                 limit.reschedule(asyncio.get_running_loop().time() + _STALL_LIMIT_S)
                 if words := _error_in(message):
-                    raise pull_error(name, words, auth)
+                    raise pull_error(name, words + _remedy(name, words), auth)
                 if event := progress.update(message):
                     on_event(event)
     except RuntimeRefused as error:
-        raise pull_error(name, str(error), auth) from None
+        raise pull_error(name, f"{error}{_remedy(name, str(error))}", auth) from None
     except TimeoutError as error:
         raise PullFailed(
             f"error pulling image: {name}: the engine told no progress in {_STALL_LIMIT_S:g} s"
@@ -126,6 +126,12 @@ async def _pull(
             f"{engine.address}: it went away while pulling: {error}"
         ) from error
     on_event(progress.finish())
+
+
+def _remedy(name: ImageName, words: str) -> str:
+    if not _bad_certificate.search(words):
+        return ""
+    return f" (the engine must trust the CA: /etc/docker/certs.d/{name.domain}/ca.crt)"
 
 
 def _error_in(message: Mapping[str, object]) -> str | None:
