@@ -10,7 +10,7 @@ from pathlib import Path
 from shipway_agent.checks.files import find_doubtful, find_unsafe
 from shipway_agent.checks.finding import Finding, error, ok, warning
 from shipway_agent.checks.master import check_master
-from shipway_agent.checks.node import check_namespaces, check_state_dir
+from shipway_agent.checks.node import check_cgroups, check_namespaces, check_state_dir
 from shipway_agent.checks.port import check_port
 from shipway_agent.checks.runtimes import check_runtimes
 from shipway_agent.config import AgentSettings
@@ -32,6 +32,7 @@ async def check_settings(
         *await _check_slots(settings, environ, place),
         *await check_runtimes(settings, environ, place),
         *await asyncio.to_thread(check_namespaces, settings, place),
+        await asyncio.to_thread(check_cgroups, place),
         *await asyncio.to_thread(check_port, settings, place),
     ]
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from shipway_agent.checks.node import check_cgroups
 from shipway_agent.statelock import lock_state_dir
 
 Checked = tuple[int, list[tuple[str, str, str]]]
@@ -252,6 +253,27 @@ async def test_an_agent_that_runs_here_is_named(write: Callable[..., Path], tmp_
         checked = await check("--config", file)
     assert has(checked, "ok", f"{file}: state_dir", f"process id {os.getpid()}")
     assert not any("process id" in one[2] for one in (await check("--config", file))[1])
+
+
+@pytest.mark.parametrize(
+    ("files", "severity", "text"),
+    [
+        ({"cgroup.controllers": "cpuset cpu io memory pids\n"}, "ok", "version 2"),
+        ({"cgroup.controllers": "cpuset pids\n"}, "warning", "without cpu, memory"),
+        ({"memory/tasks": ""}, "ok", "version 1"),
+        ({}, "warning", "no cgroups"),
+    ],
+    ids=["v2", "v2 without memory", "v1", "none"],
+)
+def test_cgroups_of_each_kind(
+    files: dict[str, str], severity: str, text: str, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    found = check_cgroups("agent.yaml", tmp_path)
+    assert found.severity == severity
+    assert text in found.text
 
 
 async def test_for_people_it_prints_lines(write: Callable[..., Path]) -> None:

@@ -59,6 +59,19 @@ def check_namespaces(settings: AgentSettings, place: str) -> list[Finding]:
     return findings
 
 
+def check_cgroups(place: str, root: Path = Path("/sys/fs/cgroup")) -> Finding:
+    """Say which cgroups there are: by them tasks are limited, measured and told to lack memory."""
+    key = f"{place}: container_runtime"
+    if (root / "cgroup.controllers").exists():
+        controllers = _read(root / "cgroup.controllers").split()
+        missing = [name for name in ("cpu", "memory") if name not in controllers]
+        text = "cgroups of version 2"
+        return warning(key, f"{text} without {', '.join(missing)}") if missing else ok(key, text)
+    if (root / "memory").is_dir():
+        return ok(key, "cgroups of version 1")
+    return warning(key, f"no cgroups at {root}: tasks are measured by their processes alone")
+
+
 def _check_mode(existing: Path, folder: Path, key: str) -> Finding:
     if existing != folder:
         return ok(key, f"{folder} will be made")
