@@ -28,6 +28,7 @@ from shipway_agent.runtimes.apptainerforms import (
     resolve_image,
     run_arguments,
 )
+from shipway_agent.runtimes.apptainerimages import ApptainerImages
 from shipway_agent.runtimes.commands import run_command
 from shipway_agent.runtimes.dockerpull import pull_error
 from shipway_agent.runtimes.environment import check_strings, client_environment
@@ -100,6 +101,11 @@ class ApptainerRuntime:
         self._options = options
         self._environment = client_environment(options.environ)
         self._held = HeldContainers(self.name, options)
+        self._images = (
+            None
+            if options.tethered
+            else ApptainerImages(program, options.state_dir / "apptainer-images")
+        )
 
     @property
     def description(self) -> str:
@@ -111,8 +117,18 @@ class ApptainerRuntime:
         await self._held.open()
 
     async def pull(self, spec: ContainerSpec, on_event: OnEvent) -> None:
-        """Look for the image; one that must be fetched is fetched by `start`, into a cache."""
+        """Look for the image, or fetch it; in a job `start` does that, into its user's cache."""
         image = await asyncio.to_thread(resolve_image, spec, self._options.image_root)
+        found = await self._find(spec)
+        if self._images is not None and self._images.can_fetch(image):
+            if found == image or spec.force_pull:
+                auth = await self._registry_auth(spec, image, on_event)
+                environment = {**self._environment, **client_variables(spec, auth, self._dialect)}
+                await self._images.fetch(
+                    image, environment, on_event, auth=auth, anew=spec.force_pull
+                )
+                return
+            image = found
         if is_file(image):
             text = f"image already found, skipping pull phase: {image}"
             on_event(Event(kind=EventKind.PULL_SKIPPED, text=text))
@@ -125,7 +141,7 @@ class ApptainerRuntime:
         check_strings(spec, utf8_only=True)
         warnings: list[str] = []
         spec = keep_mounts_from_removal(spec, warnings.append)
-        image = await asyncio.to_thread(resolve_image, spec, self._options.image_root)
+        image = await self._find(spec)
         verb = await self._verb(spec, image)
         auth = await self._registry_auth(spec, image, on_event)
         variables = container_environment(spec, self._dialect)
@@ -215,6 +231,13 @@ class ApptainerRuntime:
         """Let go; see `Runtime.aclose`."""
         await self._held.aclose()
 
+    async def _find(self, spec: ContainerSpec) -> str:
+        """Return the image: a file wherever there is one."""
+        image = await asyncio.to_thread(resolve_image, spec, self._options.image_root)
+        if self._images is None:
+            return image
+        return await asyncio.to_thread(self._images.kept, image)
+
     async def _verb(self, spec: ContainerSpec, image: str) -> str:
         """Return `run`, which honours the image's own entry point, or `exec` where it has none.
 
@@ -235,8 +258,10 @@ class ApptainerRuntime:
     async def _registry_auth(
         self, spec: ContainerSpec, image: str, on_event: OnEvent
     ) -> RegistryAuth | None:
-        if spec.registry_auth is None or not image.startswith("docker://"):
+        if not image.startswith("docker://"):
             return None
+        if spec.registry_auth is None and self._options.tethered:
+            return None  # the program looks by itself where its user has logged in
         name = parse_image_name(image.removeprefix("docker://"))
         return await find_registry_auth(name, spec.registry_auth, self._options.environ, on_event)
 

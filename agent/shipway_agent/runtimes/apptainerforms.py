@@ -13,6 +13,7 @@ from pathlib import Path
 from shipway_agent.errors import ImageNotFound, SpecUnsupported
 from shipway_agent.runtimes.archives import plan_bindings
 from shipway_agent.runtimes.devices import gpu_nodes, limiting_variables
+from shipway_agent.runtimes.hostview import warn_of_little_shared_memory
 from shipway_agent.runtimes.localtmp import replaces_tmp
 from shipway_agent.runtimes.spec import ContainerSpec, RegistryAuth
 
@@ -90,6 +91,7 @@ def run_arguments(
     if spec.drop_capabilities:
         arguments += ["--drop-caps", ",".join(map(_capability, spec.drop_capabilities))]
     arguments += _gpu_arguments(spec)
+    warn_of_little_shared_memory(spec, warn)
     if spec.force_pull:
         arguments.append("--disable-cache")
     for device in spec.devices:
@@ -108,7 +110,8 @@ def container_environment(spec: ContainerSpec, dialect: Dialect) -> dict[str, st
         SpecUnsupported: A name that the program would drop without a word.
     """
     variables: dict[str, str] = {}
-    for name, value in {**limiting_variables(spec), **spec.environment}.items():
+    limits = {**limiting_variables(spec), **_nvidia_variable(spec)}
+    for name, value in {**limits, **spec.environment}.items():
         if name == "HOME":  # the program takes it from --home alone
             continue
         if not _identifier.fullmatch(name):
@@ -118,6 +121,14 @@ def container_environment(spec: ContainerSpec, dialect: Dialect) -> dict[str, st
             )
         variables[f"{dialect.prefix}ENV_{name}"] = value
     return variables
+
+
+def _nvidia_variable(spec: ContainerSpec) -> dict[str, str]:
+    """Return what tells programs that look there which cards are theirs; an image may ask for all."""
+    if spec.all_gpus == "nvidia":
+        return {}
+    uuids = [gpu.uuid for gpu in spec.gpus if gpu.vendor == "nvidia"]
+    return {"NVIDIA_VISIBLE_DEVICES": ",".join(uuids) or "void"}
 
 
 def client_variables(

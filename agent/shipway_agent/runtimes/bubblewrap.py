@@ -90,6 +90,9 @@ class Bubblewrap:
             size = ["--size", str(tmpfs.size_bytes)] if tmpfs.size_bytes else []
             target = self.view.resolve(tmpfs.target)
             mounts[target] = ["--perms", f"{tmpfs.mode:o}", *size, "--tmpfs", target]
+        if spec.shm_size_bytes is not None:
+            shm = "/dev/shm"  # noqa: S108 (the container's own)
+            mounts[shm] = ["--perms", "1777", "--size", str(spec.shm_size_bytes), "--tmpfs", shm]
         for node in gpu_nodes(spec):
             mounts[node] = ["--dev-bind", node, node]
         for device in spec.devices:

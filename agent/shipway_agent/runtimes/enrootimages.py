@@ -113,7 +113,7 @@ class EnrootImages:
             async for line in follow_command(argv, environment):
                 if isinstance(line, CommandResult):
                     if line.status != 0:
-                        raise pull_error(name, line.words)
+                        raise pull_error(name, line.words, auth)
                 else:
                     on_event(Event(kind=EventKind.PULL_PROGRESS, text=line))
 

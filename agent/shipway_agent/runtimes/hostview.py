@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shipway_agent.runtimes.spec import ContainerSpec
+
 _private = ("/dev", "/proc", "/run", "/tmp", "/var/tmp")  # noqa: S108
 """Never the host's own in a sandbox."""
+
+_shared_memory = Path("/dev/shm")  # noqa: S108 (the host's own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,25 @@ def sort_by_depth(mounts: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the arguments of all mounts, those nearer to the root first."""
     ordered = sorted(mounts, key=lambda target: (target.count("/"), target))
     return [argument for target in ordered for argument in mounts[target]]
+
+
+def warn_of_little_shared_memory(
+    spec: ContainerSpec, warn: Callable[[str], None], *, path: Path = _shared_memory
+) -> None:
+    """Tell a task that shares the host's /dev/shm if that is less than it asked for; blocking."""
+    if spec.shm_size_bytes is None:
+        return
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        warn(f"shared memory: there is no {path} on this host")
+        return
+    size_bytes = found.f_blocks * found.f_frsize
+    if size_bytes < spec.shm_size_bytes:
+        warn(
+            f"shared memory: {path} of this host has {size_bytes} bytes, less than the"
+            f" {spec.shm_size_bytes} of shm_size"
+        )
 
 
 def _show(entry: os.DirEntry[str], path: str) -> list[str]:

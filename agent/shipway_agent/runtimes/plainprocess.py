@@ -14,6 +14,7 @@ from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.bubblewrap import TEMPORARY
 from shipway_agent.runtimes.devices import limiting_variables
 from shipway_agent.runtimes.environment import DEFAULT_PATH
+from shipway_agent.runtimes.hostview import warn_of_little_shared_memory
 from shipway_agent.runtimes.shimfiles import Launch, PayloadKind
 from shipway_agent.runtimes.spec import ContainerSpec
 from shipway_agent.runtimes.users import open_way, user_to_become
@@ -34,6 +35,7 @@ def plan_process(
     """
     _check_mounts(spec, warn)
     _check_devices(spec, warn)
+    warn_of_little_shared_memory(spec, warn)
 
     def rewrite(text: str) -> str:
         is_below = text == _run_dir or text.startswith(_run_dir + "/")

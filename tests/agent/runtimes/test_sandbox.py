@@ -340,3 +340,21 @@ async def test_bubblewrap_that_is_not_there_is_named(case: Case, tmp_path: Path)
     fallback = await case.open(environ=environ, sandbox_mode="auto")
     assert "plain processes" in fallback.description
     assert "no permissions here" in fallback.description
+
+
+@behind_walls
+async def test_shared_memory_has_the_size_asked_for(runtime: Runtime, make_spec: MakeSpec) -> None:
+    spec = make_spec(
+        argv=("sh", "-c", "df -B1 --output=size /dev/shm | tail -n 1; stat -c %a /dev/shm"),
+        shm_size_bytes=64 << 20,
+    )
+    assert (await run(runtime, spec)).stdout.split() == [b"67108864", b"1777"]
+
+
+@as_plain_process
+async def test_less_shared_memory_than_asked_for_is_told(
+    runtime: Runtime, make_spec: MakeSpec
+) -> None:
+    events: list[Event] = []
+    await runtime.create(make_spec(shm_size_bytes=1 << 60), events.append)
+    assert any("shared memory: /dev/shm of this host has" in event.text for event in events)
