@@ -62,6 +62,8 @@ from shipway_agent.runtimes.users import open_way, user_to_become
 _CALL_LIMIT_S = 60.0
 _OLDEST = (3, 4)
 _OWN_NAME = "task"
+_IMAGES = "enroot-images"
+"""Below the state folder: images that were fetched, and their layers."""
 _of_the_user = re.compile(r"ENROOT_(?:(?:DATA|CACHE|CONFIG|TEMP)_PATH|MOUNT_HOME|RESTRICT_DEV)")
 _configuration_file, _script_file, _mounts_file = "enroot.conf", "enroot.rc", "enroot.fstab"
 
@@ -76,12 +78,9 @@ async def open_runtime(options: RuntimeOptions) -> EnrootRuntime:
     program = shutil.which("enroot", path=environment["PATH"])
     if program is None:
         raise RuntimeUnavailable("enroot is not on PATH")
-    # It makes its folders whatever it is asked, and not everybody can make the usual ones.
-    folder = options.state_dir / "enroot"
-    await asyncio.to_thread(_make_folder, folder)
-    environment["ENROOT_RUNTIME_PATH"] = str(folder / ".run")
-    version = await run_command([program, "version"], environment, limit_s=_CALL_LIMIT_S)
-    usage = await run_command([program, "start", "--help"], environment, limit_s=_CALL_LIMIT_S)
+    own = await asyncio.to_thread(_own_places, environment, options)
+    version = await run_command([program, "version"], own, limit_s=_CALL_LIMIT_S)
+    usage = await run_command([program, "start", "--help"], own, limit_s=_CALL_LIMIT_S)
     for result in (version, usage):
         if result.status != 0:
             raise RuntimeUnavailable(f"{program} does not work here: {result.words}")
@@ -89,8 +88,11 @@ async def open_runtime(options: RuntimeOptions) -> EnrootRuntime:
     numbers = re.fullmatch(r"v?(\d+)\.(\d+)(?:[.+~-].*)?", text)
     if numbers and (int(numbers[1]), int(numbers[2])) < _OLDEST:
         raise RuntimeUnavailable(f"{program} is version {text}; 3.4 or newer is needed")
+    images = EnrootImages(
+        program, own, folder=options.state_dir / _IMAGES, image_root=options.image_root
+    )
     runtime = EnrootRuntime(
-        program, text, environment, options, can_part_networks=b"--net" in usage.stdout
+        program, text, environment, options, images, can_part_networks=b"--net" in usage.stdout
     )
     await runtime.open()
     return runtime
@@ -107,6 +109,7 @@ class EnrootRuntime:
         version: str,
         environment: Mapping[str, str],
         options: RuntimeOptions,
+        images: EnrootImages,
         *,
         can_part_networks: bool,
     ) -> None:
@@ -115,12 +118,7 @@ class EnrootRuntime:
         self._environment = environment
         self._options = options
         self._can_part_networks = can_part_networks
-        self._images = EnrootImages(
-            program,
-            environment,
-            folder=options.state_dir / "enroot-images",
-            image_root=options.image_root,
-        )
+        self._images = images
         self._held = HeldContainers(self.name, options)
 
     @property
@@ -328,8 +326,24 @@ def _lay_out(
             os.chown(path, *user)
 
 
-def _make_folder(folder: Path) -> None:
+def _own_places(environment: Mapping[str, str], options: RuntimeOptions) -> dict[str, str]:
+    """Say where enroot keeps what is no container: not in a home, which a service may not have.
+
+    It makes its folders whatever it is asked. In a job, layers and the like are its user's.
+    """
+    folder = options.state_dir / "enroot"
     folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+    places = {
+        "ENROOT_RUNTIME_PATH": str(folder / ".run"),
+        "ENROOT_DATA_PATH": str(folder / ".data"),
+        "ENROOT_CACHE_PATH": str(folder / ".cache"),
+    }
+    if not options.tethered:
+        temporary = options.state_dir / _IMAGES / ".tmp"  # layers may be larger than a usual /tmp
+        temporary.mkdir(parents=True, exist_ok=True, mode=0o755)
+        places["ENROOT_TEMP_PATH"] = str(temporary)
+        places["ENROOT_CACHE_PATH"] = str(options.state_dir / _IMAGES / ".cache")
+    return {**environment, **places}
 
 
 def _explain(record: ExitRecord) -> LaunchRefused:

@@ -29,7 +29,16 @@ from shipway_agent.runtimes.enrootforms import (
 from shipway_agent.runtimes.imagenames import parse_image_name
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.registry import find_runtime
-from shipway_agent.runtimes.spec import Event, EventKind, Mount, RegistryAuth, Runtime
+from shipway_agent.runtimes.spec import (
+    Archive,
+    ArchiveItem,
+    Event,
+    EventKind,
+    ItemKind,
+    Mount,
+    RegistryAuth,
+    Runtime,
+)
 from tests.agent.runtimes.conftest import Case, MakeSpec, spec_maker
 from tests.agent.runtimes.imageregistry import ImageRegistry, serving
 from tests.agent.runtimes.steps import ignore, read_until, run, start
@@ -123,6 +132,7 @@ async def test_an_image_is_fetched_with_credentials_and_runs_as_it_was_made(
         await runtime.pull(replace(spec, force_pull=True), ignore)
         assert len(registry.asked) > asked
         assert files_named(".credentials*", tmp_path) == []
+        assert not (tmp_path / ".local").exists()  # nothing in the home of a service
 
 
 @on_enroot
@@ -206,9 +216,15 @@ async def test_the_task_inherits_nothing_and_secrets_are_on_no_command_line(
 @on_enroot
 async def test_a_task_is_its_user(case: Case, make_spec: MakeSpec, open_folder: Path) -> None:
     runtime = await case.open(state_dir=open_folder / "state")
-    script = "id -u; touch /tmp/a /here && stat -c %u /here"
-    outcome = await run(runtime, make_spec(argv=("sh", "-c", script), user="1234:1234"))
-    assert (outcome.stdout, outcome.exit.code) == (b"1234\n1234\n", 0), outcome.stderr
+    folder = ArchiveItem(path="workdir", kind=ItemKind.DIRECTORY, mode=0o700, uid=1234, gid=5678)
+    spec = make_spec(
+        argv=("sh", "-c", "id -u; id -g; touch mine /here && stat -c %u:%g mine /here"),
+        user="1234:5678",
+        archives=(Archive(path="/run/determined", items=(folder,)),),
+        work_dir="/run/determined/workdir",
+    )
+    outcome = await run(runtime, spec)
+    assert outcome.stdout.split() == [b"1234", b"5678", b"1234:5678", b"1234:5678"], outcome
     for owned in await runtime.list_owned({}):
         await runtime.remove(owned.handle)
 
