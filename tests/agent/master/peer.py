@@ -40,6 +40,7 @@ class Wire:
         self.close_reason = b""
         self._reader, self._writer = reader, writer
         self._texts: asyncio.Queue[str] = asyncio.Queue()
+        self._pongs: asyncio.Queue[bytes] = asyncio.Queue()
 
     # what tests do
 
@@ -51,6 +52,12 @@ class Wire:
     async def say_in_bytes(self, message: Any) -> None:
         """Send a document in a binary frame."""
         await self.say(message, opcode=_BINARY)
+
+    async def ping(self, payload: bytes) -> bytes:
+        """Send a ping; returns what the next pong brings."""
+        await self._write(_PING, payload)
+        async with asyncio.timeout(_LIMIT_S):
+            return await self._pongs.get()
 
     async def close(self, code: int | None) -> None:
         """Close as the protocol wants; with None by a close frame that says nothing."""
@@ -119,7 +126,9 @@ class Wire:
         elif opcode == _CLOSE:
             self.close_code = int.from_bytes(payload[:2], "big")
             self.close_reason = payload[2:]
-        elif opcode != _PONG:
+        elif opcode == _PONG:
+            self._pongs.put_nowait(payload)
+        else:
             self.faults.append(f"frame of kind {opcode}")
 
     async def _write(self, opcode: int, payload: bytes) -> None:

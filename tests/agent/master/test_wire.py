@@ -201,6 +201,11 @@ async def test_a_master_that_begins_with_something_else_is_left_and_dialed_again
     assert "&reconnect=false&" in talk.wire.request
 
 
+async def test_pings_are_answered_with_their_payload(talk: Talk) -> None:
+    for payload in (b"", b"\x00\xff", b"x" * 125):
+        assert await talk.wire.ping(payload) == payload
+
+
 # one life
 
 
