@@ -208,6 +208,9 @@ class ManagedContainer:
         except AgentError as error:
             log.warning("launch failed: %s: %s", step, error)
             return failure_of_launch(error, step)
+        except OSError as error:  # a full disk, say: the node's fault, and not the task's
+            log.warning("launch failed: %s: %s", step, error)
+            return Failure(type=FailureType.AGENT_ERROR, message=f"{step}: {error}")
         return None
 
     async def _wait_stopped(self) -> Failure:

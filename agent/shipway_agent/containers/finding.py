@@ -23,6 +23,12 @@ from shipway_agent.runtimes.spec import ContainerId, ContainerState, Owned
 
 log = logging.getLogger(__name__)
 
+OUTPUT_LOST = (
+    "output is missing from here on: the agent was restarted and found its record of this"
+    " container lost or damaged; the container goes on"
+)
+"""Said in the task's log."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:

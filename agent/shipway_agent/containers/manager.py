@@ -18,7 +18,7 @@ from shipway_agent.containers.ends import (
     GONE_AFTER_RESTART,
     UNKNOWN_CONTAINER,
 )
-from shipway_agent.containers.finding import Found, find_left
+from shipway_agent.containers.finding import OUTPUT_LOST, Found, find_left
 from shipway_agent.containers.orders import Identity, check_order, first_record, spec_maker
 from shipway_agent.containers.records import Record
 from shipway_agent.containers.state import State
@@ -317,6 +317,7 @@ class ContainerManager:
             if found.is_guess and (named := expected.get(container_id)) is not None:
                 devices = named.devices or record.container.devices
                 record = replace(record, container=replace(record.container, devices=devices))
+                self._around.reports.note(container_id, OUTPUT_LOST, "WARNING")
             managed = ManagedContainer(record, self._around, owned=found.owned)
             self._spawn(managed, managed.resume())
 
