@@ -1,46 +1,39 @@
-"""A wall clock that can be stepped for one process alone (libfaketime)."""
+"""A wall clock that can be stepped for one process alone."""
 
 from __future__ import annotations
 
+import mmap
+import shutil
+import struct
 from pathlib import Path
 
-_PLACES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
+from tests.lab.processes import run
 
-
-def _library() -> Path | None:
-    for pattern in _PLACES:
-        for found in Path("/").glob(pattern.lstrip("/")):
-            return found
-    return None
+_SOURCE = Path(__file__).with_name("stepped_clock.c")
 
 
 def missing() -> list[str]:
     """Return what stepping a clock needs and this machine lacks."""
-    return [] if _library() else ["libfaketime (package faketime)"]
+    return [] if shutil.which("gcc") else ["a C compiler (gcc)"]
 
 
 class Clock:
-    """A wall clock; only it is stepped, as settimeofday would, not the monotonic one."""
+    """The time of day that some processes see; their monotonic clock is the true one."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        """Keep the offset in a file of *folder*; it is 0 at first."""
+        """Keep the step, 0 at first, in a file of *folder*, beside the library that adds it."""
         self._file = folder / f"{name}.clock"
-        self.step(0)
+        self._file.write_bytes(bytes(mmap.PAGESIZE))
+        self._library = folder / "stepped_clock.so"
+        if not self._library.exists():
+            run(["gcc", "-O1", "-Wall", "-shared", "-fPIC", "-o", self._library, _SOURCE, "-ldl"])
 
     @property
     def environment(self) -> dict[str, str]:
         """What a process needs in its environment to live by this clock."""
-        return {
-            "LD_PRELOAD": str(_library()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_RESET": "1",
-            "NO_FAKE_STAT": "1",
-        }
+        return {"LD_PRELOAD": str(self._library), "STEPPED_CLOCK": str(self._file)}
 
     def step(self, offset_s: int) -> None:
-        """Show the true time plus *offset_s* from now on, in whatever runs by this clock."""
-        aside = self._file.with_suffix(".new")
-        aside.write_text(f"{offset_s:+d}\n")
-        aside.replace(self._file)
+        """Show the true time plus *offset_s* from now on, in whatever lives by this clock."""
+        with self._file.open("r+b") as file:
+            file.write(struct.pack("=q", offset_s))

@@ -72,9 +72,19 @@ class Daemon:
         if was_running and status == -signal.SIGKILL:
             raise LabError(f"{self.name} did not end within {grace_s} s of TERM\n{self.tail()}")
 
-    def ensure_running(self) -> None:
-        """Start the daemon again if it has ended by itself, as systemd would."""
-        if self._process is not None and self._process.poll() is not None:
+    def wait_for_exit(self, *, limit_s: float = 20) -> int:
+        """Wait until the daemon ends by itself, and return its exit status."""
+        assert self._process is not None
+        try:
+            return self._process.wait(limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{self.name} has not ended\n{self.tail()}") from error
+
+    def ensure_running(self, *, settle_s: float = 2) -> None:
+        """Start the daemon again if it ends by itself within *settle_s*, as systemd would."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(settle_s)
             Daemon.start(self)
 
     def kill(self) -> None:
@@ -191,9 +201,13 @@ class Master(Daemon):
         security = {"initial_user_password": PASSWORD, **config.get("security", {})}
         _write_yaml(self._config, {**config, "security": security})
 
+    def launch(self) -> None:
+        """Start the master and do not wait for anything."""
+        super().start()
+
     def start(self) -> None:
         """Start the master and wait until it answers."""
-        super().start()
+        self.launch()
         self.wait_until(lambda: Api(self.url).is_there("/info"), "it answers")
 
     def login(self, user: str = "determined") -> Api:

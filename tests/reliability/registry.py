@@ -27,7 +27,7 @@ class SlowRegistry(ImageRegistry):
         if not self._asked_for_layer.wait(30):
             raise LabError(f"nobody pulls; asked so far: {self.asked}")
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request of the registry protocol, sooner or later."""
         answer = await super().answer(request)
         if request.method == "GET" and answer.status == 200 and self._is_layer(request):

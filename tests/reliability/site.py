@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -105,6 +106,37 @@ class Site:
             for one, two, three in zip(starting, running, ending, strict=True)
         ]
 
+    def make_double(self, name: str, *, agent_id: str) -> Agent:
+        """Return an agent of another id on the state folder of an agent."""
+        config = {**PROMPT, "state_dir": str(self.agents[name].state)}
+        return Agent(self.folder, self.master, agent_id=agent_id, pool="other", config=config)
+
+    def submit_raw(self, pool: str, command: str) -> str:
+        """Submit a command for /bin/sh and return its id."""
+        config = {"entrypoint": [command], "resources": {"slots": 1, "resource_pool": pool}}
+        return str(self.api.call("POST", "/api/v1/commands", {"config": config})["command"]["id"])
+
+    def wait_for_end(self, task_id: str) -> Any:
+        """Wait until a task has ended and return it."""
+
+        def fetch() -> Any:
+            return self.api.call("GET", f"/api/v1/tasks/{task_id}")["task"]
+
+        wait_until(
+            lambda: fetch().get("endTime"), f"{task_id} ended", limit_s=LIMIT_S, logs=self.logs
+        )
+        return fetch()
+
+    def fetch_log(self, task_id: str) -> list[str]:
+        """Return the lines of a task's log at the master."""
+        return [
+            line["log"].rstrip("\n") for line in self.api.lines(f"/api/v1/tasks/{task_id}/logs")
+        ]
+
+    def wait_for_master(self) -> None:
+        """Wait until the master answers."""
+        self.master.wait_until(lambda: self.api.is_there("/info"), "it answers")
+
     def submit(self, pool: str, *, exit_code: int = 0, **options: Any) -> Work:
         """Submit a command to the agent of the pool."""
         options.setdefault("image", self._images.get(pool, ""))
@@ -186,7 +218,8 @@ class Site:
     def leftovers(self, name: str) -> list[str]:
         """Return the files that an agent keeps about containers."""
         state = self.agents[name].state
-        return [str(path) for path in state.rglob("*") if path.is_file() and path.parent != state]
+        below = ((folder, files) for folder, _, files in os.walk(state) if folder != str(state))
+        return [f"{folder}/{file}" for folder, files in below for file in files]
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ echo started >> {folder}/starts
 i=0
 while :; do
     for _ in 1 2 3 4 5 6 7 8 9 10; do i=$((i+1)); echo "n$i"; done
+    echo >> {folder}/turns
     [ -e {folder}/go ] && break
     sleep {pause_s}
 done
@@ -53,6 +54,13 @@ class Work:
         return 0
 
     @property
+    def turns(self) -> int:
+        """How often the command has printed its ten lines so far."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "turns").stat().st_size
+        return 0
+
+    @property
     def count(self) -> int:
         """How many lines the command printed before it ended; 0 when it has not."""
         with contextlib.suppress(FileNotFoundError):
@@ -74,6 +82,15 @@ class Work:
     def wait_for_line(self, number: int) -> None:
         """Wait until the master has line *number*."""
         self._wait(lambda: f"n{number}" in self.log(), f"has its line {number} at the master")
+
+    def wait_for_more_lines(self) -> None:
+        """Wait until the master has more lines than now."""
+        self.wait_for_line(max(self.numbers(), default=0) + 20)
+
+    def wait_for_more_work(self) -> None:
+        """Wait until the command has done more, whether or not the master hears of it."""
+        before = self.turns
+        self._wait(lambda: self.turns > before + 2, "goes on")
 
     def wait_for_word_or_end(self) -> None:
         """Wait until the agent has begun with the command."""
@@ -118,6 +135,17 @@ class Work:
             assert numbers == sorted(set(numbers)), self._details()
         else:
             self._check_lines()
+        self.check_nothing_left()
+
+    def check_cut_short(self, note: str) -> None:
+        """Check that it was done, and that its log ends early, in order and with a note of that."""
+        self.wait_for_end()
+        run = self.fetch_task()["allocations"][0]
+        assert run.get("statusCode", 0) == self.exit_code, f"{run}\n{self._details()}"
+        assert self.starts == 1, self._details()
+        numbers = self.numbers()
+        assert numbers == list(range(1, len(numbers) + 1)), self._details()
+        assert any(note in line for line in self.log()), self._details()
         self.check_nothing_left()
 
     def check_failed(self, reason: str) -> None:

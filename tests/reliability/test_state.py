@@ -1,0 +1,144 @@
+"""The agent's state folder is damaged, foreign or shared; two agents have one id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.docker import Docker
+from tests.lab.processes import wait_until
+from tests.lab.shipway import Agent
+from tests.reliability.site import PROMPT, Site, open_site
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path, docker: Docker) -> Iterator[Site]:
+    """A master and the agents `sandbox` and `docker`; the pool `other` has none yet."""
+    with open_site(folder, {"sandbox": {}, "docker": {}, "other": {}}) as site:
+        site.add("sandbox").start()
+        site.add("docker", docker=docker).start()
+        yield site
+
+
+def _cut_short(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _make_foreign(file: Path) -> None:
+    file.write_bytes(b"\x7fELF\0\xff not ours\n" * 50)
+
+
+def _make_other_json(file: Path) -> None:
+    file.write_text(json.dumps(["version", 1, {"state": None}]))
+
+
+def _make_newer(file: Path) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), "version": 999}))
+
+
+DAMAGES = [_cut_short, _empty, _make_foreign, _make_other_json, _make_newer]
+
+
+@pytest.mark.parametrize("name", ["sandbox", "docker"])
+def test_damaged_records_cost_their_own_container_at_most(site: Site, name: str) -> None:
+    """The agent starts, says which file it is, keeps the others' tasks, and leaves nothing."""
+    agent = site.agents[name]
+    sound = site.submit(name, exit_code=3)
+    sound.wait_for_line(10)
+    for damage in DAMAGES:
+        _check_damage(site, agent, damage)
+    sound.let_end()
+    sound.check_done()
+    site.check_usable(name)
+
+
+def _check_damage(site: Site, agent: Agent, damage: Callable[[Path], None]) -> None:
+    before = set((agent.state / "containers").glob("*.json"))
+    work = site.submit(agent.agent_id, exit_code=4)
+    work.wait_for_line(10)
+    agent.kill()
+    (record,) = set((agent.state / "containers").glob("*.json")) - before
+    damage(record)
+    seen = len(agent.log.read_text())
+    agent.start()
+    work.let_end()
+    work.check_cut_short("output is missing from here on")
+    assert record.name in agent.log.read_text()[seen:], damage.__name__
+
+
+def test_files_that_are_none_of_ours(site: Site) -> None:
+    """Left-over and foreign files in the state folder do no harm; only ours are removed."""
+    agent = site.agents["sandbox"]
+    agent.stop()
+    folder = agent.state / "containers"
+    (folder / ".abc.json.k3jd_9x2").write_text("half a rec")
+    (folder / "README").write_text("mine\n")
+    (agent.state / "sandbox/.removed-1234").mkdir()
+    (agent.state / "sandbox/lost+found").mkdir()
+    agent.start()
+    site.wait_until_free("sandbox")
+    wait_until(lambda: not (folder / ".abc.json.k3jd_9x2").exists(), "removed", limit_s=10)
+    assert (folder / "README").read_text() == "mine\n"
+    (folder / "README").unlink()
+    (agent.state / "sandbox/lost+found").rmdir()
+    site.check_usable("sandbox")
+
+
+def test_a_second_agent_of_the_same_id_is_told_who_the_first_is(site: Site) -> None:
+    """It has its own state folder, as on another machine; the first one is not disturbed."""
+    work = site.submit("sandbox", exit_code=3)
+    work.wait_for_line(10)
+    second_folder = site.folder / "second"
+    second_folder.mkdir()
+    second = Agent(second_folder, site.master, agent_id="sandbox", pool="sandbox", config=PROMPT)
+    second.launch()
+    try:
+        wait_until(
+            lambda: "already connected" in second.log.read_text(),
+            "the second is told",
+            limit_s=20,
+            logs=second.tail,
+        )
+        work.wait_for_more_lines()
+    finally:
+        second.stop()
+    work.let_end()
+    work.check_done()
+    site.check_usable("sandbox")
+
+
+def test_one_state_folder_serves_one_agent(site: Site) -> None:
+    """A second one on the same folder ends at once and says why."""
+    work = site.submit("sandbox", exit_code=3)
+    work.wait_for_line(10)
+    second = site.make_double("sandbox", agent_id="other")
+    second.launch()
+    assert second.wait_for_exit() != 0
+    assert str(site.agents["sandbox"].state) in second.log.read_text()
+    work.let_end()
+    work.check_done()
+    site.check_usable("sandbox")
+
+
+def test_an_agent_of_another_id_leaves_the_former_ones_tasks_alone(site: Site) -> None:
+    """Somebody renames an agent, sees the mistake, and names it back: the task is still there."""
+    work = site.submit("sandbox", exit_code=3)
+    work.wait_for_line(10)
+    site.agents["sandbox"].stop()
+    other = site.make_double("sandbox", agent_id="other")
+    other.launch()
+    wait_until(lambda: site.agent("other"), "other is there", limit_s=20, logs=other.tail)
+    other.stop()
+    site.agents["sandbox"].start()
+    work.wait_for_more_lines()
+    work.let_end()
+    work.check_done()
+    site.check_usable("sandbox")
