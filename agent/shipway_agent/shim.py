@@ -44,6 +44,7 @@ from shipway_agent.runtimes.shimfiles import (
     EXIT,
     LAUNCH,
     LOG,
+    LOST,
     READ_ON,
     STARTED,
     ExitRecord,
@@ -97,7 +98,7 @@ def main() -> None:
     try:
         launch = load_launch(folder / LAUNCH)
         if launch.kind is not PayloadKind.PODMAN:
-            _guard(report_write)
+            _guard(report_write, folder)
         _Shim(folder, report_write, launch).run()
     except BaseException:
         problem = traceback.format_exc().encode()
@@ -108,7 +109,7 @@ def main() -> None:
         raise
 
 
-def _guard(report: int) -> None:
+def _guard(report: int, folder: Path) -> None:
     """Go on in a child, and stay as its guard: what a killed child leaves behind is killed here."""
     become_subreaper()
     child = os.fork()
@@ -124,6 +125,8 @@ def _guard(report: int) -> None:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             time.sleep(_POLL_INTERVAL_S)
+        with contextlib.suppress(OSError):  # it may be removed already, or the disk be full
+            (folder / LOST).touch(mode=0o600)
     os._exit(0)
 
 

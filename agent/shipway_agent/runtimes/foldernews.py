@@ -11,28 +11,40 @@ from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
 
-_IN_MODIFY, _IN_MOVED_TO, _IN_CREATE = 0x2, 0x80, 0x100
+_IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE_SELF, _IN_MOVE_SELF = (
+    0x2,
+    0x80,
+    0x100,
+    0x400,
+    0x800,
+)
+_MASK = _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE_SELF | _IN_MOVE_SELF
 _IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 _EVENT = struct.Struct("iIII")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class FolderNews:
-    """Tells those who wait for news of a folder; belongs to one event loop.
+class News(asyncio.Event):
+    """Set when something has happened."""
 
-    Where the kernel has no watch to spare, they hear nothing; so each waits with a limit.
-    """
+    hears = True
+    """False: the kernel has no watch to spare, and it is never set."""
+
+
+class FolderNews:
+    """Tells those who wait for news of a folder; belongs to one event loop."""
 
     def __init__(self) -> None:
         self._descriptor = -1
-        self._waiting: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[int, set[News]] = defaultdict(set)
 
     @contextlib.contextmanager
-    def of(self, folder: Path) -> Generator[asyncio.Event]:
-        """Give an event that is set when files in *folder* appear or grow."""
-        event = asyncio.Event()
+    def of(self, folder: Path) -> Generator[News]:
+        """Give an event that is set when files in *folder* appear or grow, or it goes away."""
+        event = News()
         watch = self._watch(folder)
+        event.hears = watch >= 0
         self._waiting[watch].add(event)
         try:
             yield event
@@ -56,8 +68,7 @@ class FolderNews:
             if self._descriptor < 0:
                 return -1
             asyncio.get_running_loop().add_reader(self._descriptor, self._take)
-        mask = _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE
-        return int(_libc.inotify_add_watch(self._descriptor, os.fsencode(folder), mask))
+        return int(_libc.inotify_add_watch(self._descriptor, os.fsencode(folder), _MASK))
 
     def _take(self) -> None:
         data = os.read(self._descriptor, 65536)

@@ -2,7 +2,8 @@
 
 A shim's folder outlives both of them. It holds, as they come: `launch.json` (what to run; gone once
 it runs, for it has secrets), `claim`, `output.0` and on, `started.json` and `exit.json`; `shim.log`
-if the shim itself broke; and `unread` where nobody will ever read the output.
+if the shim itself broke; `unread` where nobody will ever read the output; and `lost` if the shim
+was killed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ EXIT = "exit.json"
 CLAIM = "claim"
 """Made by the shim that has the folder; there is never a second one."""
 UNREAD = "unread"
+LOST = "lost"
+"""Made by the guard of a shim that was killed, as news for those who wait for its output."""
 LOG = "shim.log"
 
 READ_ON = signal.SIGUSR1

@@ -24,8 +24,8 @@ from shipway_agent.runtimes.shimstore import state_of
 from shipway_agent.runtimes.spec import Chunk, ContainerHandle, ContainerState, Stream
 
 _READ_BYTES = 1 << 20
-_LOOK_INTERVAL_S = 1.0
-"""How often to look without news: a shim that is killed tells nobody."""
+_LOOK_INTERVAL_S, _DEAF_LOOK_INTERVAL_S = 5.0, 0.1
+"""How often to look without news, in case that it got lost; and where there never is any."""
 
 
 class KeptOutput:
@@ -86,7 +86,9 @@ async def read_output(
                 is_over = await asyncio.to_thread(_is_over, folder)
                 if not is_over:
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_LOOK_INTERVAL_S):
+                        async with asyncio.timeout(
+                            _LOOK_INTERVAL_S if event.hears else _DEAF_LOOK_INTERVAL_S
+                        ):
                             await event.wait()
         for chunk in merge_frames(await asyncio.to_thread(reader.rest)):
             yield chunk
