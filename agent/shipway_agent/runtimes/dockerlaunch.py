@@ -12,13 +12,16 @@ import logging
 import posixpath
 import re
 import uuid
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from shipway_agent.errors import (
     ContainerRuntimeError,
     ImageNotFound,
     LaunchRefused,
     RuntimeRefused,
+    RuntimeUnavailable,
 )
 from shipway_agent.runtimes import containercalls
 from shipway_agent.runtimes.archives import tar_of
@@ -27,6 +30,7 @@ from shipway_agent.runtimes.dockerprogram import check_program
 from shipway_agent.runtimes.dockerpull import find_image
 from shipway_agent.runtimes.engine import Engine
 from shipway_agent.runtimes.engineinfo import EngineInfo, fetch_engine_info
+from shipway_agent.runtimes.orphans import kill_orphans
 from shipway_agent.runtimes.patience import outlast
 from shipway_agent.runtimes.podmanspec import podman_body
 from shipway_agent.runtimes.spec import (
@@ -40,12 +44,15 @@ from shipway_agent.runtimes.spec import (
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _CREATE_LIMIT_S = 600.0
 """Long, for some storage drivers copy the whole image."""
 _START_LIMIT_S = 300.0
 """Long, for the drivers of many GPUs may have to wake up."""
 _ARCHIVE_LIMIT_S = 600.0
 _CLEAN_UP_LIMIT_S = 30.0
+_SECOND_TRY_AFTER_S = 1.0
 
 _no_image = re.compile(r"no such image|image not known", re.IGNORECASE)
 _inits = frozenset(
@@ -62,6 +69,7 @@ _inits = frozenset(
         "runsvdir",
     ]
 )
+_half_started = re.compile(r"task [0-9a-f]+: already exists|id already in use")
 _no_init = "container-init binary not found"
 
 
@@ -89,6 +97,7 @@ async def start(engine: Engine, handle: ContainerHandle) -> Json:
 
     Raises:
         LaunchRefused: It could not be started.
+        RuntimeUnavailable: The engine does not answer, or cannot go on with what it began.
     """
     native_id = handle.native_id
     inspected = await outlast(lambda: containercalls.inspect(engine, native_id))
@@ -105,8 +114,10 @@ async def start(engine: Engine, handle: ContainerHandle) -> Json:
         await containercalls.call(engine, native_id, "POST", "start", limit_s=_START_LIMIT_S)
 
     try:
-        await outlast(ask)
+        await _insist(engine, ask)
     except RuntimeRefused as error:
+        if _half_started.search(str(error)):
+            raise await _give_up(engine, native_id, error) from error
         raise await _launch_refusal(engine, native_id, error) from error
     return await outlast(lambda: containercalls.inspect(engine, native_id))
 
@@ -175,6 +186,21 @@ async def _create_once(engine: Engine, name: str, spec: ContainerSpec, info: Eng
             raise
         return answer
 
+    return await _insist(engine, ask)
+
+
+async def _insist(engine: Engine, ask: Callable[[], Awaitable[T]]) -> T:
+    """Outlast an outage, the beginning of which may look like a refusal.
+
+    Docker that is going down refuses in many words; a second try finds it down, or up again.
+    """
+    try:
+        return await outlast(ask)
+    except RuntimeRefused as error:
+        if engine.is_podman or (error.status or 0) < 500:
+            raise
+        log.warning("refused, trying once more: %s", error)
+    await asyncio.sleep(_SECOND_TRY_AFTER_S)
     return await outlast(ask)
 
 
@@ -185,7 +211,7 @@ async def _copy_archives(
         text = f"copying files to container: {archive.path}"
         on_event(Event(kind=EventKind.INFO, text=text))
         data = await asyncio.to_thread(tar_of, archive)
-        await outlast(partial(_copy, engine, native_id, archive.path, data))
+        await _insist(engine, partial(_copy, engine, native_id, archive.path, data))
 
 
 async def _copy(engine: Engine, native_id: str, folder: str, data: bytes) -> None:
@@ -207,6 +233,16 @@ async def _clean_up(engine: Engine, name: str) -> None:
             "cannot remove a container that was not finished",
             extra={"container_name": name, "reason": str(error)},
         )
+
+
+async def _give_up(engine: Engine, native_id: str, error: RuntimeRefused) -> RuntimeUnavailable:
+    """End what is left of a start that the engine died of before it had noted that it happened.
+
+    It refuses to start the container ever after.
+    """
+    if engine.address.startswith("unix://"):
+        await asyncio.to_thread(kill_orphans, native_id)
+    return RuntimeUnavailable(f"the engine died with a start half done: {error}")
 
 
 async def _launch_refusal(engine: Engine, native_id: str, error: RuntimeRefused) -> LaunchRefused:

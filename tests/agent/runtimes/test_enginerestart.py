@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from shipway_agent.errors import RuntimeUnavailable
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.spec import (
     Archive,
     ArchiveItem,
+    ContainerId,
     ContainerState,
     Event,
     ItemKind,
@@ -172,3 +175,45 @@ def through(gate: Gate, options: RuntimeOptions) -> dict[str, str]:
     """Return the options by which an engine is reached through *gate*."""
     name = "podman_socket" if options.podman_socket else "docker_host"
     return {name: f"unix://{gate.path}"}
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+@on_docker
+async def test_launches_that_a_restart_falls_into_make_one_container_each(
+    case: Case, make_spec: MakeSpec, living: Docker, kill: bool
+) -> None:
+    runtime = await case.open(docker_host=living.url)
+
+    given_up: list[int] = []
+
+    async def launch(number: int) -> None:
+        await asyncio.sleep(number * 0.05)  # so that the restart finds them at all stages
+        spec = make_spec(id=ContainerId(f"c-{number}"), argv=("sh", "-c", f"echo {number}"))
+        try:
+            outcome = await run(runtime, spec)
+        except RuntimeUnavailable:  # seldom: the agent's fault, so the task is tried elsewhere
+            given_up.append(number)
+        else:
+            assert outcome.stdout == b"%d\n" % number
+
+    launching = [asyncio.create_task(launch(number)) for number in range(12)]
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(living.restart, kill=kill)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*launching)
+    found = await runtime.list_owned({})
+    assert sorted(owned.container_id for owned in found) == sorted(f"c-{n}" for n in range(12))
+    assert len(given_up) <= 4
+    for owned in found:
+        assert not processes_in(owned.handle.native_id)
+        await runtime.remove(owned.handle)
+
+
+def processes_in(native_id: str) -> list[str]:
+    """Return the processes whose cgroup carries the id of a container."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):
+            if native_id in path.read_text():
+                found.append(str(path))
+    return found
