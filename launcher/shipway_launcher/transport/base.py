@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from shipway_launcher.transport.tree import Entry
+from shipway_launcher.transport.tree import Entry, FileStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,14 @@ class Transport(Protocol):
 
     async def size(self, path: Path) -> int | None:
         """Return the size of a regular file in bytes, None where there is none."""
+        ...
+
+    async def status(self, path: Path) -> FileStatus | None:
+        """Return size and age of a regular file, None where there is none."""
+        ...
+
+    async def erase(self, path: Path) -> None:
+        """Empty a regular file, for who writes at its end goes on; none there is no error."""
         ...
 
     async def read(self, path: Path, *, offset: int, limit: int) -> bytes:

@@ -1,6 +1,6 @@
 """Move files as the user who runs this: the small program behind `SudoTransport`.
 
-python -I -m shipway_launcher.transport.helper install|size|read|remove PATH [OFFSET LIMIT]
+python -I -m shipway_launcher.transport.helper install|size|status|read|erase|remove PATH [OFFSET LIMIT]
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shipway_launcher.transport.tree import install_tree, read_part, remove_tree, size_of
+from shipway_launcher.transport.tree import (
+    erase_file,
+    install_tree,
+    read_part,
+    remove_tree,
+    size_of,
+    status_of,
+)
 from shipway_launcher.transport.wire import unpack
 
 
@@ -22,6 +29,11 @@ def main(arguments: Sequence[str]) -> int:
                 install_tree(Path(path), unpack(sys.stdin.buffer.read()))
             case ["size", path]:
                 sys.stdout.write(json.dumps(size_of(Path(path))))
+            case ["status", path]:
+                found = status_of(Path(path))
+                sys.stdout.write(json.dumps(found and (found.size, found.modified_at)))
+            case ["erase", path]:
+                erase_file(Path(path))
             case ["read", path, offset, limit]:
                 sys.stdout.buffer.write(read_part(Path(path), int(offset), int(limit)))
             case ["remove", path]:

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from shipway_launcher.errors import CommandTimedOut, TransportError
 from shipway_launcher.transport.base import Command, Completed
-from shipway_launcher.transport.tree import Entry, install_tree, read_part, remove_tree, size_of
+from shipway_launcher.transport.tree import (
+    Entry,
+    FileStatus,
+    erase_file,
+    install_tree,
+    read_part,
+    remove_tree,
+    size_of,
+    status_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +84,18 @@ class LocalTransport:
             return await asyncio.to_thread(size_of, path)
         except OSError as error:
             raise TransportError(f"cannot look at {path}: {error}") from error
+
+    async def status(self, path: Path) -> FileStatus | None:
+        try:
+            return await asyncio.to_thread(status_of, path)
+        except OSError as error:
+            raise TransportError(f"cannot look at {path}: {error}") from error
+
+    async def erase(self, path: Path) -> None:
+        try:
+            await asyncio.to_thread(erase_file, path)
+        except OSError as error:
+            raise TransportError(f"cannot empty {path}: {error}") from error
 
     async def read(self, path: Path, *, offset: int, limit: int) -> bytes:
         try:

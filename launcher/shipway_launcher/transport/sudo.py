@@ -10,7 +10,7 @@ from pathlib import Path
 from shipway_launcher.errors import TransportError
 from shipway_launcher.transport.base import Command, Completed
 from shipway_launcher.transport.local import LocalTransport
-from shipway_launcher.transport.tree import Entry
+from shipway_launcher.transport.tree import Entry, FileStatus
 from shipway_launcher.transport.wire import pack
 
 DEFAULT_HELPER = (sys.executable, "-I", "-m", "shipway_launcher.transport.helper")
@@ -70,6 +70,13 @@ class SudoTransport:
     async def size(self, path: Path) -> int | None:
         found: int | None = json.loads(await self._help("size", str(path)))
         return found
+
+    async def status(self, path: Path) -> FileStatus | None:
+        found = json.loads(await self._help("status", str(path)))
+        return None if found is None else FileStatus(size=found[0], modified_at=found[1])
+
+    async def erase(self, path: Path) -> None:
+        await self._help("erase", str(path))
 
     async def read(self, path: Path, *, offset: int, limit: int) -> bytes:
         return await self._help("read", str(path), str(offset), str(limit))

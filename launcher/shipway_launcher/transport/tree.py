@@ -31,6 +31,15 @@ class Entry:
     """A file's content, a link's target."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStatus:
+    """What is known of a file without reading it."""
+
+    size: int
+    modified_at: float
+    """Seconds since 1970."""
+
+
 def install_tree(folder: Path, entries: Sequence[Entry]) -> None:
     """Make *folder* and *entries* in it, in this order, for this process's user alone.
 
@@ -94,6 +103,28 @@ def size_of(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def status_of(path: Path) -> FileStatus | None:
+    """Return size and age of a regular file, None where there is none."""
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileStatus(size=status.st_size, modified_at=status.st_mtime)
+
+
+def erase_file(path: Path) -> None:
+    """Empty a regular file; that there is none is no error."""
+    if size_of(path) is None:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _open_folder(path: Path | str, parent: int | None = None) -> int:

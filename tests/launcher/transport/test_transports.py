@@ -142,6 +142,14 @@ async def test_files_belong_to_the_user(transport: Transport, shared: Path) -> N
     assert await transport.size(folder / "nothing") is None
     assert await transport.read(folder / "task.json", offset=2, limit=3) == b"cre"
     assert await transport.read(folder / "task.json", offset=4, limit=100) == b"et"
+    found = await transport.status(folder / "task.json")
+    assert found is not None
+    assert found.size == 6
+    assert found.modified_at == (folder / "task.json").stat().st_mtime
+    assert await transport.status(folder / "nothing") is None
+    await transport.erase(folder / "task.json")
+    assert (folder / "task.json").read_bytes() == b""
+    await transport.erase(folder / "nothing")
     with pytest.raises(TransportError, match=r"job\.1"):
         await transport.install(folder, [])
     await transport.remove(folder)
@@ -165,6 +173,9 @@ async def test_a_link_in_place_of_a_log_is_not_followed(transport: Transport, sh
     (shared / "secret").write_text("x")
     (shared / "log").symlink_to(shared / "secret")
     assert await transport.size(shared / "log") is None
+    assert await transport.status(shared / "log") is None
+    await transport.erase(shared / "log")
+    assert (shared / "secret").read_text() == "x"
     with pytest.raises(TransportError):
         await transport.read(shared / "log", offset=0, limit=10)
 
