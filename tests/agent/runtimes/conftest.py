@@ -19,7 +19,7 @@ from tests.lab.require import require
 SANDBOXES = ("process", "bubblewrap")
 WITH_IMAGES = ("docker", "podman", "apptainer", "enroot")
 CASES = (*SANDBOXES, *WITH_IMAGES)
-"""Podman's socket is one more; it is Docker's code, so only some tests run on it."""
+"""Podman's socket is one more; much of it is Docker's code, so only some tests run on it."""
 
 MakeSpec = Callable[..., ContainerSpec]
 """`make_spec(argv=(…), …)`: a valid spec for the runtime under test."""
