@@ -48,7 +48,7 @@ from shipway_agent.logs.journal import Journal
 from shipway_agent.logs.place import job_log_place
 from shipway_agent.logs.routes import LogRoutes, TaskRoute
 from shipway_agent.runtimes.spec import Chunk
-from shipway_master.frontdoor import FrontDoor
+from shipway_common.frontdoor import FrontDoor
 from shipway_proto.determined.api.v1.task_pb2 import PostTaskLogsRequest, PostTaskLogsResponse
 
 SOURCE = LogSource(

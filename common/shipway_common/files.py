@@ -12,11 +12,19 @@ from pathlib import Path
 _aside = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = 0o600, group_id: int | None = None
+) -> None:
     """Replace *path* whole: write aside, fsync, rename, fsync the folder.
 
     A reader sees the old content or the new, never a part; after a crash one of the two is there.
     Blocking: call it through `asyncio.to_thread` from a coroutine.
+
+    Args:
+        path: What to replace.
+        data: Its new content.
+        mode: Its new mode.
+        group_id: Whose group it is; None for this process's.
 
     Raises:
         OSError: The folder is missing, full or not writable; *path* is then unchanged.
@@ -24,6 +32,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            if group_id is not None:
+                os.fchown(stream.fileno(), -1, group_id)
             os.fchmod(stream.fileno(), mode)
             stream.write(data)
             stream.flush()

@@ -13,10 +13,10 @@ import grpc.aio
 from aiohttp import web
 from google.protobuf.message import Message
 
+from shipway_common.frontdoor import FrontDoor
 from shipway_master.auth import Authenticator
 from shipway_master.config import MasterConfig, Tls
 from shipway_master.errors import CannotStart, MasterError
-from shipway_master.frontdoor import FrontDoor
 from shipway_master.gateway.body import MESSAGE_LIMIT_BYTES
 from shipway_master.gateway.site import build_site
 from shipway_master.rpc import METHODS, Call, Method, Registry

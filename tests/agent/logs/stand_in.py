@@ -16,7 +16,7 @@ import grpc.aio
 from aiohttp import web
 from google.protobuf import json_format
 
-from shipway_master.frontdoor import FrontDoor
+from shipway_common.frontdoor import FrontDoor
 from shipway_proto.determined.api.v1.task_pb2 import PostTaskLogsRequest, PostTaskLogsResponse
 from shipway_proto.determined.task.v1.task_pb2 import TaskLog
 

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from shipway_master.frontdoor.preface import Speech, recognize
-from shipway_master.frontdoor.pump import Pump
+from shipway_common.frontdoor.preface import Speech, recognize
+from shipway_common.frontdoor.pump import Pump
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _KEEPALIVE = (
 
 
 class FrontDoor:
-    """Accepts connections on the master's port; left, it has closed those to the gRPC server."""
+    """Accepts connections on one port; left, it has closed those to the gRPC server."""
 
     def __init__(self, grpc_socket: Path, *, patience_s: float = 10) -> None:
         """Lead to the gRPC server at *grpc_socket*.

@@ -7,4 +7,4 @@ connection and so listens on a private socket of its own.
 
 from __future__ import annotations
 
-from shipway_master.frontdoor.door import FrontDoor as FrontDoor
+from shipway_common.frontdoor.door import FrontDoor as FrontDoor
