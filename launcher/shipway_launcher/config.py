@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from shipway_common.settings import Settings, SettingsError, parse_settings
+from shipway_launcher.batch.settings import BatchSettings
 from shipway_launcher.relay.settings import RelaySettings
 from shipway_launcher.transport.sudo import DEFAULT_HELPER
 
@@ -86,6 +87,11 @@ class WatchSettings(Settings):
         description="Seconds for which a working Slurm must not know a job, before the job is"
         " called missing.",
     )
+    max_age_s: Annotated[float, Field(ge=0)] = Field(
+        1.0,
+        description="How old Slurm's answer may be on which the answer to a caller rests, in"
+        " seconds; a caller asks for another age with `Cache-Control: max-age=N`.",
+    )
     kill_after_s: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Seconds after a cancel until a job that is still there gets SIGKILL."
     )
@@ -96,6 +102,14 @@ class LimitSettings(Settings):
 
     body_mib: Annotated[int, Field(ge=1)] = Field(
         64, description="Largest request body that is accepted, in MiB."
+    )
+    body_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="Seconds within which a request's body must have arrived."
+    )
+    requests_per_s: Annotated[float, Field(gt=0)] = Field(
+        50.0,
+        description="Requests per second of one user's tokens, and of one address with wrong"
+        " tokens; four times as many at once. The administrator's are not limited.",
     )
     archives_mib: Annotated[int, Field(ge=1)] = Field(
         512, description="Most that the archives of one manifest may unpack to, in MiB."
@@ -109,6 +123,23 @@ class LimitSettings(Settings):
     keep_refused_min: Annotated[float, Field(gt=0)] = Field(
         30.0, description="Minutes after which a dispatch that Slurm refused is removed."
     )
+
+
+class ApiTlsSettings(Settings):
+    """TLS of the REST face."""
+
+    cert_file: Path | None = Field(
+        None,
+        description="PEM file with the certificate and those between it and the authority; with"
+        " it the launcher speaks https only.",
+    )
+    key_file: Path | None = Field(None, description="PEM file with the certificate's key.")
+
+    @model_validator(mode="after")
+    def _has_both(self) -> ApiTlsSettings:
+        if (self.cert_file is None) is not (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together")
+        return self
 
 
 class LogSettings(Settings):
@@ -136,6 +167,20 @@ class LauncherSettings(Settings):
         description="File with the token that callers must send. Made at the first start (mode"
         " 0600) and kept. By default `launcher.token` in job_storage_root.",
     )
+    auth_file_group: str | None = Field(
+        None,
+        description="Unix group that may read auth_file when the launcher makes it (mode 0640),"
+        " for a master that runs as another user.",
+    )
+    require_token: bool = Field(
+        True,
+        description="Whether callers must send a token. Without, everybody who reaches the port"
+        " can do everything, so it must be on loopback.",
+    )
+    token_grace_h: Annotated[float, Field(ge=0)] = Field(
+        24.0, description="Hours for which a token that was replaced in auth_file is still taken."
+    )
+    tls: ApiTlsSettings = Field(default_factory=lambda: ApiTlsSettings.model_validate({}))
     job_storage_root: Path = Field(
         default_factory=lambda: Path.home() / ".launcher",
         description="Folder for the records and the files of jobs; the compute nodes must see it"
@@ -178,6 +223,7 @@ class LauncherSettings(Settings):
         " shipway-agent beside the launcher's own Python.",
     )
     slurm: SlurmSettings = Field(default_factory=lambda: SlurmSettings.model_validate({}))
+    batch: BatchSettings = Field(default_factory=lambda: BatchSettings.model_validate({}))
     watch: WatchSettings = Field(default_factory=lambda: WatchSettings.model_validate({}))
     limits: LimitSettings = Field(default_factory=lambda: LimitSettings.model_validate({}))
     relay_dir: Path | None = Field(

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shipway_common.logsetup import log_context
@@ -37,12 +37,13 @@ from shipway_launcher.redact import redact_manifest
 from shipway_launcher.slurm.backend import SlurmBackend, SlurmFacts
 from shipway_launcher.slurm.rows import ClusterRows
 from shipway_launcher.transport.base import Transport
-from shipway_launcher.users import Users
+from shipway_launcher.users import Users, check_user_name
 from shipway_launcher.watch import Watch
 
 log = logging.getLogger(__name__)
 
 _CLUSTER_FOR_S = 120.0
+_LONGEST_NAME = 1000
 _CLUSTER_TIMEOUT_S = 3.0
 
 
@@ -86,8 +87,18 @@ class Launches:
         self._damper = ReasonDamper()
         self._cluster: ClusterRows | None = None
         self._cluster_at = 0.0
+        self._asking_cluster = asyncio.Lock()
 
-    async def launch(self, body: bytes, *, user: str, dispatch_id: str | None) -> Dispatch | Query:
+    async def launch(
+        self,
+        body: bytes,
+        *,
+        user: str,
+        dispatch_id: str | None,
+        scope: str = "",
+        max_age_s: float | None = None,
+        on_known: Callable[[Dispatch], None] | None = None,
+    ) -> Dispatch | Query:
         """Launch a manifest: submit its job, or answer its query.
 
         A launch that is repeated under its id gives the dispatch that there is.
@@ -96,6 +107,9 @@ class Launches:
             body: The manifest's JSON text.
             user: Who runs the job; empty for the launcher's own user.
             dispatch_id: The id that the dispatch is to have.
+            scope: Which master launches it.
+            max_age_s: How old the answer to a query may be, in seconds; None: as the settings say.
+            on_known: Is given the dispatch as soon as there is a record of it.
 
         Raises:
             LauncherError: Nothing was launched.
@@ -103,7 +117,10 @@ class Launches:
         data, manifest, digest = await asyncio.to_thread(_read, body)
         carrier = choose_carrier(manifest.carriers)
         if carrier.purpose is not Purpose.JOB:
-            return await self._query(manifest, carrier.purpose)
+            query = await self._query(manifest, carrier, user=user, max_age_s=max_age_s)
+            query = replace(query, scope=scope)
+            self._parts.shelf.put(query)
+            return query
         name = check_dispatch_id(dispatch_id or new_query_id())
         transport = await self._parts.users.get(user)
         async with self._locks.of(name):
@@ -116,8 +133,11 @@ class Launches:
                     dispatch = _new_dispatch(
                         manifest, carrier, prepared, name=name, owner=transport.user, digest=digest
                     )
+                    dispatch = replace(dispatch, scope=scope)
                     await self._tell_relay(manifest.environment["DET_MASTER"])
                     await self._parts.registry.add(dispatch, redact_manifest(data))
+                    if on_known is not None:
+                        on_known(dispatch)
                     return await self._submit(dispatch, prepared, transport)
 
     async def _tell_relay(self, master_url: str) -> None:
@@ -176,28 +196,44 @@ class Launches:
                 log.info("submitting without knowing partitions and nodes: %s", error)
         return self._cluster
 
+    async def _recent_cluster(self, max_age_s: float) -> ClusterRows:
+        """Return partitions and nodes as they were at most so long before this call."""
+        oldest = time.monotonic() - max_age_s
+        async with self._asking_cluster:
+            if self._cluster is None or self._cluster_at < oldest:
+                return await self._ask_cluster()
+            return self._cluster
+
     async def _ask_cluster(self) -> ClusterRows:
+        asked_at = time.monotonic()
         self._cluster = await self._parts.slurm.cluster()
-        self._cluster_at = time.monotonic()
+        self._cluster_at = asked_at
         return self._cluster
 
-    async def _query(self, manifest: Manifest, purpose: Purpose) -> Query:
-        if purpose is Purpose.RESOURCES:
-            name, text = resources.LOG_NAME, resources.render_resources(await self._ask_cluster())
+    async def _query(
+        self, manifest: Manifest, carrier: Carrier, *, user: str, max_age_s: float | None
+    ) -> Query:
+        if max(len(manifest.client), len(manifest.payload)) > _LONGEST_NAME:
+            raise WrongRequest(f"the names in a query have {_LONGEST_NAME} characters at most")
+        owner = check_user_name(user) if user else self._parts.users.own.user
+        if max_age_s is None:
+            max_age_s = self._parts.settings.watch.max_age_s
+        if carrier.purpose is Purpose.RESOURCES:
+            cluster = await self._recent_cluster(max_age_s)
+            name, text = resources.LOG_NAME, resources.render_resources(cluster)
         else:
-            seen = await self._parts.watch.fresh()
+            seen = await self._parts.watch.recent(max_age_s)
             name, text = queues.LOG_NAME, queues.render_queues(self._damper.damp(seen.jobs()))
-        query = Query(
+        return Query(
             id=new_query_id(),
-            owner=self._parts.users.own.user,
+            owner=owner,
             name=manifest.client,
             payload=manifest.payload,
+            carrier=carrier.class_name,
             log_name=name,
             text=text,
             at=now(),
         )
-        self._parts.shelf.put(query)
-        return query
 
 
 def make_site(
@@ -213,6 +249,7 @@ def make_site(
         agent_command=settings.agent_command,
         image_root=settings.image_root,
         pass_wckey=settings.slurm.pass_wckey,
+        batch=settings.batch,
         archives_limit_bytes=settings.limits.archives_mib << 20,
         relay_url=relay_url,
         facts=facts,

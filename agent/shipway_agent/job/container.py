@@ -137,13 +137,13 @@ class RankContainer:
 
     @property
     def _is_told_to_end(self) -> bool:
-        return self._terminates and self._notices.preempted.is_set()
+        return self._notices.ends(terminates=self._terminates)
 
     async def _unless_told_to_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what may take long, but not when a signal says that it is in vain."""
         async with asyncio.TaskGroup() as group:
             working = group.create_task(work)
-            told = group.create_task(self._notices.preempted.wait())
+            told = group.create_task(self._notices.wait_for_end(terminates=self._terminates))
             await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
             told.cancel()
             if self._is_told_to_end:
@@ -152,7 +152,7 @@ class RankContainer:
     async def _pass_signals(self, handle: ContainerHandle) -> None:
         while True:
             number = await self._notices.for_task.get()
-            if number == SIGTERM and not self._terminates:
+            if number == SIGTERM and not self._is_told_to_end:
                 continue
             try:
                 await self._runtime.signal(handle, number)

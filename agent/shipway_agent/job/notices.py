@@ -1,4 +1,8 @@
-"""The signals a job gets: what Slurm wants to say with them, and what becomes of them."""
+"""The signals a job gets: what Slurm wants to say with them, and what becomes of them.
+
+A cancel by the launcher comes as the same SIGTERM as a preemption. The launcher leaves a mark beside
+the task file before it cancels; so the mark is looked for at each notice.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,15 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 log = logging.getLogger(__name__)
+
+CANCEL_MARK = "cancelled"
+"""The launcher makes a folder of this name beside the task file before it cancels the job."""
 
 _NOTICES = (signal.SIGTERM, signal.SIGUSR1)
 """How a site lets Slurm announce a preemption: TERM, or USR1 where it so chose."""
@@ -18,28 +27,43 @@ _PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 _BURST_S = 2.0
 """Notices within this time are one: at the end of a grace period TERM comes twice."""
 _WAITING = 100
+_LOOK_LIMIT_S = 2.0
+"""How long shared storage may take to say whether there is a mark."""
 
 
 class Notices:
-    """Takes the process's signals from `__enter__` on; to be entered in the running loop."""
+    """Takes the process's signals from `__aenter__` on."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, mark: Path | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Prepare.
+
+        Args:
+            mark: What is there if the launcher cancelled the job; None: nobody leaves one.
+        """
+        self._mark, self._clock = mark, clock
         self._last_s: float | None = None
+        self._taken: asyncio.Queue[int] = asyncio.Queue(_WAITING)
+        self._stack = AsyncExitStack()
         self.preempted = asyncio.Event()
-        """Set by the first notice; nothing resets it, so the master is told once."""
+        """Set by the first notice of preemption; nothing resets it, so the master is told once."""
+        self.cancelled = asyncio.Event()
+        """Set when the launcher wants the end, which the master knows already."""
         self.for_task: asyncio.Queue[int] = asyncio.Queue(_WAITING)
         """Signals that may be passed on, in order; a notice is a SIGTERM here."""
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self._stack.callback(group.create_task(self._judge_all(), name="notices").cancel)
         loop = asyncio.get_running_loop()
         for number in _NOTICES:
-            loop.add_signal_handler(number, self._take_notice, number)
+            loop.add_signal_handler(number, _put, self._taken, number)
         for number in _PASSED_ON:
-            loop.add_signal_handler(number, self._put, number)
+            loop.add_signal_handler(number, _put, self.for_task, number)
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
@@ -49,16 +73,53 @@ class Notices:
         for number in (*_NOTICES, *_PASSED_ON):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)  # the task has ended, and its code must get out
+        await self._stack.__aexit__(kind, error, trace)
 
-    def _take_notice(self, number: int) -> None:
+    def ends(self, *, terminates: bool) -> bool:
+        """Say whether the task is to end: on any notice if SIGTERM *terminates* it, or cancelled."""
+        return self.cancelled.is_set() or (terminates and self.preempted.is_set())
+
+    async def wait_for_end(self, *, terminates: bool) -> None:
+        """Return as soon as the task is to end."""
+        events = (self.cancelled, *([self.preempted] if terminates else []))
+        async with asyncio.TaskGroup() as group:
+            waits = [group.create_task(event.wait()) for event in events]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+
+    async def _judge_all(self) -> None:
+        while True:
+            number = await self._taken.get()
+            self._note(number, is_cancel=await self._is_cancelled())
+
+    def _note(self, number: int, *, is_cancel: bool) -> None:
         now_s = self._clock()
-        is_new = self._last_s is None or now_s - self._last_s > _BURST_S
+        is_repeated = self._last_s is not None and now_s - self._last_s <= _BURST_S
+        is_news = is_cancel and not self.cancelled.is_set()
         self._last_s = now_s
-        if is_new:
-            log.warning("%s: the job is to end", signal.Signals(number).name)
+        if is_repeated and not is_news:
+            return
+        name = signal.Signals(number).name
+        if is_cancel:
+            log.warning("%s: the job is cancelled", name)
+            self.cancelled.set()
+        else:
+            log.warning("%s: the job is to end", name)
             self.preempted.set()
-            self._put(signal.SIGTERM)
+        _put(self.for_task, signal.SIGTERM)
 
-    def _put(self, number: int) -> None:
-        if not self.for_task.full():  # whoever sends that many has said enough
-            self.for_task.put_nowait(number)
+    async def _is_cancelled(self) -> bool:
+        if self._mark is None or self.cancelled.is_set():
+            return self.cancelled.is_set()
+        try:
+            async with asyncio.timeout(_LOOK_LIMIT_S):
+                return await asyncio.to_thread(self._mark.exists)
+        except (TimeoutError, OSError) as error:
+            log.warning("cannot look whether the launcher cancelled the job: %r", error)
+            return False
+
+
+def _put(queue: asyncio.Queue[int], number: int) -> None:
+    if not queue.full():  # whoever sends that many has said enough
+        queue.put_nowait(number)

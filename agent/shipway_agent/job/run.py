@@ -16,7 +16,7 @@ from shipway_agent.errors import AgentError, LaunchRefused, SlotsUnknown
 from shipway_agent.job.container import RankContainer, container_spec, exit_status
 from shipway_agent.job.errors import JobError
 from shipway_agent.job.folder import copy_tree, job_folder
-from shipway_agent.job.notices import Notices
+from shipway_agent.job.notices import CANCEL_MARK, Notices
 from shipway_agent.job.rank import (
     WRAPPER,
     Rank,
@@ -66,7 +66,7 @@ def run_job(task_file: Path, environ: Mapping[str, str]) -> int:
 
 
 async def _run(task_file: Path, environ: Mapping[str, str]) -> int:
-    with Notices() as notices:
+    async with Notices(task_file.parent / CANCEL_MARK) as notices:
         rank = read_rank(environ, host_name=socket.gethostname())
         task = await asyncio.to_thread(load_task_file, task_file)
         parent = Path(environ.get("TMPDIR") or tempfile.gettempdir())

@@ -22,7 +22,9 @@ _HOST_FOLDER = "/var/tmp"  # noqa: S108 (every host has it)
 class Chosen:
     """The options of one job."""
 
+    site: Sequence[Option]
     user: Sequence[Option]
+    """They stand behind the site's, so they win."""
     own: Sequence[Option]
     """They stand behind the user's, so they win."""
     notes: Sequence[str]
@@ -38,6 +40,7 @@ def choose_options(
     version: SlurmVersion | None,
     cluster: ClusterRows | None,
     pass_wckey: bool,
+    site_options: Sequence[str] = (),
 ) -> Chosen:
     """Put together what the user asked for and what the launcher needs.
 
@@ -49,11 +52,14 @@ def choose_options(
         version: Slurm's release as far as it is known.
         cluster: Its partitions and nodes as far as they are known.
         pass_wckey: Whether Slurm gets the master's --wckey.
+        site_options: What the site's settings add.
 
     Raises:
         WrongRequest: An option is not allowed, or the resources make no sense.
     """
-    given = parse_user_options(manifest.slurm_arguments)
+    of_site = parse_user_options(site_options)
+    of_user = parse_user_options(manifest.slurm_arguments)
+    given = [*of_site, *of_user]
     partition = manifest.configuration.get("queue", "")
     layout = lay_out(
         manifest.resources,
@@ -73,15 +79,19 @@ def choose_options(
         own["partition"] = _plain("queue", partition)
     if excluded := _merge_excluded(_values(given, "exclude"), cluster):
         own["exclude"] = ",".join(excluded)
-    if "gres" in own:
-        own["gres"] = ",".join([*_values(given, "gres"), own["gres"]])
+    if others := _other_gres(_values(given, "gres")):
+        own["gres"] = ",".join([*others, *([own["gres"]] if "gres" in own else [])])
     if not any(option.name == "propagate" for option in given):
         own["propagate"] = "NONE"  # the limits of this service are not meant for jobs
-    dropped = {"comment", "exclude", *([] if pass_wckey else ["wckey"])}
-    kept = [option for option in given if option.name not in dropped]
+    dropped = {"comment", "exclude", "gres", *([] if pass_wckey else ["wckey"])}
     options = [Option(name=name, value=value) for name, value in own.items()]
     flags = [Option(name="no-requeue"), Option(name="open-mode", value="append")]
-    return Chosen(user=kept, own=[*options, *flags], notes=layout.notes)
+    return Chosen(
+        site=[option for option in of_site if option.name not in dropped],
+        user=[option for option in of_user if option.name not in dropped],
+        own=[*options, *flags],
+        notes=layout.notes,
+    )
 
 
 def comment_tag(dispatch_id: str) -> str:
@@ -91,6 +101,16 @@ def comment_tag(dispatch_id: str) -> str:
 
 def _values(options: Sequence[Option], name: str) -> list[str]:
     return [option.value for option in options if option.name == name and option.value]
+
+
+def _other_gres(texts: Sequence[str]) -> list[str]:
+    """Return what was asked for beside GPUs, which the job's resources say."""
+    items = [item.strip() for text in texts for item in text.split(",") if item.strip()]
+    for item in items:
+        name = item.removeprefix("gres:").removeprefix("gres/").partition(":")[0].partition("=")[0]
+        if name.strip() == "gpu":
+            raise WrongRequest("unable to launch job: slurm option --gres=gpu is not configurable")
+    return list(dict.fromkeys(items))
 
 
 def _plain(key: str, text: str) -> str:

@@ -23,6 +23,7 @@ class BatchJob:
     owner: str
     folder: str
     """Where the job's files are, on the compute nodes too."""
+    site_options: Sequence[Option]
     user_options: Sequence[Option]
     own_options: Sequence[Option]
     notes: Sequence[str]
@@ -31,6 +32,12 @@ class BatchJob:
     mpi: str
     srun_variables: Sequence[tuple[str, str]]
     """Variables by which the user steers srun itself."""
+    needs_equal_gpus: bool
+    """Whether the task fails where nodes have different numbers of GPUs, and Slurm chose them."""
+    before: str
+    """Lines of the site, run before the tasks; empty for none."""
+    after: str
+    """Lines of the site, run after them."""
 
 
 def render_script(job: BatchJob) -> str:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from shipway_launcher.dispatches import files
+from shipway_launcher.dispatches.cancelmark import leave_cancel_mark
 from shipway_launcher.dispatches.follow import Follower
 from shipway_launcher.dispatches.record import Dispatch, DispatchId, Submission, now
 from shipway_launcher.dispatches.registry import Registry
@@ -56,6 +57,7 @@ class Ender:
         if dispatch.state.is_final or dispatch.job_id is None:
             return dispatch
         user = await self._users.get(dispatch.owner)
+        await leave_cancel_mark(user, files.job_folder(self._root, dispatch.owner, dispatch.id))
         await self._slurm.cancel([dispatch.job_id], user=user)
         self._follower.note_cancelled([dispatch.job_id])
         return dispatch

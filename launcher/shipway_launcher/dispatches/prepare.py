@@ -10,6 +10,8 @@ from pathlib import Path
 
 from shipway_launcher.batch.choice import choose_options
 from shipway_launcher.batch.script import BatchJob, render_script
+from shipway_launcher.batch.settings import BatchSettings
+from shipway_launcher.batch.sitelines import render_site_lines
 from shipway_launcher.carriers.table import Carrier
 from shipway_launcher.dispatches import files
 from shipway_launcher.dispatches.archives import read_archives
@@ -48,6 +50,7 @@ class Site:
     agent_command: Sequence[str]
     image_root: Path | None
     pass_wckey: bool
+    batch: BatchSettings
     archives_limit_bytes: int
     relay_url: str | None
     facts: SlurmFacts
@@ -86,12 +89,15 @@ def prepare(
         version=site.facts.version,
         cluster=site.cluster,
         pass_wckey=site.pass_wckey,
+        site_options=site.batch.options,
     )
+    lines = _site_lines(manifest, carrier.runtime, dispatch_id, owner, job_name, str(folder))
     script = render_script(
         BatchJob(
             dispatch_id=dispatch_id,
             owner=owner,
             folder=str(folder),
+            site_options=options.site,
             user_options=options.user,
             own_options=options.own,
             notes=options.notes,
@@ -102,6 +108,9 @@ def prepare(
                 for name, value in sorted(manifest.environment.items())
                 if name in _SRUN_VARIABLES - {"SLURM_MPI_TYPE"} and value.isprintable()
             ],
+            needs_equal_gpus=_needs_equal_gpus(manifest),
+            before=render_site_lines("batch.before", site.batch.before, lines),
+            after=render_site_lines("batch.after", site.batch.after, lines),
         )
     )
     environment = _task_environment(manifest, site.relay_url)
@@ -123,6 +132,35 @@ def prepare(
         *_below_volume(tree),
     ]
     return Prepared(job_name=job_name, script=script, entries=entries, notes=options.notes)
+
+
+def _site_lines(
+    manifest: Manifest, runtime: str, dispatch_id: str, owner: str, job_name: str, folder: str
+) -> dict[str, str]:
+    """Say what a site's lines can use; see `SITE_NAMES`."""
+    environment = manifest.environment
+    return {
+        "dispatch_id": dispatch_id,
+        "owner": owner,
+        "job_name": job_name,
+        "payload": manifest.payload,
+        "partition": manifest.configuration.get("queue", ""),
+        "folder": folder,
+        "task_id": environment.get("DET_TASK_ID", ""),
+        "allocation_id": environment.get("DET_ALLOCATION_ID", ""),
+        "task_type": environment.get("DET_TASK_TYPE", ""),
+        "slot_type": environment.get("DET_SLOT_TYPE", ""),
+        "runtime": runtime,
+        "image": manifest.image or "",
+    }
+
+
+def _needs_equal_gpus(manifest: Manifest) -> bool:
+    """Say whether the task is a trial whose GPUs Slurm may share out unequally."""
+    resources = manifest.resources
+    is_free = resources.per_node is not None and resources.gpus_per_instance is None
+    total = resources.gpus_total or 0
+    return is_free and total > 1 and manifest.environment.get("DET_TASK_TYPE") == "TRIAL"
 
 
 def _choose_mpi(manifest: Manifest, facts: SlurmFacts) -> str:

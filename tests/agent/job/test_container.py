@@ -45,7 +45,7 @@ def make_container(runtime: Any, notices: Notices, *, terminates: bool) -> RankC
         notices,
         terminates=terminates,
         on_running=lambda: pytest.fail("it never ran"),
-        on_output=None,
+        task_log=None,
     )
 
 
@@ -70,6 +70,17 @@ async def test_a_notice_for_the_master_alone_lets_the_pull_go_on() -> None:
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
+
+
+async def test_a_cancel_ends_the_pull_of_work_that_would_go_on() -> None:
+    runtime, notices = SlowRegistry(), Notices()
+    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+        run = group.create_task(make_container(runtime, notices, terminates=False).run())
+        await runtime.is_pulling.wait()
+        notices.preempted.set()
+        notices.cancelled.set()
+    assert runtime.is_cancelled
+    assert exit_status(run.result()) == 128 + signal.SIGTERM
 
 
 async def test_a_missing_image_is_told_in_the_registrys_words() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shipway_agent.job.notices import CANCEL_MARK
 from tests.agent.job.conftest import (
     ALLOCATION,
     TASK,
@@ -177,6 +178,31 @@ async def test_report_tells_the_master_and_lets_the_work_go_on(
     assert ended.status == 0
     assert relay.bodies("pending_preemption") == [{}]
     assert relay.lines == ["ready\n", "done\n"]
+
+
+async def test_a_cancel_ends_even_work_that_would_go_on_and_is_no_preemption(
+    relay: StandInRelay, start_job: StartJob, tmp_path: Path
+) -> None:
+    job = await start_job("/bin/sh", "-c", WAIT_FOR_TERM, environment={"SHIPWAY_ON_TERM": "report"})
+    await eventually(lambda: "ready\n" in relay.lines)
+    (tmp_path / CANCEL_MARK).mkdir()
+    job.send(signal.SIGTERM)
+    assert (await job.end()).status == 7
+    assert relay.bodies("pending_preemption") == []
+    assert relay.lines == ["ready\n", "got TERM\n"]
+
+
+async def test_a_cancel_within_a_grace_period_ends_the_work(
+    relay: StandInRelay, start_job: StartJob, tmp_path: Path
+) -> None:
+    job = await start_job("/bin/sh", "-c", WAIT_FOR_TERM, environment={"SHIPWAY_ON_TERM": "report"})
+    await eventually(lambda: "ready\n" in relay.lines)
+    job.send(signal.SIGTERM)
+    await eventually(lambda: relay.bodies("pending_preemption"))
+    (tmp_path / CANCEL_MARK).mkdir()
+    job.send(signal.SIGTERM)
+    assert (await job.end()).status == 7
+    assert relay.bodies("pending_preemption") == [{}]
 
 
 async def test_another_signal_reaches_the_task_and_not_the_master(

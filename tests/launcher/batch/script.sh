@@ -2,6 +2,9 @@
 # Shipway dispatch 118.2f3c9a52.1 of alice, written by shipway-launcher.
 # Nothing secret is in here; what the task needs to know is in task.json beside this file.
 
+# Options of the site:
+#SBATCH --mail-type=NONE
+
 # Options of the user:
 #SBATCH --mem-per-gpu=65536
 
@@ -29,11 +32,32 @@ fi
 
 echo 'shipway: 5 GPUs cannot be shared out; 6 it'"'"'s' >&2
 
+# A trial needs as many GPUs on each node as on any other, and Slurm was free to choose.
+if [ "${SLURM_NNODES:-1}" -gt 1 ]; then
+  counts=$(scontrol show job --details "$SLURM_JOB_ID" 2>/dev/null | awk '
+    sub(/^ *Nodes=.* GRES=/, "") {
+      gsub(/\([^)]*\)/, "")
+      count = 0
+      parts = split($1, part, ",")
+      for (i = 1; i <= parts; i++)
+        if (part[i] ~ /^gpu:/) { fields = split(part[i], field, ":"); count += field[fields] }
+      print count
+    }' | sort -nu | paste -sd, -)
+  case "$counts" in *,*)
+    echo "shipway: the nodes have $counts GPUs, and a trial needs the same number on each;" \
+      "set slurm.slots_per_node" >&2
+    exit 85 ;;
+  esac
+fi
+
 # Slurm 22.05 and later do not hand the job's CPUs per task on to srun.
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
   export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 fi
 export SLURM_CPU_BIND=none
+
+# Lines of the site, before the tasks:
+module load shipway
 
 # Notice of preemption or of the time limit may reach only this shell. The tasks get it by way of
 # Slurm; a signal to srun itself would kill them at once.
@@ -57,4 +81,8 @@ done
 
 # For the launcher, should Slurm have forgotten the job by then.
 echo "$status $SLURM_JOB_ID" >"$folder/exit.new" && mv "$folder/exit.new" "$folder/exit"
+
+# Lines of the site, after the tasks:
+echo done
+
 exit "$status"

@@ -30,6 +30,7 @@ def make_job(**changes: Any) -> BatchJob:
         "dispatch_id": "118.2f3c9a52.1",
         "owner": "alice",
         "folder": "/lustre/launcher/jobs/environments/alice/118.2f3c9a52.1",
+        "site_options": [Option(name="mail-type", value="NONE")],
         "user_options": [Option(name="mem-per-gpu", value="65536")],
         "own_options": [
             Option(name="job-name", value="det-ai_exp-118-118.2f3c9a52.1"),
@@ -40,6 +41,9 @@ def make_job(**changes: Any) -> BatchJob:
         "agent_command": ["/opt/shipway/bin/shipway-agent"],
         "mpi": "pmi2",
         "srun_variables": [("SLURM_CPU_BIND", "none")],
+        "needs_equal_gpus": True,
+        "before": "module load shipway",
+        "after": "echo done",
     }
     return BatchJob(**{**job, **changes})
 
@@ -60,6 +64,8 @@ def test_bash_reads_what_was_meant(text: str, tmp_path: Path) -> None:
         notes=[text],
         agent_command=["printf", r"<%s>", text],
         srun_variables=[("SLURM_CPU_BIND", text)],
+        before="",
+        after="",
     )
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/bash\necho "bind $SLURM_CPU_BIND"\nshift 5\nexec "$@"\n')

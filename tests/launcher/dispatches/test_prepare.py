@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shipway_agent.job.taskfile import TaskFile, parse_task_file
+from shipway_launcher.batch.settings import BatchSettings
 from shipway_launcher.carriers.table import choose_carrier
 from shipway_launcher.dispatches.prepare import Prepared, Site, prepare
 from shipway_launcher.errors import WrongRequest
@@ -25,6 +26,7 @@ def make_site(**changes: Any) -> Site:
         "agent_command": ["/opt/shipway-agent"],
         "image_root": None,
         "pass_wckey": True,
+        "batch": BatchSettings(),
         "archives_limit_bytes": 1 << 20,
         "relay_url": None,
         "facts": SlurmFacts(
@@ -185,6 +187,50 @@ def test_lists_of_excluded_nodes_are_merged_without_unknown_names() -> None:
 def test_a_file_of_nodes_to_exclude_is_refused() -> None:
     with pytest.raises(WrongRequest, match="--exclude"):
         prepared(slurm_arguments=["--exclude=/etc/passwd"])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--gres=gpu:2",
+        "--gres=craynetwork:1,gpu",
+        "--gres gpu:a100:1",
+        "--gres=gres/gpu:1",
+        "--gres=gpu=2",
+    ],
+)
+def test_gpus_are_not_asked_for_by_the_way(option: str) -> None:
+    with pytest.raises(WrongRequest, match="slurm option --gres=gpu is not configurable"):
+        prepared(slurm_arguments=[option])
+
+
+def test_the_sites_part_stands_before_the_users() -> None:
+    batch = BatchSettings(
+        options=["--mem=4G", "-x n9", "--gres=craynetwork:1"],
+        before="echo {{ payload }} {{ image }}",
+        after="echo bye {{ owner }}",
+    )
+    found = prepared(
+        make_site(batch=batch), payload="a'b", slurm_arguments=["--mem=8G", "--exclude=n1"]
+    )
+    assert directives(found)[:2] == ["--mem=4G", "--mem=8G"]
+    assert {"--exclude=n9,n1", "--gres=craynetwork:1"} <= set(directives(found))
+    lines = found.script.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("srun "))
+    assert lines.index("echo 'a'\"'\"'b' ''") < start < lines.index("echo bye alice")
+
+
+def test_only_trials_whose_gpus_may_be_shared_out_unequally_count_them() -> None:
+    def counts(kind: str, **resources: object) -> bool:
+        found = prepared(environment={"DET_TASK_TYPE": kind}, resources=resources)
+        return "scontrol show job --details" in found.script
+
+    anywhere = {"instances": {"per-node": 1}, "gpus": {"total": 4}}
+    assert counts("TRIAL", **anywhere)
+    assert not counts("COMMAND", **anywhere)
+    assert not counts("TRIAL", **(anywhere | {"gpus": {"total": 4, "per-instance": 2}}))
+    assert not counts("TRIAL", **(anywhere | {"gpus": {"total": 1}}))
+    assert not counts("TRIAL", instances={"nodes": 2}, gpus={"per-node": 2})
 
 
 def test_the_users_other_resources_stay_beside_the_gpus() -> None:
