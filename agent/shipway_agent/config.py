@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +33,14 @@ def _words(value: Any) -> Any:
 
 def _paths(value: Any) -> Any:
     return [part for part in value.split(":") if part] if isinstance(value, str) else value
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -249,6 +259,14 @@ class AgentSettings(Settings):
             raise ValueError("must not contain control characters")
         if len(value) > 253:
             raise ValueError("must not be longer than 253 characters")
+        return value
+
+    @field_validator("master_host", "container_master_host")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        bare = value.removeprefix("[").removesuffix("]")
+        if not re.fullmatch(r"[^\s:/@?#\[\]]*", bare) and not _is_address(bare):
+            raise ValueError("must be a host's name or address alone; the port is a setting too")
         return value
 
     @field_validator("resource_pool")

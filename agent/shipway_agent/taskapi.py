@@ -125,6 +125,14 @@ class TaskApi:
                 proxy=self._proxy,
             ) as answer:
                 data = await answer.read()
+        except aiohttp.ClientResponseError as error:
+            # Nothing else of it, and not as the cause: it has our token and the proxy's password.
+            is_proxy = isinstance(error, aiohttp.ClientHttpProxyError)
+            who = "the proxy answers" if is_proxy else "the answer cannot be read:"
+            raise CallFailed(
+                f"{method} {self._url}{path}: {who} {error.status} {error.message}",
+                may_have_worked=not is_proxy,
+            ) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise CallFailed(
                 f"{method} {self._url}{path}: {error!r}",

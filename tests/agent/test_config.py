@@ -211,6 +211,9 @@ def test_every_mistake_is_told_at_once_with_its_key() -> None:
         ("security: {tls: {skip_verify: true, master_cert: /x}}", "exclude each other"),
         ("security: {tls: {client_cert: /x}}", "need each other"),
         ('agent_id: "a\\nb"', "control characters"),
+        ("master_host: http://m", "master_host: must be a host's name or address alone"),
+        ("master_host: m:8080", "the port is a setting too"),
+        ("container_master_host: a/b", "container_master_host: must be a host's"),
         ("agent_reconnect_backoff: 0", "greater than 0"),
         ("container_runtime: lxc", "container_runtime"),
     ],
@@ -231,6 +234,13 @@ def test_the_master_must_be_named_where_it_is_needed() -> None:
 )
 def test_the_port_of_the_master(values: str, port: int) -> None:
     assert load(values)[0].port == port
+
+
+@pytest.mark.parametrize(
+    "host", ["m", "m.example", "10.0.0.1", "::1", "[fe80::1]", "m_1", "mañana"]
+)
+def test_names_and_addresses_of_the_master(host: str) -> None:
+    assert load(f"master_host: '{host}'")[0].master_host == host
 
 
 def test_hooks_are_lists_in_the_file_and_words_elsewhere() -> None:

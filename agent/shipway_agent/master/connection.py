@@ -229,6 +229,11 @@ async def _dial(
         ) from error
     except aiohttp.WSServerHandshakeError as error:
         raise MasterUnreachable(f"{endpoint.url} is no websocket: {error.message}") from error
+    except aiohttp.ClientHttpProxyError as error:
+        # Nothing else of it, and not as the cause: it has the proxy's password in its text.
+        raise MasterUnreachable(
+            f"the proxy on the way to {endpoint.url} answers {error.status} {error.message}"
+        ) from None
     except (aiohttp.ClientError, OSError) as error:
         raise MasterUnreachable(f"cannot connect to {endpoint.url}: {error}") from error
 

@@ -20,7 +20,7 @@ def make_endpoint(settings: AgentSettings, environ: Mapping[str, str]) -> Endpoi
         environ: HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the agent itself.
 
     Raises:
-        MasterUnreachable: A certificate file cannot be used; names it.
+        MasterUnreachable: A certificate file or a proxy cannot be used; names it.
     """
     tls = settings.security.tls
     url = URL.build(
@@ -62,16 +62,33 @@ def make_tls_context(tls: TlsSettings) -> ssl.SSLContext:
 
 
 def find_proxy(url: URL, environ: Mapping[str, str]) -> URL | None:
-    """Find the HTTP proxy that the environment names for *url*; never one for this machine."""
+    """Find the HTTP proxy that the environment names for *url*; never one for this machine.
+
+    Raises:
+        MasterUnreachable: What it names is none.
+    """
     kind = "https" if url.scheme == "wss" else "http"
-    proxy = environ.get(f"{kind}_proxy") or environ.get(f"{kind.upper()}_PROXY")
+    variable = next(
+        (name for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if environ.get(name)), ""
+    )
+    proxy = environ.get(variable)
     host = url.host or ""
     if not proxy or is_local(host):
         return None
     exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if any(_matches(host, url.port, rule.strip()) for rule in exceptions.split(",")):
         return None
-    return URL(proxy if "://" in proxy else f"http://{proxy}")
+    return _parse_proxy(variable, proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _parse_proxy(variable: str, text: str) -> URL:
+    try:
+        proxy = URL(text)
+        if proxy.scheme in {"http", "https"} and proxy.host:
+            return proxy
+    except ValueError:
+        pass  # its text may repeat a password, and so may a traceback
+    raise MasterUnreachable(f"{variable} is not the URL of an HTTP proxy")
 
 
 def is_local(host: str) -> bool:

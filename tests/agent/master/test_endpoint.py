@@ -48,6 +48,15 @@ def test_the_proxy_of_the_environment_is_used(
     assert found == (None if proxy is None else URL(proxy))
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://u:geheim@", "http://[", "u:geheim@h:12a", "socks5://u:geheim@h:1080"]
+)
+def test_a_proxy_that_is_none_is_refused_without_its_password(proxy: str) -> None:
+    with pytest.raises(MasterUnreachable, match="HTTPS_PROXY is not the URL of an HTTP proxy") as e:
+        find_proxy(URL("wss://m/agents"), {"HTTPS_PROXY": proxy})
+    assert "geheim" not in str(e.value)
+
+
 def test_the_master_is_verified_unless_said_otherwise() -> None:
     context = make_tls_context(TlsSettings(enabled=True))
     assert context.verify_mode is ssl.CERT_REQUIRED
