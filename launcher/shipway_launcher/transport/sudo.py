@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,16 @@ from shipway_launcher.transport.wire import pack
 DEFAULT_HELPER = (sys.executable, "-I", "-m", "shipway_launcher.transport.helper")
 
 _FILE_TIMEOUT_S = 120.0
+
+_SHOWN = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_ALL|SLURM_CONF|PBS_CONF_FILE|SLURM_TIME_FORMAT"
+    r"|LD_\w+|TMPDIR|TZDIR|LOCPATH|NLSPATH|GCONV_PATH|LOCALDOMAIN|HOSTALIASES|RES_OPTIONS|MALLOC_\w+"
+)
+"""Variables that are given as arguments of sudo, which everybody on the machine can read.
+
+They are no secrets, and sudo would replace them, or lose them at its own start as a program that
+changes its user. All others stay in the environment: a site may have put anything there.
+"""
 
 
 class SudoTransport:
@@ -51,13 +62,17 @@ class SudoTransport:
 
     async def run(self, command: Command) -> Completed:
         settings = {**self._environment, **command.environment}
+        shown = {name: value for name, value in settings.items() if _SHOWN.fullmatch(name)}
+        hidden = {name: value for name, value in settings.items() if name not in shown}
         return await self._local.run(
             Command(
                 argv=(
                     *("sudo", "-n", "-u", self._user),
-                    *(f"{name}={value}" for name, value in settings.items()),
+                    *([f"--preserve-env={','.join(hidden)}"] if hidden else []),
+                    *(f"{name}={value}" for name, value in shown.items()),
                     *("--", *command.argv),
                 ),
+                environment=hidden,
                 stdin=command.stdin,
                 timeout_s=command.timeout_s,
                 output_limit_bytes=command.output_limit_bytes,
