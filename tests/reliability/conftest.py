@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,25 +14,26 @@ from tests.reliability.site import Site, open_site
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """Get a folder with a short name; the test's daemons keep what they have in it."""
+    with _made_folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def site(docker: Docker) -> Iterator[Site]:
+    """A master and the agents `sandbox`, `docker`, and `hasty`, whose pool waits 2 s for it."""
+    pools = {"sandbox": {}, "docker": {}, "hasty": {"agent_reconnect_wait": "2s"}, "other": {}}
+    with _made_folder() as made, open_site(made, pools) as site:
+        site.add("sandbox", slots=16).launch()
+        site.add("docker", slots=16, docker=docker).launch()
+        site.add("hasty").launch()
+        site.wait_until_free()
+        yield site
+
+
+@contextmanager
+def _made_folder() -> Iterator[Path]:
     made = new_folder("rel")
-    yield made
-    remove_folder(made)
-
-
-@pytest.fixture(scope="module")
-def sandbox_site(folder: Path) -> Iterator[Site]:
-    """A master and the agent `sandbox`, whose tasks the shim holds."""
-    with open_site(folder, {"sandbox": {}}) as site:
-        site.add("sandbox").start()
-        yield site
-
-
-@pytest.fixture(scope="module")
-def site(folder: Path, docker: Docker) -> Iterator[Site]:
-    """A master and the agents `sandbox` and `docker`, and `hasty`, whose pool waits 2 s for it."""
-    pools = {"sandbox": {}, "docker": {}, "hasty": {"agent_reconnect_wait": "2s"}}
-    with open_site(folder, pools) as site:
-        site.add("sandbox", slots=16).start()
-        site.add("docker", slots=16, docker=docker).start()
-        site.add("hasty").start()
-        yield site
+    try:
+        yield made
+    finally:
+        remove_folder(made)

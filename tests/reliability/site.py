@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -77,8 +78,8 @@ class Site:
 
     def stop_agents(self) -> None:
         """Stop all agents; what still runs there is left to itself."""
-        for agent in self.agents.values():
-            agent.stop()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Agent.stop, self.agents.values()))
 
     def add(self, name: str, *, docker: Docker | None = None, **options: Any) -> Agent:
         """Add an agent in the pool of its name; *options* are those of the lab's Agent."""
@@ -199,13 +200,13 @@ class Site:
             self._wait(name, partial(self._has_forgotten, name), "has forgotten what has ended")
 
     def _has_forgotten(self, name: str) -> bool:
-        return not self.leftovers(name)
+        return not self.leftovers(name) and not self.shims(name)
 
     def _wait(self, name: str, is_true: Callable[[], bool], what: str) -> None:
         def details() -> str:
             return "\n".join([str(self.agent(name)), *self.leftovers(name), self.logs()])
 
-        wait_until(is_true, f"{name} {what}", limit_s=LIMIT_S, logs=details)
+        wait_until(is_true, f"{name} {what}", limit_s=LIMIT_S, interval_s=0.1, logs=details)
 
     def shims(self, name: str) -> list[int]:
         """Return the processes that hold the tasks of an agent."""

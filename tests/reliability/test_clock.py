@@ -27,7 +27,7 @@ def clock(folder: Path) -> dict[str, Clock]:
 def site(folder: Path, clock: dict[str, Clock]) -> Iterator[Site]:
     """A master and the agent `sandbox`, each with a clock of its own."""
     with open_site(folder, {"sandbox": {}}, environment=clock["master"].environment) as site:
-        site.add("sandbox", environment=clock["agent"].environment).start()
+        site.add("sandbox", environment=clock["agent"].environment).launch()
         yield site
 
 
@@ -67,7 +67,7 @@ def test_an_outage_during_which_the_clock_is_set_back(site: Site, clock: dict[st
     work.wait_for_line(20)
     site.agents["sandbox"].kill()
     clock["agent"].step(-2 * HOUR_S)
-    site.agents["sandbox"].start()
+    site.agents["sandbox"].launch()
     work.wait_for_more_lines()
     site.master.kill()
     clock["master"].step(-2 * HOUR_S)
@@ -85,7 +85,7 @@ def test_an_agent_is_waited_for_by_true_time(site: Site, clock: dict[str, Clock]
     site.agents["sandbox"].kill()
     site.wait_until_away("sandbox")
     clock["master"].step(24 * HOUR_S)
-    site.agents["sandbox"].start()
+    site.agents["sandbox"].launch()
     work.let_end()
     work.check_done()
     site.check_usable()

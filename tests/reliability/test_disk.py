@@ -43,8 +43,9 @@ def disks(folder: Path, _may_mount: None) -> Iterator[dict[str, Disk]]:
 def site(folder: Path, disks: dict[str, Disk], docker: Docker) -> Iterator[Site]:
     """A master and the agents `sandbox` and `docker`, each on a small disk."""
     with open_site(folder, {"sandbox": {}, "docker": {}}) as site:
-        site.add("sandbox").start()
-        site.add("docker", docker=docker).start()
+        site.add("sandbox").launch()
+        site.add("docker", docker=docker).launch()
+        site.wait_until_free()
         yield site
         for disk in disks.values():
             disk.free()

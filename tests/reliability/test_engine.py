@@ -42,7 +42,7 @@ def site(folder: Path, engines: dict[str, Docker]) -> Iterator[Site]:
     """A master, and an agent for each engine."""
     with open_site(folder, {name: {} for name in NAMES}) as site:
         for name in NAMES:
-            site.add(name, docker=engines[name]).start()
+            site.add(name, docker=engines[name]).launch()
         yield site
 
 
@@ -121,7 +121,7 @@ def test_the_agent_is_killed_during_a_pull(site: Site) -> None:
         work = site.submit("plain", exit_code=3, image=registry.image)
         registry.wait_until_asked_for_layer()
         site.agents["plain"].kill()
-        site.agents["plain"].start()
+        site.agents["plain"].launch()
         gate.set()
         work.let_end()
         work.check_done_or_failed(LAUNCH_BROKEN)

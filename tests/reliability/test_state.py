@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.lab.docker import Docker
 from tests.lab.processes import wait_until
 from tests.lab.shipway import Agent
-from tests.reliability.site import PROMPT, Site, open_site
-
-
-@pytest.fixture(scope="module")
-def site(folder: Path, docker: Docker) -> Iterator[Site]:
-    """A master and the agents `sandbox` and `docker`; the pool `other` has none yet."""
-    with open_site(folder, {"sandbox": {}, "docker": {}, "other": {}}) as site:
-        site.add("sandbox").start()
-        site.add("docker", docker=docker).start()
-        yield site
+from tests.reliability.site import PROMPT, Site
 
 
 def _cut_short(file: Path) -> None:
@@ -51,27 +41,29 @@ DAMAGES = [_cut_short, _empty, _make_foreign, _make_other_json, _make_newer]
 def test_damaged_records_cost_their_own_container_at_most(site: Site, name: str) -> None:
     """The agent starts, says which file it is, keeps the others' tasks, and leaves nothing."""
     agent = site.agents[name]
+    records: dict[Path, Callable[[Path], None]] = {}
+    works = []
+    for damage in DAMAGES:
+        before = set((agent.state / "containers").glob("*.json"))
+        works.append(site.submit(name, exit_code=4))
+        works[-1].wait_for_line(10)
+        (record,) = set((agent.state / "containers").glob("*.json")) - before
+        records[record] = damage
     sound = site.submit(name, exit_code=3)
     sound.wait_for_line(10)
-    for damage in DAMAGES:
-        _check_damage(site, agent, damage)
-    sound.let_end()
-    sound.check_done()
-    site.check_usable(name)
-
-
-def _check_damage(site: Site, agent: Agent, damage: Callable[[Path], None]) -> None:
-    before = set((agent.state / "containers").glob("*.json"))
-    work = site.submit(agent.agent_id, exit_code=4)
-    work.wait_for_line(10)
     agent.kill()
-    (record,) = set((agent.state / "containers").glob("*.json")) - before
-    damage(record)
+    for record, make in records.items():
+        make(record)
     seen = len(agent.log.read_text())
-    agent.start()
-    work.let_end()
-    work.check_cut_short("output is missing from here on")
-    assert record.name in agent.log.read_text()[seen:], damage.__name__
+    agent.launch()
+    for work in (*works, sound):
+        work.let_end()
+    for work in works:
+        work.check_cut_short("output is missing from here on")
+    sound.check_done()
+    for record in records:
+        assert record.name in agent.log.read_text()[seen:]
+    site.check_usable(name)
 
 
 def test_files_that_are_none_of_ours(site: Site) -> None:
@@ -83,7 +75,7 @@ def test_files_that_are_none_of_ours(site: Site) -> None:
     (folder / "README").write_text("mine\n")
     (agent.state / "sandbox/.removed-1234").mkdir()
     (agent.state / "sandbox/lost+found").mkdir()
-    agent.start()
+    agent.launch()
     site.wait_until_free("sandbox")
     wait_until(lambda: not (folder / ".abc.json.k3jd_9x2").exists(), "removed", limit_s=10)
     assert (folder / "README").read_text() == "mine\n"
@@ -137,7 +129,7 @@ def test_an_agent_of_another_id_leaves_the_former_ones_tasks_alone(site: Site) -
     other.launch()
     wait_until(lambda: site.agent("other"), "other is there", limit_s=20, logs=other.tail)
     other.stop()
-    site.agents["sandbox"].start()
+    site.agents["sandbox"].launch()
     work.wait_for_more_lines()
     work.let_end()
     work.check_done()

@@ -194,7 +194,8 @@ class Work:
                 return is_true()
             return False
 
-        wait_until(ask, f"{self.task_id} {what}", limit_s=limit_s, logs=self._details)
+        name = f"{self.task_id} {what}"
+        wait_until(ask, name, limit_s=limit_s, interval_s=0.1, logs=self._details)
 
     def _details(self) -> str:
         try:
@@ -213,7 +214,7 @@ def submit(
     exit_code: int = 0,
     slots: int = 1,
     image: str = "",
-    pause_s: float = 0.1,
+    pause_s: float = 0.2,
     logs: Callable[[], str] = lambda: "",
 ) -> Work:
     """Submit a command that notes what it does in a new folder below *parent*."""
