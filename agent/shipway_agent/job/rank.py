@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Literal
 
 from shipway_agent.job.errors import JobError, StaleJob
@@ -13,11 +14,12 @@ from shipway_agent.job.errors import JobError, StaleJob
 WRAPPER = "/dispatcher-wrapper.sh"
 """The stock first program of a container, which itself sets what `task_environment` would."""
 
-VisibleVariable = Literal["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"]
+VisibleVariable = Literal["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"]
 
 _INDEX = re.compile(r"[0-9]+")
 _CREDENTIALS = frozenset({"SLURM_JWT"})
-_NO_DEVICES = frozenset({"", "-1", "NoDevFiles", "void", "none"})
+_DEVICE = re.compile(r"[0-9]+|(?:GPU|MIG)-.+", re.IGNORECASE)
+_TOLD_PREFIXES = ("SLURM_", "SLURMD_", "CUDA_MPS_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,26 +58,30 @@ class VisibleDevices:
 
     variable: VisibleVariable
     names: tuple[str, ...]
-    """Indexes or UUIDs, in Slurm's order."""
+    """Indexes or UUIDs (whole or their beginnings, of GPUs or MIG instances), in Slurm's order."""
 
     @property
-    def needs_indexes(self) -> bool:
+    def needs_numbers(self) -> bool:
         """Whether a name is no index, so that the driver must be asked."""
         return any(not _INDEX.fullmatch(name) for name in self.names)
 
 
 def find_visible_devices(environment: Mapping[str, str]) -> VisibleDevices | None:
-    """Read the variable that belongs to the task's kind of slots; None if there is none."""
+    """Read the variable that belongs to the task's kind of slots; None if there is none.
+
+    The list ends at the first entry that names no device (`-1`, `NoDevFiles`), as for CUDA.
+    """
     kind = environment.get("DET_SLOT_TYPE", "")
-    if kind == "rocm" and "ROCR_VISIBLE_DEVICES" in environment:
-        variable: VisibleVariable = "ROCR_VISIBLE_DEVICES"
-    elif kind == "cuda" and "CUDA_VISIBLE_DEVICES" in environment:
-        variable = "CUDA_VISIBLE_DEVICES"
-    else:
-        return None
-    text = environment[variable].strip()
-    names = [] if text in _NO_DEVICES else [name.strip() for name in text.split(",")]
-    return VisibleDevices(variable=variable, names=tuple(name for name in names if name))
+    by_kind: Mapping[str, tuple[VisibleVariable, ...]] = {
+        "rocm": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
+        "cuda": ("CUDA_VISIBLE_DEVICES",),
+    }
+    for variable in by_kind.get(kind, ()):
+        if variable in environment:
+            entries = (name.strip() for name in environment[variable].split(","))
+            names = dict.fromkeys(takewhile(_DEVICE.fullmatch, entries))
+            return VisibleDevices(variable=variable, names=tuple(names))
+    return None
 
 
 def inherited_environment(
@@ -85,24 +91,24 @@ def inherited_environment(
     told = {
         name: value
         for name, value in environ.items()
-        if (name.startswith(("SLURM_", "SLURMD_")) and name not in _CREDENTIALS)
+        if (name.startswith(_TOLD_PREFIXES) and name not in _CREDENTIALS)
         or name.endswith("_VISIBLE_DEVICES")
     }
     return {**environment, **told}
 
 
 def task_environment(
-    environment: Mapping[str, str], rank: Rank, indexes: Mapping[str, int]
+    environment: Mapping[str, str], rank: Rank, numbers: Mapping[str, int]
 ) -> dict[str, str]:
     """Set for one rank what the stock wrapper script sets in a container that starts with it.
 
     Args:
         environment: The task's variables and Slurm's.
         rank: Whose environment it is.
-        indexes: The driver's index of each device that is named by UUID, as far as it is known.
+        numbers: The number of each device that is named otherwise, as far as it is known.
     """
     result = {
-        **environment,
+        **with_plain_devices(environment, numbers),
         "DET_AGENT_ID": rank.node,
         "DET_CONTAINER_ID": f"[cont={rank.number}]",
     }
@@ -111,22 +117,36 @@ def task_environment(
         result.setdefault("DET_SLOT_IDS", "[0]")
         result["DET_UNIQUE_PORT_OFFSET"] = "0"
         return result
-    numbers = _device_numbers(devices, indexes)
-    result["DET_SLOT_IDS"] = json.dumps(numbers, separators=(",", ":"))
-    result["DET_UNIQUE_PORT_OFFSET"] = str(numbers[0] if numbers else 0)
+    ids = _slot_ids(devices, numbers)
+    result["DET_SLOT_IDS"] = json.dumps(ids, separators=(",", ":"))
+    result["DET_UNIQUE_PORT_OFFSET"] = str(ids[0] if ids else 0)
     if devices.variable == "ROCR_VISIBLE_DEVICES":
         result.pop("CUDA_VISIBLE_DEVICES", None)  # HIP would apply both, one on top of the other
-    elif all(name in indexes or _INDEX.fullmatch(name) for name in devices.names):
-        result["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, numbers))
     return result
 
 
-def _device_numbers(devices: VisibleDevices, indexes: Mapping[str, int]) -> list[int]:
-    """Turn names into indexes; a device the driver does not tell counts by its position."""
-    return [
-        int(name) if _INDEX.fullmatch(name) else indexes.get(name, position)
-        for position, name in enumerate(devices.names)
-    ]
+def with_plain_devices(
+    environment: Mapping[str, str], numbers: Mapping[str, int]
+) -> dict[str, str]:
+    """Name NVIDIA's devices by their indexes, for programs that take no others.
+
+    MIG instances have none, and stay as they are; so does a list with a device that nobody knows.
+    """
+    result = dict(environment)
+    devices = find_visible_devices(environment)
+    if devices is None or devices.variable != "CUDA_VISIBLE_DEVICES":
+        return result
+    is_whole = not any(name.upper().startswith("MIG-") for name in devices.names)
+    if is_whole and all(_INDEX.fullmatch(name) or name in numbers for name in devices.names):
+        result["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, _slot_ids(devices, numbers)))
+    return result
+
+
+def _slot_ids(devices: VisibleDevices, numbers: Mapping[str, int]) -> list[int]:
+    """Number the devices; one that nobody knows gets the next number that is free."""
+    known = [int(name) if _INDEX.fullmatch(name) else numbers.get(name) for name in devices.names]
+    free = (number for number in count() if number not in known)
+    return [next(free) if number is None else number for number in known]
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:

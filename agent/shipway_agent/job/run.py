@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
 
-from shipway_agent.errors import AgentError, LaunchRefused, SlotsUnknown
+from shipway_agent.errors import AgentError, LaunchRefused
 from shipway_agent.job.container import RankContainer, container_spec, exit_status
+from shipway_agent.job.devices import number_devices
 from shipway_agent.job.errors import JobError
 from shipway_agent.job.folder import copy_tree, job_folder
 from shipway_agent.job.notices import CANCEL_MARK, Notices
@@ -24,6 +25,7 @@ from shipway_agent.job.rank import (
     inherited_environment,
     read_rank,
     task_environment,
+    with_plain_devices,
 )
 from shipway_agent.job.reports import Reports
 from shipway_agent.job.shipping import JobLog
@@ -36,7 +38,6 @@ from shipway_agent.profiler.task import TaskProfiler, profiled_trial
 from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions
 from shipway_agent.runtimes.registry import find_runtime
 from shipway_agent.runtimes.spec import Exit, Runtime
-from shipway_agent.slots.nvidia import read_gpus
 from shipway_agent.taskapi import TaskApi, load_trust
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,6 @@ EXIT_NOT_STARTED = 125
 
 _REPORT_LIMIT_S = 10.0
 _DRAIN_LIMIT_S = 30.0
-_NVML_LIMIT_S = 5.0
 
 
 def run_job(task_file: Path, environ: Mapping[str, str]) -> int:
@@ -202,27 +202,10 @@ async def _complete_environment(
     task: TaskFile, rank: Rank, environ: Mapping[str, str]
 ) -> Mapping[str, str]:
     environment = inherited_environment(task.environment, environ)
+    numbers = await number_devices(find_visible_devices(environment), environ)
     if task.arguments and task.arguments[0].endswith(WRAPPER):
-        return environment
-    devices = find_visible_devices(environment)
-    indexes: Mapping[str, int] = {}
-    if devices is not None and devices.needs_indexes:
-        indexes = await _device_indexes(environ)
-    return task_environment(environment, rank, indexes)
-
-
-async def _device_indexes(environ: Mapping[str, str]) -> Mapping[str, int]:
-    """Ask the driver which index each whole GPU has; nothing where it does not tell."""
-    try:
-        slots = await read_gpus(environ=environ, timeout_s=_NVML_LIMIT_S)
-    except SlotsUnknown as error:
-        log.warning("devices are given by UUID, and NVML does not tell their indexes: %s", error)
-        return {}
-    return {
-        slot.uuid: slot.gpu_index
-        for slot in slots
-        if slot.uuid and slot.gpu_index is not None and slot.parent_uuid is None
-    }
+        return with_plain_devices(environment, numbers)
+    return task_environment(environment, rank, numbers)
 
 
 def _terminates(environment: Mapping[str, str]) -> bool:

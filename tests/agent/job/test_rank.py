@@ -60,6 +60,24 @@ def test_slurms_words_win_over_the_manifests() -> None:
         ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "2,3"}, "[2,3]", "2", "2,3"),
         ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "GPU-b,GPU-a"}, "[1,0]", "1", "1,0"),
         ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "MIG-x,1"}, "[0,1]", "0", "MIG-x,1"),
+        ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "1,MIG-x"}, "[1,0]", "1", "1,MIG-x"),
+        (
+            {"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "MIG-known,MIG-x"},
+            "[9,0]",
+            "9",
+            "MIG-known,MIG-x",
+        ),
+        (
+            {"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "GPU-b,GPU-z"},
+            "[1,0]",
+            "1",
+            "GPU-b,GPU-z",
+        ),
+        ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": " 2 , 3,-1,4"}, "[2,3]", "2", "2,3"),
+        ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "3,3"}, "[3]", "3", "3"),
+        ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "void"}, "[]", "0", ""),
+        ({"DET_SLOT_TYPE": "rocm", "ROCR_VISIBLE_DEVICES": "GPU-b,GPU-a"}, "[1,0]", "1", None),
+        ({"DET_SLOT_TYPE": "rocm", "HIP_VISIBLE_DEVICES": "6"}, "[6]", "6", None),
         ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": "NoDevFiles"}, "[]", "0", ""),
         ({"DET_SLOT_TYPE": "cuda", "CUDA_VISIBLE_DEVICES": ""}, "[]", "0", ""),
         ({"DET_SLOT_TYPE": "cuda"}, "[0]", "0", None),
@@ -81,7 +99,7 @@ def test_slurms_words_win_over_the_manifests() -> None:
 def test_the_slots_are_the_visible_devices(
     environment: dict[str, str], slots: str, offset: str, visible: str | None
 ) -> None:
-    found = task_environment(environment, RANK, {"GPU-a": 0, "GPU-b": 1})
+    found = task_environment(environment, RANK, {"GPU-a": 0, "GPU-b": 1, "MIG-known": 9})
     assert found["DET_SLOT_IDS"] == slots
     assert found["DET_UNIQUE_PORT_OFFSET"] == offset
     assert found.get("CUDA_VISIBLE_DEVICES") == visible
