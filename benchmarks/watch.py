@@ -30,6 +30,7 @@ from shipway_launcher.dispatches.record import Dispatch, DispatchId, Submission,
 from shipway_launcher.dispatches.registry import Registry
 from shipway_launcher.dispatches.state import DispatchState
 from shipway_launcher.dispatches.store import DispatchStore
+from shipway_launcher.dispatches.vanished import Patience
 from shipway_launcher.slurm.rows import SlurmJobId
 from shipway_launcher.transport.base import Command
 from shipway_launcher.users import Users
@@ -73,7 +74,8 @@ async def measure(cluster: Slurm, folder: Path, job_ids: list[str], rounds: int)
     registry = Registry(store)
     for number, job_id in enumerate(job_ids):
         await registry.add(make_dispatch(number, job_id), b"{}")
-    follower = Follower(registry, slurm, users, root=folder, missing_after_s=30, kill_after_s=10)
+    patience = Patience(missing_after_s=30, unanswered_after_s=3600)
+    follower = Follower(registry, slurm, users, root=folder, patience=patience, kill_after_s=10)
 
     async def squeue() -> None:
         argv = ("squeue", "-h", "-t", "all", "-o", "%i|%T|%r|%N|%j|%u")

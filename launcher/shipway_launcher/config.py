@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import ipaddress
 import os
 import re
 import sys
@@ -91,6 +92,11 @@ class WatchSettings(Settings):
         1.0,
         description="How old Slurm's answer may be on which the answer to a caller rests, in"
         " seconds; a caller asks for another age with `Cache-Control: max-age=N`.",
+    )
+    unanswered_after_s: Annotated[float, Field(ge=0)] = Field(
+        3600.0,
+        description="The same where the accounting database, which may know the job, does not"
+        " answer.",
     )
     kill_after_s: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Seconds after a cancel until a job that is still there gets SIGKILL."
@@ -247,6 +253,12 @@ class LauncherSettings(Settings):
         return value
 
     @model_validator(mode="after")
+    def _is_guarded(self) -> LauncherSettings:
+        if not self.require_token and not is_loopback(self.host):
+            raise ValueError("require_token: false needs a host on loopback, such as 127.0.0.1")
+        return self
+
+    @model_validator(mode="after")
     def _has_one_image_root(self) -> LauncherSettings:
         if self.singularity_image_root and self.apptainer_image_root:
             raise ValueError("set only one of singularity_image_root and apptainer_image_root")
@@ -261,6 +273,14 @@ class LauncherSettings(Settings):
     def image_root(self) -> Path | None:
         """Where image files are looked for."""
         return self.singularity_image_root or self.apptainer_image_root
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this very machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load_settings(

@@ -17,12 +17,14 @@ from shipway_launcher.carriers.shelf import QueryShelf
 from shipway_launcher.config import Impersonation, LauncherSettings
 from shipway_launcher.dispatches.end import Ender
 from shipway_launcher.dispatches.follow import Follower
+from shipway_launcher.dispatches.notice import PreemptionNotices, PreemptionSink
 from shipway_launcher.dispatches.registry import Registry
 from shipway_launcher.dispatches.store import DispatchStore
 from shipway_launcher.dispatches.submit import Submitter
+from shipway_launcher.dispatches.vanished import Patience
 from shipway_launcher.errors import SetupError
 from shipway_launcher.launches import Parts
-from shipway_launcher.relay import MasterAddress, Relay
+from shipway_launcher.relay import MasterAddress, Relay, SignalSpool
 from shipway_launcher.service import Launcher
 from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
 from shipway_launcher.tokens import load_or_make_token
@@ -88,15 +90,19 @@ async def run_launcher(settings: LauncherSettings) -> AsyncGenerator[Serving]:
     registry = Registry(store)
     await registry.load()
     async with AsyncExitStack() as stack:
-        relay_url, learn_master = await _enter_relay(stack, settings)
-        launcher, watch = _put_together(settings, store, registry, relay_url, learn_master)
+        relay = await _enter_relay(stack, settings)
+        launcher, watch, notices = _put_together(settings, store, registry, relay)
         app = make_app(launcher, token=token, body_mib=settings.limits.body_mib)
         url = await _listen(stack, app, settings)
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        for work, name in ((watch.run(), "watch"), (_expire(launcher), "expire")):
+        for work, name in (
+            (notices.run(), "preemptions"),
+            (watch.run(), "watch"),
+            (_expire(launcher), "expire"),
+        ):
             stack.callback(group.create_task(work, name=name).cancel)
-        log.info("launcher ready", extra={"url": url, "relay": relay_url or "off"})
-        yield Serving(url=url, token=token, relay_url=relay_url)
+        log.info("launcher ready", extra={"url": url, "relay": relay.url or "off"})
+        yield Serving(url=url, token=token, relay_url=relay.url)
         log.info("launcher stopping; jobs go on")
 
 
@@ -104,19 +110,23 @@ def _put_together(
     settings: LauncherSettings,
     store: DispatchStore,
     registry: Registry,
-    relay_url: str | None,
-    learn_master: Callable[[str], Awaitable[None]],
-) -> tuple[Launcher, Watch]:
+    relay: _RelayFace,
+) -> tuple[Launcher, Watch, PreemptionNotices]:
     root = settings.job_storage_root
     users = Users(settings)
     slurm = make_slurm(settings, users)
+    notices = PreemptionNotices(registry, users, relay.sink, root)
     follower = Follower(
         registry,
         slurm,
         users,
         root=root,
-        missing_after_s=settings.watch.missing_after_s,
+        patience=Patience(
+            missing_after_s=settings.watch.missing_after_s,
+            unanswered_after_s=settings.watch.unanswered_after_s,
+        ),
         kill_after_s=settings.watch.kill_after_s,
+        preempted=notices.note,
     )
     watch = Watch(
         slurm,
@@ -132,36 +142,50 @@ def _put_together(
         registry=registry,
         watch=watch,
         submitter=Submitter(
-            registry, store, slurm, watch, root=root, settle_s=settings.slurm.settle_s
+            registry,
+            store,
+            slurm,
+            watch,
+            root=root,
+            settle_s=settings.slurm.settle_s,
+            own_user=users.own.user,
         ),
         ender=Ender(registry, slurm, users, watch, follower, root=root),
         shelf=QueryShelf(),
     )
-    return Launcher(parts, relay_url=relay_url, learn_master=learn_master), watch
+    launcher = Launcher(parts, relay_url=relay.url, learn_master=relay.learn_master)
+    return launcher, watch, notices
 
 
-async def _enter_relay(
-    stack: AsyncExitStack, settings: LauncherSettings
-) -> tuple[str | None, Callable[[str], Awaitable[None]]]:
-    """Start the relay if it is wanted; give its URL, and whom to tell the master's."""
-    if not settings.relay.enabled:
-        return None, _nobody
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RelayFace:
+    """What the rest of the launcher knows of the relay."""
+
+    url: str | None
+    """What jobs take for the master; None where they reach the master itself."""
+    learn_master: Callable[[str], Awaitable[None]]
+    """To be told the master's URL."""
+    sink: PreemptionSink
+
+
+async def _enter_relay(stack: AsyncExitStack, settings: LauncherSettings) -> _RelayFace:
+    """Start the relay, or only its spool for the launcher's own signals if it is not wanted."""
     folder = settings.relay_dir or settings.job_storage_root / "relay"
     try:
         await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"relay_dir: {error}") from error
     master = MasterAddress(settings.relay.master, folder / "master.json")
+    if not settings.relay.enabled:
+        signals = SignalSpool(settings.relay, folder / "spool", master)
+        sink = await stack.enter_async_context(signals)
+        return _RelayFace(url=None, learn_master=master.learn, sink=sink)
     try:
         relay = await stack.enter_async_context(Relay(settings.relay, folder / "spool", master))
     except OSError as error:
         address = f"{settings.relay.host}:{settings.relay.port}"
         raise SetupError(f"relay: cannot listen on {address}: {error}") from error
-    return relay.url, master.learn
-
-
-async def _nobody(url: str) -> None:
-    """Take no notice of the master's URL."""
+    return _RelayFace(url=relay.url, learn_master=master.learn, sink=relay)
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, settings: LauncherSettings) -> str:

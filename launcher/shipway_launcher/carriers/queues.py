@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shipway_launcher.carriers.yamltext import quote
-from shipway_launcher.slurm.reasons import split_reason
+from shipway_launcher.slurm.reasons import explain_wait
 from shipway_launcher.slurm.rows import JobRow
 from shipway_launcher.slurm.states import Phase
 
@@ -29,7 +29,7 @@ def render_queues(rows: Sequence[JobRow]) -> str:
 
 
 def _fields(row: JobRow) -> dict[str, str]:
-    reason, explained = split_reason(row.reason, is_waiting=row.state.phase is Phase.WAITING)
+    wait = explain_wait(row)
     return {
         "state": row.state.word or "UNKNOWN",
         "name": row.name or row.shown_id,
@@ -38,6 +38,6 @@ def _fields(row: JobRow) -> dict[str, str]:
         "userName": row.user,
         "gpuSlots": str(row.gpus or 0),
         "cpuSlots": str(row.cpus or 0),
-        "reasonCode": reason,
-        "reasonDesc": explained,
+        "reasonCode": wait.word,
+        "reasonDesc": wait.line,
     }

@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from shipway_launcher.dispatches import files
-from shipway_launcher.dispatches.match import adopted, choose_job, find_jobs, is_job_of
-from shipway_launcher.dispatches.outcome import (
-    parse_exit_file,
-    with_exit_file,
-    with_row,
-    without_trace,
-)
+from shipway_launcher.dispatches.cancelmark import leave_cancel_mark
+from shipway_launcher.dispatches.match import choose_job, find_jobs, is_job_of
+from shipway_launcher.dispatches.outcome import with_row
 from shipway_launcher.dispatches.record import Dispatch, DispatchId, Submission, now
 from shipway_launcher.dispatches.registry import Registry
+from shipway_launcher.dispatches.vanished import Patience, Searcher, adoption, row_change
 from shipway_launcher.errors import LauncherError, NotFound
 from shipway_launcher.slurm.backend import SlurmBackend
 from shipway_launcher.slurm.rows import JobRow, SlurmJobId
@@ -26,9 +23,6 @@ from shipway_launcher.slurm.states import Phase
 from shipway_launcher.users import Users
 
 log = logging.getLogger(__name__)
-
-_QUESTIONS_AT_ONCE = 8
-_LONGEST_EXIT_FILE = 64
 
 
 class Follower:
@@ -41,8 +35,9 @@ class Follower:
         users: Users,
         *,
         root: Path,
-        missing_after_s: float,
+        patience: Patience,
         kill_after_s: float,
+        preempted: Callable[[Dispatch], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
@@ -51,12 +46,13 @@ class Follower:
             slurm: For questions about single jobs, and for cancelling.
             users: As whom to ask and to cancel.
             root: The job_storage_root.
-            missing_after_s: How long a working Slurm must not know a job, in seconds.
+            patience: How long a working Slurm must not know a job.
             kill_after_s: How long a cancelled job may go on before it is killed, in seconds.
+            preempted: Is told of a dispatch whose job Slurm has announced to preempt.
         """
         self._registry, self._slurm, self._users, self._root = registry, slurm, users, root
-        self._missing_after_s, self._kill_after_s = missing_after_s, kill_after_s
-        self._questions = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
+        self._searcher = Searcher(slurm, users, root=root, patience=patience)
+        self._kill_after_s, self._preempted = kill_after_s, preempted
         self._cancelled_at: dict[SlurmJobId, float] = {}
 
     def is_needed(self) -> bool:
@@ -68,93 +64,51 @@ class Follower:
 
     async def follow(self, rows: Sequence[JobRow]) -> None:
         """Apply one look at all jobs of everybody."""
+        dispatches = self._registry.all()
         by_id = {row.id: row for row in rows}
-        vanished: dict[Dispatch, bool] = {}
+        vanished: list[Dispatch] = []
         async with asyncio.TaskGroup() as group:
-            for dispatch in self._registry.all():
+            for dispatch in dispatches:
                 if dispatch.state.is_final or dispatch.submission is not Submission.SUBMITTED:
                     continue
                 row = by_id.get(dispatch.job_id) if dispatch.job_id else None
                 if row is None or not is_job_of(dispatch, row):
-                    # With another job under its id, asking for the id would tell of that one.
-                    vanished[dispatch] = row is None
+                    vanished.append(dispatch)
                 elif with_row(dispatch, row, dispatch.updated_at) != dispatch:
-                    group.create_task(self._apply(dispatch.id, _row_change(row)))
-        await self._follow_vanished(vanished)
-        await self._follow_names(rows)
+                    group.create_task(self._apply(dispatch.id, row_change(row)))
+        vanished += await self._follow_names(dispatches, rows)
+        changes = await self._searcher.search(vanished)
+        async with asyncio.TaskGroup() as group:
+            for dispatch_id, change in changes.items():
+                group.create_task(self._apply(dispatch_id, change))
         await self._press(by_id)
 
-    async def _follow_vanished(self, vanished: Mapping[Dispatch, bool]) -> None:
-        """Look further for jobs that are in no list; the value says whether to ask for the id."""
-        if not vanished:
-            return
-        async with asyncio.TaskGroup() as group:
-            tasks = {
-                dispatch: group.create_task(self._look_closer(dispatch, ask=ask))
-                for dispatch, ask in vanished.items()
-            }
-        without = [dispatch for dispatch, task in tasks.items() if not task.result()]
-        ids = [dispatch.job_id for dispatch in without if dispatch.job_id]
-        accounted = await self._slurm.accounted(ids)
-        for dispatch in without:
-            row = accounted.get(dispatch.job_id) if dispatch.job_id else None
-            if row is not None and row.state.phase is Phase.ENDED:
-                await self._apply(dispatch.id, _row_change(row))
-            else:
-                await self._apply(dispatch.id, self._no_trace)
+    async def _follow_names(
+        self, dispatches: Sequence[Dispatch], rows: Sequence[JobRow]
+    ) -> list[Dispatch]:
+        """Find the jobs of doubtful submissions, and end jobs that nobody was promised.
 
-    async def _look_closer(self, dispatch: Dispatch, *, ask: bool) -> bool:
-        """Ask for one job by its id and for what it left; say whether anything was learned.
-
-        A question that is not answered counts as learned: then nothing is known, and nothing is
-        concluded from that.
+        Returns:
+            The dispatches for which no job was found and for which there may be one.
         """
-        async with self._questions:
-            try:
-                user = await self._users.get(dispatch.owner)
-                if ask and dispatch.job_id is not None:
-                    row = await self._slurm.job(dispatch.job_id, user=user)
-                    if row is not None:
-                        await self._apply(dispatch.id, _row_change(row))
-                        return True
-                folder = files.job_folder(self._root, dispatch.owner, dispatch.id)
-                path = folder / files.EXIT
-                if await user.size(path) is None:
-                    return False
-                data = await user.read(path, offset=0, limit=_LONGEST_EXIT_FILE)
-            except LauncherError as error:
-                log.warning(
-                    "a job that Slurm does not list could not be asked for: %s",
-                    error,
-                    extra={"dispatch_id": dispatch.id},
-                )
-                return True
-        left = parse_exit_file(data)
-        if left is None or left.job_id != dispatch.job_id:
-            return False
-        await self._apply(dispatch.id, lambda found: with_exit_file(found, left, now()))
-        return True
-
-    def _no_trace(self, dispatch: Dispatch) -> Dispatch:
-        return without_trace(dispatch, now(), missing_after_s=self._missing_after_s)
-
-    async def _follow_names(self, rows: Sequence[JobRow]) -> None:
-        """Find the jobs of doubtful submissions, and end jobs that nobody was promised."""
-        dispatches = self._registry.all()
         found = find_jobs(dispatches, rows)
         strays: list[tuple[Dispatch, JobRow]] = []
+        without: list[Dispatch] = []
         for dispatch in dispatches:
             own = found.get(dispatch.id, [])
             match dispatch.submission:
-                case Submission.DOUBTFUL:
+                case Submission.DOUBTFUL if not dispatch.state.is_final:
                     row = choose_job(own)
-                    await self._apply(dispatch.id, _adopt(row) if row else self._no_trace)
+                    if row is None:
+                        without.append(dispatch)
+                    else:
+                        await self._apply(dispatch.id, adoption(row))
                 case Submission.REFUSED:
                     strays += [(dispatch, row) for row in own]
                 case Submission.SUBMITTED:
                     strays += [(dispatch, row) for row in own if row.id != dispatch.job_id]
-                case Submission.PREPARING | Submission.SUBMITTING:
-                    pass  # the launch itself is at work
+                case Submission.DOUBTFUL | Submission.PREPARING | Submission.SUBMITTING:
+                    pass  # the launch itself is at work, or it is over
         for dispatch, row in strays:
             if row.state.phase in (Phase.WAITING, Phase.RUNNING):
                 log.warning(
@@ -162,26 +116,37 @@ class Follower:
                     extra={"dispatch_id": dispatch.id, "job_id": row.id},
                 )
                 await self._cancel(dispatch.owner, [row.id])
+        return without
 
     async def _press(self, by_id: Mapping[SlurmJobId, JobRow]) -> None:
         """Cancel again what was to end and has not; with SIGKILL, because it had its time."""
         due: defaultdict[tuple[str, bool], list[SlurmJobId]] = defaultdict(list)
         for dispatch in self._registry.all():
-            job_id, asked_at = dispatch.job_id, dispatch.terminate_requested_at
-            if dispatch.state.is_final or job_id is None or asked_at is None:
+            row = by_id.get(dispatch.job_id) if dispatch.job_id else None
+            if dispatch.state.is_final or row is None or row.state.phase is Phase.ENDED:
                 continue
-            row = by_id.get(job_id)
-            if row is None or row.state.phase is Phase.ENDED:
+            asked_at = dispatch.terminate_requested_at
+            # A job that Slurm puts back into its queue would run again with tokens that are spent.
+            if asked_at is None and row.restarts == 0:
                 continue
-            last = self._cancelled_at.get(job_id)
+            last = self._cancelled_at.get(row.id)
             if last is not None and time.monotonic() - last < self._kill_after_s:
                 continue
-            waited_s = (now() - asked_at).total_seconds()
-            due[dispatch.owner, waited_s >= self._kill_after_s].append(job_id)
+            if last is None and asked_at is not None:
+                await self._mark(dispatch)
+            waited_s = (now() - asked_at).total_seconds() if asked_at is not None else 0.0
+            due[dispatch.owner, waited_s >= self._kill_after_s].append(row.id)
         for (owner, has_had_time), ids in due.items():
             if has_had_time:
                 await self._cancel(owner, ids, signal="KILL")
             await self._cancel(owner, ids)
+
+    async def _mark(self, dispatch: Dispatch) -> None:
+        folder = files.job_folder(self._root, dispatch.owner, dispatch.id)
+        try:
+            await leave_cancel_mark(await self._users.get(dispatch.owner), folder)
+        except LauncherError as error:
+            log.warning("no mark of the cancel: %s", error, extra={"dispatch_id": dispatch.id})
 
     async def _cancel(
         self, owner: str, ids: Sequence[SlurmJobId], signal: str | None = None
@@ -206,13 +171,7 @@ class Follower:
             after = await self._registry.update(dispatch_id, unless_final)
         except NotFound:  # deleted meanwhile
             return
+        if after.preempted_at is not None and not after.is_preemption_told:
+            self._preempted(after)
         if after.state.is_final and after.job_id is not None:
             self._cancelled_at.pop(after.job_id, None)
-
-
-def _row_change(row: JobRow) -> Callable[[Dispatch], Dispatch]:
-    return lambda dispatch: with_row(dispatch, row, now())
-
-
-def _adopt(row: JobRow) -> Callable[[Dispatch], Dispatch]:
-    return lambda dispatch: adopted(dispatch, row)

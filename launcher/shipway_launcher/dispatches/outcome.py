@@ -9,7 +9,7 @@ from datetime import datetime
 
 from shipway_launcher.dispatches.record import Dispatch, Event, Submission
 from shipway_launcher.dispatches.state import DispatchState
-from shipway_launcher.slurm.reasons import split_reason
+from shipway_launcher.slurm.reasons import explain_wait, split_reason
 from shipway_launcher.slurm.rows import JobRow, SlurmJobId, WaitStatus
 from shipway_launcher.slurm.states import End, Phase
 
@@ -22,6 +22,8 @@ _REASONS = {
     End.OUT_OF_MEMORY: ("OutOfMemory", "The job used more memory than it was given"),
     End.COULD_NOT_START: ("BootFail", "Slurm could not start the job on its nodes"),
 }
+_REQUEUED = "Slurm put the job back into its queue; it cannot run a second time, and was cancelled"
+_MOST_REASONS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +44,12 @@ def parse_exit_file(data: bytes) -> LeftExit | None:
 
 def with_row(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
     """Apply what Slurm says of the job."""
-    dispatch = replace(dispatch, unknown_since=None)
+    dispatch = _noting_preemption(replace(dispatch, unknown_since=None), row, at)
     match row.state.phase:
         case Phase.UNKNOWN | Phase.ENDING:  # keep watching
             return dispatch
         case Phase.WAITING:
-            return _living(dispatch, DispatchState.PENDING, at)
+            return _telling_reason(_living(dispatch, DispatchState.PENDING, at), row, at)
         case Phase.RUNNING:
             return _living(dispatch, DispatchState.RUNNING, at)
         case Phase.ENDED:
@@ -59,6 +61,8 @@ def with_exit_file(dispatch: Dispatch, left: LeftExit, at: datetime) -> Dispatch
     if left.code == 0:
         return _completed(dispatch, at)
     status = WaitStatus(code=left.code, signal=0)
+    if dispatch.preempted_at is not None:
+        return _preempted(dispatch, status, at)
     return _failed(dispatch, "NonZeroExitCode", [_exit_line(status), *_hints(status)], at)
 
 
@@ -87,31 +91,80 @@ def _living(dispatch: Dispatch, state: DispatchState, at: datetime) -> Dispatch:
     return dispatch.moved(state, at=at)
 
 
+def _noting_preemption(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
+    """Remember that Slurm takes the job's resources: when it is over, Slurm may not say so."""
+    if row.preempted_at is None or dispatch.preempted_at is not None:
+        return dispatch
+    text = f"Slurm has announced at {row.preempted_at.isoformat()} that it preempts the job."
+    noted = dispatch.moved(dispatch.state, at=at, event=_note(text, at))
+    return replace(noted, preempted_at=row.preempted_at)
+
+
+def _telling_reason(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
+    """Say why the job waits, each reason once; that it can never start stands out."""
+    wait = explain_wait(row)
+    if wait.word == "None" or wait.word in dispatch.reasons_told:
+        return dispatch
+    text = f"The job cannot start as it is. {wait.line}" if wait.is_hopeless else wait.line
+    told = dispatch.moved(dispatch.state, at=at, event=_note(text, at))
+    return replace(told, reasons_told=(*dispatch.reasons_told, wait.word)[-_MOST_REASONS:])
+
+
+def _note(text: str, at: datetime) -> Event:
+    """Make an event that the master does not show to users: it has its own words for them."""
+    return Event(level="INFO", at=at, reporter="shipway-launcher", message=text)
+
+
 def _ended(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
     end = row.state.end
     if end is End.COMPLETED:
         return _completed(dispatch, at)
     status = row.exit or WaitStatus(code=0, signal=0)
     if end is None or end is End.FAILED:
-        reason, explained = split_reason(row.reason)
-        lines = [_exit_line(status), *_hints(status)]
-        if reason == "None":
-            reason = "RaisedSignal" if status.signal else "NonZeroExitCode"
-        elif reason not in ("NonZeroExitCode", "RaisedSignal"):
-            lines.append(explained)
+        if dispatch.preempted_at is not None:
+            return _preempted(dispatch, status, at)
+        reason, lines = _own_failure(row, status)
+    elif end is End.CANCELLED and row.restarts:
+        if dispatch.preempted_at is not None:
+            return _preempted(dispatch, status, at)
+        reason, lines = "Requeued", [_REQUEUED]
     else:
         reason, explained = _REASONS[end]
-        lines = (
-            [explained]
-            if status == WaitStatus(code=0, signal=0)
-            else [
-                explained,
-                _exit_line(status),
-            ]
-        )
-    if row.preempted_at is not None and end is not End.PREEMPTED:
-        lines.append(f"Slurm had announced its preemption at {row.preempted_at.isoformat()}")
+        is_plain = status == WaitStatus(code=0, signal=0)
+        lines = [explained] if is_plain else [explained, _exit_line(status)]
+    if end is not End.PREEMPTED:
+        lines += _announcement(dispatch)
     return _failed(dispatch, reason, lines, at)
+
+
+def _own_failure(row: JobRow, status: WaitStatus) -> tuple[str, list[str]]:
+    """Say how a job failed that Slurm did not end."""
+    reason, explained = split_reason(row.reason)
+    lines = [_exit_line(status), *_hints(status)]
+    if reason == "None":
+        reason = "RaisedSignal" if status.signal else "NonZeroExitCode"
+    elif reason not in ("NonZeroExitCode", "RaisedSignal"):
+        lines.append(explained)
+    if row.starts_at and row.ends_at and row.time_limit_s:
+        left_s = row.time_limit_s - (row.ends_at - row.starts_at).total_seconds()
+        if left_s < row.time_limit_s / 10:
+            lines.append(
+                f"Of its time limit of {row.time_limit_s} s it had {max(left_s, 0):.0f} s left"
+            )
+    return reason, lines
+
+
+def _preempted(dispatch: Dispatch, status: WaitStatus, at: datetime) -> Dispatch:
+    """Tell a preemption that Slurm calls a failure, because the job left within its grace time."""
+    reason, explained = _REASONS[End.PREEMPTED]
+    lines = [explained, _exit_line(status), *_hints(status), *_announcement(dispatch)]
+    return _failed(dispatch, reason, lines, at)
+
+
+def _announcement(dispatch: Dispatch) -> list[str]:
+    if dispatch.preempted_at is None:
+        return []
+    return [f"Slurm had announced its preemption at {dispatch.preempted_at.isoformat()}"]
 
 
 def _completed(dispatch: Dispatch, at: datetime) -> Dispatch:

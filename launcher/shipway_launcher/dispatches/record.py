@@ -58,6 +58,8 @@ class Dispatch:
     digest: str
     """SHA-256 of the request, to tell a repeated launch from another one of the same id."""
     created_at: datetime
+    scope: str = ""
+    """Of the token that it was launched with; which master it belongs to, where there are several."""
 
     # What became of it.
     state: DispatchState
@@ -68,6 +70,12 @@ class Dispatch:
     terminate_requested_at: datetime | None = None
     unknown_since: datetime | None = None
     """Since when a working Slurm does not know the job."""
+    preempted_at: datetime | None = None
+    """When Slurm announced that it takes the job's resources; later it may no longer say so."""
+    is_preemption_told: bool = False
+    """Whether the master knows."""
+    reasons_told: tuple[str, ...] = ()
+    """Words for why the job waits that there is an event about."""
 
     def moved(self, state: DispatchState, *, at: datetime, event: Event | None = None) -> Dispatch:
         """Return it in another state, with what there is to say about it."""
@@ -92,6 +100,7 @@ def render_record(dispatch: Dispatch) -> bytes:
         "job_name": dispatch.job_name,
         "digest": dispatch.digest,
         "created_at": dispatch.created_at.isoformat(),
+        "scope": dispatch.scope,
         "state": dispatch.state,
         "submission": dispatch.submission,
         "updated_at": dispatch.updated_at.isoformat(),
@@ -107,6 +116,9 @@ def render_record(dispatch: Dispatch) -> bytes:
         ],
         "terminate_requested_at": _text(dispatch.terminate_requested_at),
         "unknown_since": _text(dispatch.unknown_since),
+        "preempted_at": _text(dispatch.preempted_at),
+        "is_preemption_told": dispatch.is_preemption_told,
+        "reasons_told": list(dispatch.reasons_told),
     }
     return json.dumps(data, indent=1).encode()
 
@@ -130,6 +142,7 @@ def parse_record(data: bytes) -> Dispatch:
             job_name=record["job_name"],
             digest=record["digest"],
             created_at=datetime.fromisoformat(record["created_at"]),
+            scope=record.get("scope", ""),  # records of the first release lack it
             state=DispatchState(record["state"]),
             submission=Submission(record["submission"]),
             updated_at=datetime.fromisoformat(record["updated_at"]),
@@ -145,6 +158,10 @@ def parse_record(data: bytes) -> Dispatch:
             ),
             terminate_requested_at=_time(record["terminate_requested_at"]),
             unknown_since=_time(record["unknown_since"]),
+            # Records of the first release lack these.
+            preempted_at=_time(record.get("preempted_at")),
+            is_preemption_told=record.get("is_preemption_told", False),
+            reasons_told=tuple(record.get("reasons_told", ())),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"no record of a dispatch: {error!r}") from error

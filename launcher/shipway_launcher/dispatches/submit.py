@@ -7,6 +7,7 @@ import functools
 import logging
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from shipway_launcher.errors import (
     SubmissionDoubtful,
 )
 from shipway_launcher.slurm.backend import SlurmBackend
-from shipway_launcher.slurm.rows import SlurmJobId
+from shipway_launcher.slurm.rows import JobRow, SlurmJobId
 from shipway_launcher.transport.base import Transport
 from shipway_launcher.watch import Watch
 
@@ -50,6 +51,7 @@ class Submitter:
         *,
         root: Path,
         settle_s: float,
+        own_user: str,
     ) -> None:
         """Prepare.
 
@@ -60,9 +62,10 @@ class Submitter:
             watch: To look for a job whose submission had no clear answer.
             root: The job_storage_root.
             settle_s: How long to look for it before answering the caller, in seconds.
+            own_user: As whom the watch looks.
         """
         self._registry, self._store, self._slurm, self._watch = registry, store, slurm, watch
-        self._root, self._settle_s = root, settle_s
+        self._root, self._settle_s, self._own_user = root, settle_s, own_user
 
     async def submit(self, dispatch: Dispatch, prepared: Prepared, user: Transport) -> Dispatch:
         """Submit a new dispatch, which the registry already knows.
@@ -99,7 +102,7 @@ class Submitter:
                     extra={"dispatch_id": dispatch.id},
                 )
                 doubt = str(error)
-                settled = await self._settle(dispatch)
+                settled = await self._settle(dispatch, user)
                 if settled is not None:
                     return settled
             else:
@@ -108,8 +111,8 @@ class Submitter:
                 )
         raise BackendUnreachable(f"the job was not made: {doubt}")
 
-    async def _settle(self, dispatch: Dispatch) -> Dispatch | None:
-        """Look for the job by its name; None: there is surely none.
+    async def _settle(self, dispatch: Dispatch, user: Transport) -> Dispatch | None:
+        """Look for the job by its name, as its owner sees it; None: there is surely none.
 
         When Slurm does not answer for too long, the dispatch is left doubtful: the watch goes on
         looking.
@@ -117,9 +120,9 @@ class Submitter:
         deadline = time.monotonic() + self._settle_s
         misses = 0
         while time.monotonic() < deadline:
-            seen = await self._watch.fresh()
-            if seen.error is None:
-                rows = find_jobs([dispatch], seen.rows).get(dispatch.id, [])
+            seen = await self._look(user)
+            if seen is not None:
+                rows = find_jobs([dispatch], seen).get(dispatch.id, [])
                 row = choose_job(rows)
                 if row is not None:
                     log.info("the job is there", extra={"dispatch_id": dispatch.id})
@@ -142,6 +145,20 @@ class Submitter:
                 found.moved(found.state, at=now(), event=event), submission=Submission.DOUBTFUL
             ),
         )
+
+    async def _look(self, user: Transport) -> Sequence[JobRow] | None:
+        """Return all jobs; None: there is no answer now.
+
+        Sites may show jobs to their owners only, and what the watch does not see may be there.
+        """
+        seen = await self._watch.fresh()
+        if seen.error is not None or user.user == self._own_user:
+            return None if seen.error is not None else seen.rows
+        try:
+            return [*seen.rows, *await self._slurm.jobs(user=user)]
+        except LauncherError as error:
+            log.info("no answer about the jobs of %s: %s", user.user, error)
+            return None
 
     async def _give_up(self, dispatch: Dispatch, error: LauncherError) -> None:
         text = error.stderr if isinstance(error, BackendRefused) else str(error)

@@ -5,5 +5,6 @@ from __future__ import annotations
 from shipway_launcher.relay.address import MasterAddress
 from shipway_launcher.relay.relay import Relay
 from shipway_launcher.relay.settings import RelaySettings
+from shipway_launcher.relay.signals import SignalSpool
 
-__all__ = ["MasterAddress", "Relay", "RelaySettings"]
+__all__ = ["MasterAddress", "Relay", "RelaySettings", "SignalSpool"]

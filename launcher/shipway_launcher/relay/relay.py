@@ -17,6 +17,7 @@ from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.passthrough import PassThrough
 from shipway_launcher.relay.routes import Routes
 from shipway_launcher.relay.settings import RelaySettings
+from shipway_launcher.relay.signals import job_owner, put_pending_preemption
 from shipway_launcher.relay.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Relay:
         self._settings, self._spool_dir, self._master = settings, spool_dir, master
         self._stack = AsyncExitStack()
         self._port: int | None = None
+        self._spool: Spool | None = None
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -64,6 +66,7 @@ class Relay:
             site = web.TCPSite(runner, settings.host, settings.port)
             await site.start()
             self._port = runner.addresses[0][1]
+            self._spool = spool
             self._stack = stack.pop_all()
         log.info("relay listens", extra={"host": settings.host, "port": self._port})
         return self
@@ -75,6 +78,15 @@ class Relay:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    async def report_preemption(self, allocation_id: str, token: str) -> None:
+        """Tell the master once that a preemption is pending, as if the job had said so.
+
+        Raises:
+            RelayError: It was not taken.
+        """
+        assert self._spool is not None, "to be entered first"
+        await put_pending_preemption(self._spool, job_owner(allocation_id, token))
 
     @property
     def url(self) -> str:

@@ -37,16 +37,21 @@ class SlurmBackend(Protocol):
         """
         ...
 
-    async def jobs(self) -> list[JobRow]:
-        """Return all jobs of everybody that the controller knows, in one question."""
-        ...
+    async def jobs(self, *, user: Transport | None = None) -> list[JobRow]:
+        """Return all jobs of everybody that the controller knows, in one question.
 
-    async def job(self, job_id: SlurmJobId, *, user: Transport) -> JobRow | None:
-        """Ask for one job in the name of its owner; None: a working Slurm does not know it."""
+        Args:
+            user: Who asks, where a site shows each user only his own jobs; by default the
+                launcher's own user.
+        """
         ...
 
     async def accounted(self, job_ids: Collection[SlurmJobId]) -> Mapping[SlurmJobId, JobRow]:
-        """Ask the accounting database, if there is one; what it does not know is left out."""
+        """Ask the accounting database in one question; what it does not know is left out.
+
+        A cluster without accounting knows nothing; one whose accounting does not answer is an
+        error.
+        """
         ...
 
     async def cancel(

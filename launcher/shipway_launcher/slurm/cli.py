@@ -24,13 +24,12 @@ from shipway_launcher.errors import (
 )
 from shipway_launcher.slurm import commands
 from shipway_launcher.slurm.backend import SlurmFacts
-from shipway_launcher.slurm.commands import JOB_FIELDS, NODE_FIELDS, Columns
+from shipway_launcher.slurm.commands import NODE_FIELDS, Columns
+from shipway_launcher.slurm.listing import JobListing
 from shipway_launcher.slurm.parse import (
     Failure,
     classify_failure,
     parse_accounting,
-    parse_jobs,
-    parse_shown_job,
     parse_submitted,
 )
 from shipway_launcher.slurm.parse_cluster import parse_nodes, parse_partitions
@@ -43,7 +42,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FACTS_FOR_S = 600.0
-_NO_ACCOUNTING_FOR_S = 60.0
+_NO_ACCOUNTING_FOR_S = 600.0
+_NO_ACCOUNTING = re.compile(
+    r"accounting storage is disabled|not running a supported accounting_storage plugin",
+    re.IGNORECASE,
+)
+_ACCOUNTING_AGAIN_S = 60.0
 _SUSPICIOUS_AFTER_S = 1.0
 _PING_TIMEOUT_S = 3.0
 _DOWN = "Unable to contact slurm controller: scontrol ping says that it is DOWN"
@@ -88,6 +92,9 @@ class CommandLineSlurm:
         self._facts: SlurmFacts | None = None
         self._facts_until = 0.0
         self._no_accounting_until = 0.0
+        self._accounting_error: BackendError | None = None
+        self._accounting_again_at = 0.0
+        self._listing = JobListing()
 
     async def facts(self) -> SlurmFacts:
         if self._facts is None or time.monotonic() > self._facts_until:
@@ -138,33 +145,28 @@ class CommandLineSlurm:
             if not running.cancelled():
                 running.exception()  # has been raised above, or no longer matters
 
-    async def jobs(self) -> list[JobRow]:
-        columns = Columns.of(JOB_FIELDS)
-        stdout = await self._ask(self._own, commands.list_jobs(columns))
-        # Tens of thousands of jobs take a second to read; others are served meanwhile.
-        return await asyncio.to_thread(_read, lambda: parse_jobs(columns, stdout))
-
-    async def job(self, job_id: SlurmJobId, *, user: Transport) -> JobRow | None:
-        try:
-            stdout = await self._ask(user, commands.show_job(job_id))
-        except BackendRefused as error:
-            if "Invalid job id" in error.stderr:
-                return None
-            raise
-        row = parse_shown_job(stdout, job_id)
-        if row is None:
-            raise BackendUnreadable(f"scontrol show job {job_id} printed {stdout[:200]!r}")
-        return row
+    async def jobs(self, *, user: Transport | None = None) -> list[JobRow]:
+        asking = user or self._own
+        return await self._listing.jobs(lambda argv: self._ask(asking, argv))
 
     async def accounted(self, job_ids: Collection[SlurmJobId]) -> Mapping[SlurmJobId, JobRow]:
-        if not job_ids or time.monotonic() < self._no_accounting_until:
+        is_absent = self._programs.find("sacct") is None
+        if not job_ids or is_absent or time.monotonic() < self._no_accounting_until:
             return {}
+        if self._accounting_error is not None and time.monotonic() < self._accounting_again_at:
+            raise self._accounting_error  # each try may take long, and holds up the watch
         try:
-            return parse_accounting(await self._ask(self._own, commands.account(job_ids)))
-        except LauncherError as error:
-            log.debug("no answer from Slurm's accounting", extra={"reason": str(error)})
-            self._no_accounting_until = time.monotonic() + _NO_ACCOUNTING_FOR_S
-            return {}
+            rows = parse_accounting(await self._ask(self._own, commands.account(job_ids)))
+        except BackendError as error:
+            if isinstance(error, BackendRefused) and _NO_ACCOUNTING.search(error.stderr):
+                log.info("there is no accounting: %s", error.stderr)
+                self._no_accounting_until = time.monotonic() + _NO_ACCOUNTING_FOR_S
+                return {}
+            self._accounting_error = error
+            self._accounting_again_at = time.monotonic() + _ACCOUNTING_AGAIN_S
+            raise
+        self._accounting_error = None
+        return rows
 
     async def cancel(
         self, job_ids: Collection[SlurmJobId], *, user: Transport, signal: str | None = None

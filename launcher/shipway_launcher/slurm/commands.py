@@ -16,7 +16,7 @@ _FREE_TEXT = {"Name", "Comment", "Reason"}
 
 JOB_FIELDS = (
     *("JobID", "JobArrayID", "State", "Partition", "UserName", "NumCPUs", "NumNodes", "NumTasks"),
-    *("exit_code", "RestartCnt", "SubmitTime", "PreemptTime"),
+    *("exit_code", "RestartCnt", "SubmitTime", "PreemptTime", "StartTime", "EndTime", "TimeLimit"),
     *("tres-alloc", "tres-per-job", "tres-per-node", "tres-per-task"),
     *("NodeList", "Reason", "Comment", "Name"),
 )
@@ -24,7 +24,7 @@ NODE_FIELDS = (
     *("NodeList", "PartitionName", "NodeAddr", "StateComplete", "StateLong", "Gres", "GresUsed"),
     "CPUsState",
 )
-ACCOUNTING_FIELDS = ("JobIDRaw", "State", "ExitCode")
+ACCOUNTING_FIELDS = ("JobIDRaw", "State", "ExitCode", "Submit", "User")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,11 @@ def list_jobs(columns: Columns) -> list[str]:
     return ["squeue", "--noheader", "--all", "--states=all", "-O", columns.format]
 
 
+def list_jobs_as_json() -> list[str]:
+    """The same as JSON; Slurm 22.05 heeds no option beside `--json`, and answers with all jobs."""
+    return ["squeue", "--all", "--states=all", "--json"]
+
+
 def list_nodes(columns: Columns) -> list[str]:
     """All nodes, once for each of their partitions."""
     return ["sinfo", "--noheader", "--all", "--Node", "-O", columns.format]
@@ -75,11 +80,6 @@ def list_nodes(columns: Columns) -> list[str]:
 def show_partitions() -> list[str]:
     """All partitions, in the order of the configuration."""
     return ["scontrol", "--all", "--oneliner", "show", "partition"]
-
-
-def show_job(job_id: str) -> list[str]:
-    """One job, with all that the controller knows of it."""
-    return ["scontrol", "--all", "show", "job", job_id]
 
 
 def submit(script: str) -> list[str]:

@@ -10,16 +10,14 @@ from datetime import UTC, datetime
 from shipway_launcher.slurm.commands import Columns
 from shipway_launcher.slurm.gres import parse_gpus
 from shipway_launcher.slurm.rows import JobRow, SlurmJobId, WaitStatus
-from shipway_launcher.slurm.states import JobState, parse_job_state
+from shipway_launcher.slurm.states import parse_job_state
 
 _JOB_ID = re.compile(r"\d+")
 _SUBMITTED = re.compile(
     r"^(?:(\d+)(?:;[^\s;]+)?|Submitted batch job (\d+)(?: on cluster \S+)?)[ \t\r]*$", re.MULTILINE
 )
-_SHOWN_JOB = re.compile(r"JobId=(\d+)[ \n]")
-_SHOWN_STATE = re.compile(r"^ {3}JobState=(\S+) Reason=(.*) Dependency=", re.MULTILINE)
-_SHOWN_EXIT = re.compile(r"^ {3}Requeue=\d+ Restarts=(\d+) .*\bExitCode=(\d+:\d+)", re.MULTILINE)
-_SHOWN_PREEMPT = re.compile(r"^ {3}PreemptEligibleTime=\S+ PreemptTime=(\S+)", re.MULTILINE)
+_ACCOUNTED = re.compile(r"(\d+)\|([^|]+)\|(\d+:\d+)\|([^|]*)\|([^|]*)")
+_DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 
 class Failure(enum.Enum):
@@ -113,13 +111,16 @@ def _job_row(record: Mapping[str, str]) -> JobRow:
         submitted_at=parse_time(text("SubmitTime")),
         preempted_at=parse_time(text("PreemptTime")),
         cpus=parse_number(text("NumCPUs")),
-        gpus=_requested_gpus(record),
+        gpus=requested_gpus(record),
         restarts=parse_number(text("RestartCnt")) or 0,
         exit=parse_exit(text("exit_code")),
+        starts_at=parse_time(text("StartTime")),
+        ends_at=parse_time(text("EndTime")),
+        time_limit_s=parse_duration_s(text("TimeLimit")),
     )
 
 
-def _requested_gpus(record: Mapping[str, str]) -> int | None:
+def requested_gpus(record: Mapping[str, str]) -> int | None:
     """Add up a job's GPUs from whichever text has them; which one depends on how it asked."""
     is_unreadable = False
     for field, factor in (
@@ -157,69 +158,41 @@ def parse_time(text: str) -> datetime | None:
         return None
 
 
-def parse_shown_job(stdout: str, job_id: str) -> JobRow | None:
-    """Read the answer to `commands.show_job`; None if it is not clear.
-
-    A name can hold line ends and look like a state, so a state that stands there twice counts only
-    if both are the same.
-    """
-    head = _SHOWN_JOB.match(stdout)
-    states = set(_SHOWN_STATE.findall(stdout))
-    if head is None or head.group(1) != job_id or len(states) != 1:
+def parse_duration_s(text: str) -> int | None:
+    """Read `90:00`, `1:30:00`, `1-00:00:00`; None for no limit and for any other word."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
         return None
-    word, reason = states.pop()
-    exits = set(_SHOWN_EXIT.findall(stdout))
-    preempted = set(_SHOWN_PREEMPT.findall(stdout))
-    restarts, code = exits.pop() if len(exits) == 1 else ("0", "")
-    return _bare_row(
-        job_id,
-        state=parse_job_state(word),
-        reason=reason,
-        restarts=int(restarts),
-        exit=parse_exit(code),
-        preempted_at=parse_time(preempted.pop()) if len(preempted) == 1 else None,
-    )
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def parse_accounting(stdout: str) -> dict[SlurmJobId, JobRow]:
     """Read the answer to `commands.account`."""
     rows: dict[SlurmJobId, JobRow] = {}
     for line in stdout.splitlines():
-        match = re.fullmatch(r"(\d+)\|([^|]+)\|(\d+:\d+)", line)
-        if match:
-            job_id, word, code = match.groups()
-            rows[SlurmJobId(job_id)] = _bare_row(
-                job_id, state=parse_job_state(word), exit=parse_exit(code)
-            )
+        match = _ACCOUNTED.fullmatch(line)
+        if match is None:
+            continue
+        job_id, word, code, submitted, user = match.groups()
+        rows[SlurmJobId(job_id)] = JobRow(
+            id=SlurmJobId(job_id),
+            shown_id=job_id,
+            state=parse_job_state(word),
+            reason="",
+            name="",
+            user=user,
+            partition="",
+            comment="",
+            nodes="",
+            submitted_at=parse_time(submitted),
+            preempted_at=None,
+            cpus=None,
+            gpus=None,
+            restarts=0,
+            exit=parse_exit(code),
+        )
     return rows
-
-
-def _bare_row(
-    job_id: str,
-    *,
-    state: JobState,
-    exit: WaitStatus | None,  # noqa: A002 (the field's name)
-    reason: str = "",
-    restarts: int = 0,
-    preempted_at: datetime | None = None,
-) -> JobRow:
-    return JobRow(
-        id=SlurmJobId(job_id),
-        shown_id=job_id,
-        state=state,
-        reason=reason,
-        name="",
-        user="",
-        partition="",
-        comment="",
-        nodes="",
-        submitted_at=None,
-        preempted_at=preempted_at,
-        cpus=None,
-        gpus=None,
-        restarts=restarts,
-        exit=exit,
-    )
 
 
 def parse_number(text: str) -> int | None:

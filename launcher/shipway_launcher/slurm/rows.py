@@ -41,6 +41,11 @@ class JobRow:
     gpus: int | None
     restarts: int
     exit: WaitStatus | None
+    starts_at: datetime | None = None
+    """When it started; while it waits, when Slurm expects it to."""
+    ends_at: datetime | None = None
+    """When it ended; while it runs, when its time is up."""
+    time_limit_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

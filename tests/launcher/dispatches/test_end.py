@@ -15,6 +15,7 @@ from shipway_launcher.dispatches.record import Dispatch, DispatchId, Submission,
 from shipway_launcher.dispatches.registry import Registry
 from shipway_launcher.dispatches.state import DispatchState
 from shipway_launcher.dispatches.store import DispatchStore
+from shipway_launcher.dispatches.vanished import Patience
 from shipway_launcher.users import Users
 from shipway_launcher.watch import Watch
 from tests.launcher.dispatches.test_outcome import make_dispatch
@@ -37,7 +38,8 @@ async def test_old_dispatches_go_with_their_files(tmp_path: Path) -> None:
     registry = Registry(store)
     users = Users(load_settings(flags={"job_storage_root": str(root)}))
     slurm = make_slurm(load_settings(), users)
-    follower = Follower(registry, slurm, users, root=root, missing_after_s=9, kill_after_s=9)
+    patience = Patience(missing_after_s=9, unanswered_after_s=9)
+    follower = Follower(registry, slurm, users, root=root, patience=patience, kill_after_s=9)
     watch = Watch(slurm, follower.follow, is_needed=follower.is_needed, interval_s=60)
     ender = Ender(registry, slurm, users, watch, follower, root=root)
     minutes, days = timedelta(minutes=1), timedelta(days=1)

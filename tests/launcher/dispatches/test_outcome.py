@@ -145,8 +145,69 @@ def test_what_ended_well_before_it_was_cancelled_is_completed() -> None:
 
 def test_a_preemption_that_slurm_calls_a_failure_is_told() -> None:
     row = make_row("FAILED", "77:0", reason="NonZeroExitCode", preempted_at=AT)
-    (event,) = with_row(make_dispatch(), row, AT).events
+    *_, event = with_row(make_dispatch(), row, AT).events
+    assert event.message.startswith("Slurm job is in a failed state due to reason 'Preempted'")
+    assert "Exit Code 77" in event.message
     assert "Slurm had announced its preemption at 2026-01-02T03:04:05+00:00" in event.message
+
+
+def test_a_preemption_is_remembered_where_slurm_no_longer_tells_it() -> None:
+    """Neither accounting nor the file that a script leaves knows of the announcement."""
+    going = with_row(make_dispatch(), make_row("RUNNING", preempted_at=AT), AT)
+    assert (going.state, going.preempted_at) == (DispatchState.RUNNING, AT)
+    assert with_row(going, make_row("RUNNING", preempted_at=AT), AT) == going, "told once"
+    for ended in (
+        with_row(going, make_row("FAILED", "143:0"), AT),
+        with_exit_file(going, LeftExit(code=77, job_id=SlurmJobId("7")), AT),
+    ):
+        assert "due to reason 'Preempted'" in ended.events[-1].message
+    assert with_row(going, make_row("COMPLETED"), AT).state is DispatchState.COMPLETED
+
+
+def test_a_preemption_does_not_explain_what_slurm_explains_otherwise() -> None:
+    going = with_row(make_dispatch(), make_row("RUNNING", preempted_at=AT), AT)
+    for state, reason in (("OUT_OF_MEMORY", "OutOfMemory"), ("NODE_FAIL", "NodeFail")):
+        message = with_row(going, make_row(state, "0:9"), AT).events[-1].message
+        assert f"due to reason '{reason}'" in message
+        assert "had announced its preemption" in message
+
+
+def test_a_job_that_was_put_back_and_cancelled_says_so() -> None:
+    again = make_row("CANCELLED by 0", "0:0", restarts=1)
+    assert "due to reason 'Requeued'" in with_row(make_dispatch(), again, AT).events[-1].message
+    preempted = with_row(make_dispatch(), make_row("RUNNING", preempted_at=AT), AT)
+    message = with_row(preempted, again, AT).events[-1].message
+    assert "due to reason 'Preempted'" in message
+
+
+def test_who_leaves_shortly_before_the_time_limit_is_told_how_shortly() -> None:
+    def message(minutes: int) -> str:
+        row = make_row(
+            "FAILED",
+            "77:0",
+            starts_at=AT,
+            ends_at=AT + timedelta(minutes=minutes),
+            time_limit_s=3600,
+        )
+        return with_row(make_dispatch(), row, AT).events[-1].message
+
+    assert "Of its time limit of 3600 s it had 180 s left" in message(57)
+    assert "time limit" not in message(30)
+    assert "'Preempted'" not in message(57)
+
+
+def test_each_reason_for_waiting_is_told_once() -> None:
+    dispatch = make_dispatch(state=DispatchState.PENDING)
+    for reason in ("None", "Priority", "Resources", "Priority", "BadConstraints", "Resources"):
+        dispatch = with_row(dispatch, make_row("PENDING", reason=reason), AT)
+    assert [(event.level, event.message.partition(" for")[0]) for event in dispatch.events] == [
+        ("INFO", "The job is waiting"),
+        ("INFO", "The job is waiting"),
+        (
+            "INFO",
+            "The job cannot start as it is. No node can ever fulfil what the job asks",
+        ),
+    ]
 
 
 def test_the_exit_file_counts_where_slurm_has_forgotten() -> None:

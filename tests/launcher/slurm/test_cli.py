@@ -221,16 +221,6 @@ async def test_a_question_that_hangs_is_bounded(
     assert time.monotonic() - began < 4
 
 
-async def test_an_unknown_job_is_none_and_an_unclear_answer_is_not(
-    slurm: CommandLineSlurm, programs: StandIns, own: LocalTransport
-) -> None:
-    programs.add("scontrol", err="slurm_load_jobs error: Invalid job id specified\n", status=1)
-    assert await slurm.job(SlurmJobId("7"), user=own) is None
-    programs.add("scontrol", out="what?\n")
-    with pytest.raises(BackendUnreadable):
-        await slurm.job(SlurmJobId("7"), user=own)
-
-
 async def test_without_accounting_nothing_is_known_and_it_is_not_asked_all_the_time(
     slurm: CommandLineSlurm, programs: StandIns
 ) -> None:
@@ -243,7 +233,7 @@ async def test_without_accounting_nothing_is_known_and_it_is_not_asked_all_the_t
 async def test_accounting_is_asked_for_all_jobs_at_once(
     slurm: CommandLineSlurm, programs: StandIns
 ) -> None:
-    programs.add("sacct", out="7|COMPLETED|0:0\n8|FAILED|3:0\n")
+    programs.add("sacct", out="7|COMPLETED|0:0|1|bob\n8|FAILED|3:0|1|bob\n")
     assert set(await slurm.accounted([SlurmJobId("8"), SlurmJobId("7")])) == {"7", "8"}
     assert programs.arguments("sacct")[-1] == "7,8"
 

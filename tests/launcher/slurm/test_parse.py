@@ -13,7 +13,6 @@ from shipway_launcher.slurm.parse import (
     parse_accounting,
     parse_exit,
     parse_jobs,
-    parse_shown_job,
     parse_submitted,
     parse_time,
 )
@@ -204,38 +203,17 @@ def test_times() -> None:
     assert local.tzinfo is not None
 
 
-SHOWN = """\
-JobId=2 JobName={name}
-   UserId=root(0) GroupId=root(0) MCS_label=N/A
-   Priority=4294901758 Nice=0 Account=(null) QOS=(null)
-   JobState=FAILED Reason=NonZeroExitCode Dependency=(null)
-   Requeue=0 Restarts=1 BatchFlag=1 Reboot=0 ExitCode=77:0
-   PreemptEligibleTime=1795616664 PreemptTime=1795616665
-   Comment=JobState=COMPLETED
-"""
-
-
-def test_a_shown_job_is_read() -> None:
-    row = parse_shown_job(SHOWN.format(name="a b"), "2")
-    assert row is not None
-    assert row.state.end is End.FAILED
-    assert row.exit == WaitStatus(code=77, signal=0)
-    assert row.restarts == 1
-    assert row.preempted_at is not None
-
-
-def test_a_name_that_speaks_for_slurm_makes_a_shown_job_unclear() -> None:
-    name = "x\n   JobState=COMPLETED Reason=None Dependency=(null)"
-    assert parse_shown_job(SHOWN.format(name=name), "2") is None
-    assert parse_shown_job(SHOWN.format(name="x"), "22") is None
-
-
 def test_accounting_rows() -> None:
     text = (
-        "banner\n21|FAILED|4:0\n22|CANCELLED by 1000|0:15\n23|RUNNING|0:0\n21.batch|FAILED|4:0\n"
-        "24|OUT_OF_MEMORY|0:125\nx|y|z\n"
+        "banner\n21|FAILED|4:0|1795616664|bob\n22|CANCELLED by 1000|0:15|1795616664|bob\n"
+        "23|RUNNING|0:0|1795616664|bob\n21.batch|FAILED|4:0|1795616664|\n"
+        "24|OUT_OF_MEMORY|0:125|Unknown|bob\nx|y|z|a|b\n25|FAILED|4:0\n"
     )
     rows = parse_accounting(text)
+    assert (rows["21"].user, rows["21"].submitted_at) == (
+        "bob",
+        datetime.fromtimestamp(1795616664, UTC),
+    )
     assert {job_id: row.state.end for job_id, row in rows.items()} == {
         "21": End.FAILED,
         "22": End.CANCELLED,

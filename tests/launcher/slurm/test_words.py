@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from shipway_launcher.slurm.gres import parse_gpus
 from shipway_launcher.slurm.hostlist import expand_nodes
-from shipway_launcher.slurm.reasons import split_reason
+from shipway_launcher.slurm.reasons import explain_wait, split_reason
 from shipway_launcher.slurm.states import End, Phase, parse_job_state
 from shipway_launcher.slurm.version import SlurmVersion, parse_version
+from tests.launcher.dispatches.test_outcome import make_row
 
 _PHASES = {
     Phase.WAITING: "PENDING PD CONFIGURING CF REQUEUED RQ REQUEUE_FED RF REQUEUE_HOLD RH"
@@ -131,8 +134,16 @@ def test_what_slurm_refuses_is_refused(text: str) -> None:
         ("(Priority)", "Priority", "The job is waiting for jobs of higher priority"),
         ("None", "None", ""),
         ("", "None", ""),
-        ("QOSMaxJobsPerUserLimit", "QOSMaxJobsPerUserLimit", "A limit of the quality of service"),
-        ("AssocGrpGRES", "AssocGrpGRES", "A limit of the user's account"),
+        (
+            "QOSMaxJobsPerUserLimit",
+            "QOSMaxJobsPerUserLimit",
+            "The limit of running jobs that the job's quality of service sets for each user is reached",
+        ),
+        (
+            "AssocGrpGRES",
+            "AssocGrpGRES",
+            "The limit of GPUs or other devices that the user's account sets is reached",
+        ),
         ("SomethingNew", "SomethingNew", "SomethingNew"),
         ("two\nlines here", "two", "two lines here"),
     ],
@@ -168,3 +179,43 @@ def test_versions(text: str, version: SlurmVersion | None) -> None:
 @pytest.mark.parametrize(("patch", "has_bug"), [(4, False), (5, True), (8, True), (9, False)])
 def test_the_releases_with_the_bug(patch: int, has_bug: bool) -> None:
     assert SlurmVersion(22, 5, patch).has_bug_15857 is has_bug
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_hopeless"),
+    [
+        ("Resources", False),
+        ("Priority", False),
+        ("BadConstraints", True),
+        ("PartitionNodeLimit", True),
+        ("PartitionTimeLimit", True),
+        ("DependencyNeverSatisfied", True),
+        ("InvalidQOS", True),
+        ("AccountNotAllowed", True),
+        ("MaxMemPerLimit", True),
+        ("QOSMinGRES", True),
+        ("QOSMaxGRESPerJob", True),
+        ("QOSMaxGRESPerUser", False),
+        ("AssocMaxWallDurationPerJobLimit", True),
+        ("AssocGrpCPURunMinutesLimit", False),
+        ("MaxGRESPerAccount", False),
+        ("job requeued in held state", False),
+        ("SomethingNew", False),
+    ],
+)
+def test_a_job_that_can_never_start_is_known_early(reason: str, is_hopeless: bool) -> None:
+    wait = explain_wait(make_row("PENDING", reason=reason))
+    assert wait.is_hopeless is is_hopeless
+    assert ("can never start" in wait.line) is is_hopeless
+
+
+def test_the_expected_start_is_told_while_there_is_one() -> None:
+    start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    wait = explain_wait(make_row("PENDING", reason="Resources", starts_at=start))
+    assert wait.word == "Resources"
+    assert f"Slurm expects it to start at {start.astimezone():%Y-%m-%d %H:%M}" in wait.line
+    for row in (
+        make_row("RUNNING", starts_at=start),
+        make_row("PENDING", reason="BadConstraints", starts_at=start),
+    ):
+        assert "expects" not in explain_wait(row).line

@@ -1,0 +1,78 @@
+"""Signals for the master that go by way of the spool, whoever has heard of them."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from shipway_launcher.relay.address import MasterAddress
+from shipway_launcher.relay.journal import Message
+from shipway_launcher.relay.master import MasterRpc
+from shipway_launcher.relay.messages import pending_preemption_request
+from shipway_launcher.relay.settings import RelaySettings
+from shipway_launcher.relay.spool import Spool
+from shipway_launcher.relay.stream import Owner
+
+log = logging.getLogger(__name__)
+
+
+async def put_pending_preemption(spool: Spool, owner: Owner) -> None:
+    """Take to disk that a preemption is pending; once for each allocation, whoever says it.
+
+    Raises:
+        RelayError: It was not taken.
+    """
+    signal = pending_preemption_request(owner.allocation_id)
+    stream = await spool.stream(owner)
+    is_new = await stream.put_signal(
+        Message(
+            rpc="AllocationPendingPreemptionSignal",
+            key="pending_preemption",
+            request=signal.SerializeToString(),
+        )
+    )
+    if is_new:
+        log.info("pending preemption reported", extra={"allocation_id": owner.allocation_id})
+
+
+def job_owner(allocation_id: str, token: str) -> Owner:
+    """Return as whom a job speaks that sends its allocation's token."""
+    return Owner(allocation_id=allocation_id, metadata=(("x-allocation-token", f"Bearer {token}"),))
+
+
+class SignalSpool:
+    """The spool without a listener, for where jobs reach the master themselves; to be entered."""
+
+    def __init__(self, settings: RelaySettings, spool_dir: Path, master: MasterAddress) -> None:
+        self._settings, self._spool_dir, self._master = settings, spool_dir, master
+        self._stack = AsyncExitStack()
+        self._spool: Spool | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            rpc = await stack.enter_async_context(MasterRpc(self._master, self._settings.tls))
+            self._spool = await stack.enter_async_context(
+                Spool(self._spool_dir, self._settings.spool, rpc)
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def report_preemption(self, allocation_id: str, token: str) -> None:
+        """Tell the master once, as soon as it is there, that a preemption is pending.
+
+        Raises:
+            RelayError: It was not taken.
+        """
+        assert self._spool is not None, "to be entered first"
+        await put_pending_preemption(self._spool, job_owner(allocation_id, token))
