@@ -20,9 +20,9 @@ from shipway_launcher.relay.messages import (
     notify_request,
     owner_of,
     parse_body,
-    pending_preemption_request,
     task_logs_request,
 )
+from shipway_launcher.relay.signals import put_pending_preemption
 from shipway_launcher.relay.spool import Spool
 from shipway_launcher.relay.stream import Owner
 
@@ -61,18 +61,7 @@ class Routes:
         return web.json_response({})
 
     async def _pending_preemption(self, request: web.Request) -> web.Response:
-        owner = _owner(request)
-        signal = pending_preemption_request(owner.allocation_id)
-        stream = await self._spool.stream(owner)
-        is_new = await stream.put_signal(
-            Message(
-                rpc="AllocationPendingPreemptionSignal",
-                key="pending_preemption",
-                request=signal.SerializeToString(),
-            )
-        )
-        if is_new:
-            log.info("pending preemption reported", extra={"allocation_id": owner.allocation_id})
+        await put_pending_preemption(self._spool, _owner(request))
         return web.json_response({})
 
     async def _notify_running(self, request: web.Request) -> web.Response:
