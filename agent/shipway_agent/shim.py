@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 
@@ -83,6 +83,8 @@ def main() -> None:
         os.close(report_write)
         with os.fdopen(report_read, "rb") as stream:
             problem = stream.read()
+        if not problem and not any((folder / name).exists() for name in (STARTED, EXIT)):
+            problem = b"it ended before it had started anything\n"
         sys.stderr.buffer.write(problem)
         sys.stderr.flush()
         os._exit(1 if problem else 0)
@@ -92,13 +94,12 @@ def main() -> None:
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
     try:
-        (folder / CLAIM).touch(mode=0o600, exist_ok=False)
-    except FileExistsError:
-        return  # another shim has the folder already
-    try:
+        claim = _claim(folder)
+        if claim is None:
+            return
         launch = load_launch(folder / LAUNCH)
         if launch.kind is not PayloadKind.PODMAN:
-            _guard(report_write, folder)
+            _guard((report_write, claim), folder)
         _Shim(folder, report_write, launch).run()
     except BaseException:
         problem = traceback.format_exc().encode()
@@ -109,25 +110,41 @@ def main() -> None:
         raise
 
 
-def _guard(report: int, folder: Path) -> None:
-    """Go on in a child, and stay as its guard: what a killed child leaves behind is killed here."""
+def _claim(folder: Path) -> int | None:
+    """Take the folder for as long as this process lives; None if another shim has or had it."""
+    try:
+        claim = os.open(folder / CLAIM, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return None
+    fcntl.flock(claim, fcntl.LOCK_EX)
+    return claim
+
+
+def _guard(not_ours: Iterable[int], folder: Path) -> None:
+    """Go on in a child, and stay as its guard: what a child that fails leaves is killed here."""
     become_subreaper()
     child = os.fork()
     if child == 0:
         return
-    os.close(report)
+    for descriptor in not_ours:
+        os.close(descriptor)
     os.dup2(1, 0)  # the tether is not ours to hold
     _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        while left := descendants(os.getpid()):
-            kill_all(left)
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
-            time.sleep(_POLL_INTERVAL_S)
+    if status != 0:
+        _end_all()
         with contextlib.suppress(OSError):  # it may be removed already, or the disk be full
             (folder / LOST).touch(mode=0o600)
     os._exit(0)
+
+
+def _end_all() -> None:
+    """End all processes below this one, again and again, for what is killed may be forking."""
+    while left := descendants(os.getpid()):
+        kill_all(left)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(_POLL_INTERVAL_S)
 
 
 class _Shim:
@@ -146,6 +163,7 @@ class _Shim:
         self._main_pid = 0
         self._main: ProcessIdentity | None = None
         self._payload: ProcessIdentity | None = None
+        self._is_payload_saved = False
         self._search_interval_s = _POLL_INTERVAL_S
         self._init_pid: int | None = None
         self._mark = self._launch.mark.encode("ascii")
@@ -166,6 +184,7 @@ class _Shim:
         try:
             self._start()
         except OSError as error:
+            _end_all()  # it may run already, and nobody could be told of it
             self._exit_record.save(_refusal(error))
             os.close(self._report)
             return
@@ -246,14 +265,16 @@ class _Shim:
             sessions=tuple(sessions),
         )
         save_record(self._folder / STARTED, record)
+        self._is_payload_saved = self._payload is not None
 
     def _is_over(self) -> bool:
         return self._main_status is not None and not (self._holds_processes and self._has_children)
 
     def _step(self) -> None:
         ending = self._main_status is not None or self._killed_at is not None
-        searching = self._payload is None and self._holds_processes
-        self._handle_events(_POLL_INTERVAL_S if ending or searching or self._is_held_up else None)
+        searching = self._holds_processes and not self._is_payload_saved
+        limit_s = self._search_interval_s if searching else None
+        self._handle_events(_POLL_INTERVAL_S if ending or self._is_held_up else limit_s)
         self._hold_up()
         if searching:
             self._look_for_payload()
@@ -346,14 +367,19 @@ class _Shim:
             self._kill()
 
     def _look_for_payload(self) -> None:
-        if self._launch.kind is PayloadKind.APPTAINER:
-            self._payload = find_apptainer_payload(self._main_pid)
-        elif self._launch.kind is PayloadKind.ENROOT:
-            self._payload = None if self._mark else find_enroot_payload(self._main_pid)
-        elif self._init_pid is not None:
-            self._payload = find_bubblewrap_payload(self._init_pid)
+        if self._payload is None:
+            self._payload = self._find_payload()
         if self._payload is not None:
-            self._save_started()
+            with contextlib.suppress(OSError):  # the disk may be full: then again soon
+                self._save_started()
+        self._search_interval_s = min(self._search_interval_s * 1.2, _SEARCH_INTERVAL_MAX_S)
+
+    def _find_payload(self) -> ProcessIdentity | None:
+        if self._launch.kind is PayloadKind.APPTAINER:
+            return find_apptainer_payload(self._main_pid)
+        if self._launch.kind is PayloadKind.ENROOT:
+            return None if self._mark else find_enroot_payload(self._main_pid)
+        return None if self._init_pid is None else find_bubblewrap_payload(self._init_pid)
 
     def _reap(self) -> None:
         while True:

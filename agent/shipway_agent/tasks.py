@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -27,3 +28,20 @@ async def first_ended(*coroutines: Coroutine[Any, Any, Result]) -> Result:
         if task is not winner and not task.cancelled():
             task.exception()  # seen, so that asyncio does not complain about it
     return winner.result()
+
+
+async def uncut(work: Coroutine[Any, Any, Result]) -> Result:
+    """Wait for *work* to its end, also when cancelled; the cancellation goes on afterwards.
+
+    For what a thread does, which no cancellation ends: whoever comes next must find it done.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen, so that asyncio does not complain about it
+        raise

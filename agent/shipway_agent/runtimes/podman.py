@@ -201,7 +201,7 @@ class PodmanRuntime:
         container = await self._store.get(handle.container_id)
         await self._control.launch(folder)
         while True:
-            _, _, ended = await asyncio.to_thread(shim_state_of, folder)
+            held_state, _, ended = await asyncio.to_thread(shim_state_of, folder)
             inspected = await self._cli.find(handle.native_id)
             if inspected is None:
                 raise ContainerNotFound(f"podman does not know container {handle.native_id}")
@@ -209,6 +209,10 @@ class PodmanRuntime:
                 return Started(addresses=_addresses(container, inspected))
             if ended is not None:
                 raise _refusal(ended)
+            if held_state is ContainerState.EXITED:
+                raise RuntimeUnavailable(f"container {handle.native_id}: {shimcontrol.LOST}")
+            if held_state is ContainerState.CREATED:
+                await shimcontrol.check_being_started(folder)
             await asyncio.sleep(_START_POLL_INTERVAL_S)
 
     def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:

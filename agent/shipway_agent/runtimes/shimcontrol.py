@@ -95,7 +95,11 @@ class ShimControl:
 
 
 async def wait_running(folder: Path) -> ExitRecord | None:
-    """Wait until the task's program runs, or has ended; its exit record in the latter case."""
+    """Wait until the task's program runs, or has ended; its exit record in the latter case.
+
+    Raises:
+        RuntimeUnavailable: Its shim died before it had started anything.
+    """
     interval_s = _LAUNCH_POLL_INTERVAL_S
     while True:
         state, started, ended = await asyncio.to_thread(state_of, folder)
@@ -103,8 +107,25 @@ async def wait_running(folder: Path) -> ExitRecord | None:
             return ended or ExitRecord(code=None, signal=None, launched=False, message=LOST)
         if started is not None and started.payload is not None:
             return None
+        if state is ContainerState.CREATED:
+            await check_being_started(folder)
         await asyncio.sleep(interval_s)
         interval_s = min(interval_s * 1.5, _LAUNCH_POLL_LIMIT_S)  # images can take an hour
+
+
+async def check_being_started(folder: Path) -> None:
+    """Make sure that a shim is at work on a container that was launched, or has been.
+
+    Raises:
+        RuntimeUnavailable: It died before it had started anything.
+    """
+
+    def is_dead() -> bool:
+        # In this order: a shim that is gone starts nothing any more.
+        return not is_being_started(folder) and state_of(folder)[0] is ContainerState.CREATED
+
+    if await asyncio.to_thread(is_dead):
+        raise RuntimeUnavailable(f"the shim of {folder} died before it had started anything")
 
 
 async def wait_exit(folder: Path) -> Exit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -17,11 +18,11 @@ from typing import Any
 
 from shipway_agent.errors import ContainerNotFound, RuntimeRefused, SpecUnsupported
 from shipway_agent.runtimes.archives import unpack
+from shipway_agent.runtimes.folderwork import alone_in, work_in
 from shipway_agent.runtimes.shimfiles import (
     CLAIM,
     EXIT,
     LAUNCH,
-    LOG,
     STARTED,
     ExitRecord,
     Launch,
@@ -31,6 +32,7 @@ from shipway_agent.runtimes.shimfiles import (
     save_record,
 )
 from shipway_agent.runtimes.spec import ID_LABEL, ContainerId, ContainerSpec, ContainerState
+from shipway_agent.tasks import uncut
 from shipway_common.files import write_atomic
 
 TREE = "root"
@@ -51,6 +53,10 @@ class HeldContainer:
     ports: tuple[int, ...] = ()
     details: Mapping[str, str] = field(default_factory=dict[str, str])
     """What else a runtime wants to know later."""
+
+
+class _Exists(RuntimeRefused):
+    """There is such a container, which is to be left alone."""
 
 
 class ShimStore:
@@ -76,14 +82,16 @@ class ShimStore:
         The container exists for others when the body has called `save`.
         """
         folder = self.folder(spec.id)
-        try:
-            await asyncio.to_thread(self._make_folder, folder, spec)
-            yield folder
-        except FileExistsError as error:
-            raise RuntimeRefused(f"container {spec.id} exists already in {folder}") from error
-        except BaseException:
-            await asyncio.to_thread(shutil.rmtree, folder, onerror=_make_removable)
-            raise
+        await asyncio.to_thread(self._make_root)
+        async with work_in(self._root):
+            try:
+                await uncut(asyncio.to_thread(self._make_folder, folder, spec))
+                yield folder
+            except _Exists:
+                raise
+            except BaseException:
+                await asyncio.to_thread(_remove_tree, folder)
+                raise
 
     async def save(self, container: HeldContainer, launch: Launch) -> None:
         """Write down how to start the container, and that it exists."""
@@ -143,7 +151,7 @@ class ShimStore:
         def remove() -> None:
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(aside)  # at once and whole, so that no half of it is ever listed
-                shutil.rmtree(aside, onerror=_make_removable)
+                _remove_tree(aside)
 
         try:
             await asyncio.to_thread(remove)
@@ -156,16 +164,22 @@ class ShimStore:
         self._make_root()
         for leftover in self._root.glob(f"{_REMOVED_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        with alone_in(self._root) as is_alone:
+            for folder in self._root.iterdir() if is_alone else ():
+                if _is_half_made(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _make_root(self) -> None:
         # Open to pass through: a container's own user must reach its files in its folder.
         self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
 
     def _make_folder(self, folder: Path, spec: ContainerSpec) -> None:
-        self._make_root()
-        if folder.is_dir() and not (folder / _CONTAINER).exists():
-            shutil.rmtree(folder, onerror=_make_removable)  # its making was cut short by a crash
-        folder.mkdir(mode=0o700)
+        if _is_half_made(folder):
+            _remove_tree(folder)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise _Exists(f"container {spec.id} exists already in {folder}") from error
         (folder / TREE).mkdir(mode=0o755)
         unpack(spec.archives, folder / TREE)
 
@@ -189,11 +203,25 @@ def state_of(folder: Path) -> tuple[ContainerState, StartedRecord | None, ExitRe
 
 def is_being_started(folder: Path) -> bool:
     """Say whether a shim has begun with a container and not yet said what came of it; blocking."""
-    return (
-        (folder / CLAIM).exists()
-        and state_of(folder)[0] is ContainerState.CREATED
-        and not (folder / LOG).exists()  # it broke
-    )
+    try:
+        with (folder / CLAIM).open("rb") as claim:
+            fcntl.flock(claim, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:  # it lives
+        return state_of(folder)[0] is ContainerState.CREATED
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _is_half_made(folder: Path) -> bool:
+    """Say whether the making of a container was cut short, unless it is under way."""
+    is_one = _safe_id.fullmatch(folder.name) is not None and folder.is_dir()
+    return is_one and not (folder / _CONTAINER).exists()
+
+
+def _remove_tree(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder, onerror=_make_removable)
 
 
 def _find_container(folder: Path) -> HeldContainer | None:

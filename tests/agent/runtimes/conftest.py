@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,6 +108,18 @@ def open_folder() -> Iterator[Path]:
     require("another user", [] if os.geteuid() == 0 else ["the rights of root"])
     folder = new_folder("sandbox")
     yield folder
+    remove_folder(folder)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A disk of a megabyte, a third of it taken by the file `ballast`."""
+    require("a small disk", [] if os.geteuid() == 0 else ["the rights of root"])
+    folder = new_folder("disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
+    (folder / "ballast").write_bytes(b"\0" * 350_000)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
     remove_folder(folder)
 
 

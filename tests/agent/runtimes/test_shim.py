@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +26,6 @@ from tests.agent.runtimes.steps import (
     start,
     until,
 )
-from tests.lab.folders import new_folder, remove_folder
-from tests.lab.require import require
 
 MakeSpec = Callable[..., ContainerSpec]
 
@@ -246,18 +244,6 @@ async def test_output_that_finds_no_room_on_disk_leaves_a_note(
     assert b" bytes of output were lost here: No space left on device]\n" in outcome.stderr
     for owned in await runtime.list_owned({}):
         await runtime.remove(owned.handle)
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A disk of a megabyte, a third of it taken by the file `ballast`."""
-    require("a small disk", [] if os.geteuid() == 0 else ["the rights of root"])
-    folder = new_folder("disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
-    (folder / "ballast").write_bytes(b"\0" * 350_000)
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-    remove_folder(folder)
 
 
 def process_text(pid: int, entry: str) -> str:
