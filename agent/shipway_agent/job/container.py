@@ -22,9 +22,12 @@ from shipway_agent.runtimes.spec import (
     ContainerHandle,
     ContainerId,
     ContainerSpec,
+    Device,
     Event,
     EventKind,
     Exit,
+    Mount,
+    RegistryAuth,
     Runtime,
     Stream,
 )
@@ -47,6 +50,9 @@ def container_spec(
         environment: All variables of the container.
         tree: The host folder with the task's files, this rank's own or shared by all.
     """
+    devices, mounts = task.devices, task.mounts
+    if task.runtime == "apptainer":
+        devices, mounts = _apptainer_devices(task)
     return ContainerSpec(
         id=ContainerId(f"{task.dispatch_id}-{rank.number}"),
         name=task.name,
@@ -54,17 +60,50 @@ def container_spec(
         argv=task.arguments,
         environment=environment,
         work_dir=task.working_dir,
-        mounts=task.mounts,
+        mounts=mounts,
         tree=tree,
         ports=task.ports,
         network_mode=task.network_mode,
-        devices=task.devices,
+        devices=devices,
         add_capabilities=task.add_capabilities,
         drop_capabilities=task.drop_capabilities,
         all_gpus=task.gpu_vendor,
         labels={"shipway.dispatch": task.dispatch_id, "shipway.rank": str(rank.number)},
+        registry_auth=_registry_auth(task),
         force_pull=task.disable_image_cache,
     )
+
+
+def _apptainer_devices(task: TaskFile) -> tuple[tuple[Device, ...], tuple[Mount, ...]]:
+    """Give devices by other names as mounts: there is no other way with the host's own /dev."""
+    same, mounts = list[Device](), list(task.mounts)
+    for device in task.devices:
+        if device.host == device.container:
+            same.append(device)
+        elif Path(device.container).is_relative_to("/dev"):
+            log.warning(
+                "device %s is not there as %s: apptainer shows the host's /dev as it is",
+                device.host,
+                device.container,
+            )
+        else:
+            mounts.append(Mount(source=device.host, target=device.container))
+    return tuple(same), tuple(mounts)
+
+
+def _registry_auth(task: TaskFile) -> RegistryAuth | None:
+    """Find the credentials, which the master gives in Singularity's variables for all runtimes.
+
+    Apptainer and Singularity read the variables themselves.
+    """
+    if task.runtime == "apptainer":
+        return None
+    for prefix in ("APPTAINER", "SINGULARITY"):
+        username = task.environment.get(f"{prefix}_DOCKER_USERNAME")
+        if username:
+            password = task.environment.get(f"{prefix}_DOCKER_PASSWORD", "")
+            return RegistryAuth(username=username, password=password)
+    return None
 
 
 class RankContainer:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from typing import Any
 
 import pytest
 
 from shipway_agent.errors import ImageNotFound
-from shipway_agent.job.container import RankContainer, exit_status
+from shipway_agent.job.container import RankContainer, container_spec, exit_status
 from shipway_agent.job.notices import Notices
+from shipway_agent.job.rank import Rank
+from shipway_agent.job.taskfile import TaskFile, parse_task_file
 from shipway_agent.runtimes.spec import ContainerId, ContainerSpec, Exit
+from tests.agent.job.conftest import make_task
 
 SPEC = ContainerSpec(id=ContainerId("d-0"), image="registry.example/large", argv=("x",))
 
@@ -102,3 +106,37 @@ async def test_a_missing_image_is_told_in_the_registrys_words() -> None:
 )
 def test_the_exit_status_is_a_shells(end: Exit, status: int | None) -> None:
     assert exit_status(end) == status
+
+
+def make_file(**changes: Any) -> TaskFile:
+    return parse_task_file(
+        json.dumps(make_task("http://relay", ["x"], **changes)).encode(), name="x"
+    )
+
+
+def make_spec(**changes: Any) -> ContainerSpec:
+    task = make_file(image="org/x:1", **changes)
+    return container_spec(task, Rank(number=0, peers=1, node="n1"), task.environment, None)
+
+
+@pytest.mark.parametrize("prefix", ["SINGULARITY", "APPTAINER"])
+@pytest.mark.parametrize("runtime", ["podman", "enroot"])
+def test_the_masters_credentials_reach_other_runtimes_too(runtime: str, prefix: str) -> None:
+    login = {f"{prefix}_DOCKER_USERNAME": "alice", f"{prefix}_DOCKER_PASSWORD": "pw"}
+    auth = make_spec(runtime=runtime, environment=login).registry_auth
+    assert auth is not None
+    assert (auth.username, auth.password) == ("alice", "pw")
+    assert make_spec(runtime=runtime).registry_auth is None
+    assert make_spec(runtime="apptainer", environment=login).registry_auth is None
+
+
+def test_apptainer_gets_devices_as_far_as_they_can_be_had() -> None:
+    devices = [
+        {"host": "/dev/null", "container": "/dev/null"},
+        {"host": "/dev/null", "container": "/dev/other"},
+        {"host": "/dev/null", "container": "/opt/other"},
+    ]
+    spec = make_spec(runtime="apptainer", devices=devices)
+    assert [device.container for device in spec.devices] == ["/dev/null"]
+    assert [(mount.source, mount.target) for mount in spec.mounts] == [("/dev/null", "/opt/other")]
+    assert len(make_spec(runtime="podman", devices=devices).devices) == 3
