@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from pathlib import Path
@@ -23,13 +24,17 @@ _SEGMENT_BYTES = 16 << 20
 _SEGMENTS_AT_LEAST = 8
 """Into how many files the output is cut where a limit is set, so that it is freed bit by bit."""
 _RESERVED_BYTES = 16384
+_OUTPUT_RESERVE = ".output.reserved"
+_OUTPUT_RESERVE_BYTES = 2 * _LOST_END_BYTES + 4096
+"""Enough for the ends of both streams, a note and the headers."""
 
 
 class OutputFiles:
     """The output of a task, in the order in which it was read, as frames in files of limited size.
 
     Whoever has delivered a file removes it. What cannot be written is dropped but for its end, never
-    the task held up; a note stands in its place.
+    the task held up; a note stands in its place. For these there is room even when the disk is full
+    to the last: a place for them is taken beforehand.
     """
 
     def __init__(self, folder: Path, limit_bytes: int | None) -> None:
@@ -51,6 +56,7 @@ class OutputFiles:
         self._problem = ""
         self.stderr_tail = b""
         """The last that came on stderr, whether it could be written or not."""
+        self._reserve = _reserve(folder / _OUTPUT_RESERVE, _OUTPUT_RESERVE_BYTES)
 
     @property
     def has_room(self) -> bool:
@@ -94,7 +100,10 @@ class OutputFiles:
 
     def close(self) -> None:
         """Note a loss at the very end, and close."""
-        self._make_up()
+        if not self._make_up():
+            with contextlib.suppress(OSError):  # a file system that never overwrites is full, too
+                self._spend_reserve()
+        self._reserve.unlink(missing_ok=True)
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
@@ -109,8 +118,7 @@ class OutputFiles:
             return True
         count = self._lost_bytes - sum(map(len, self._lost_ends.values()))
         if count:
-            text = f"[shipway: {count} bytes of output were lost here: {self._problem}]\n"
-            if not self._append(STDERR, text.encode()):
+            if not self._append(STDERR, self._describe_loss(count)):
                 return False
             self._lost_bytes -= count
         for stream, data in list(self._lost_ends.items()):
@@ -119,6 +127,24 @@ class OutputFiles:
             del self._lost_ends[stream]
             self._lost_bytes -= len(data)
         return True
+
+    def _describe_loss(self, count: int) -> bytes:
+        return f"[shipway: {count} bytes of output were lost here: {self._problem}]\n".encode()
+
+    def _spend_reserve(self) -> None:
+        """Make the place that was taken beforehand the last segment, with all that is owed."""
+        owed = list(self._lost_ends.items())
+        count = self._lost_bytes - sum(len(data) for _, data in owed)
+        if count:
+            owed.insert(0, (STDERR, self._describe_loss(count)))
+        pieces = [encode_segment_header(self._ends)]
+        for stream, data in owed:
+            pieces += [encode_frame_header(stream, len(data)), data]
+        with self._reserve.open("r+b") as file:
+            file.write(b"".join(pieces))
+            file.truncate()
+        self._number += 1
+        self._reserve.replace(segment_path(self._folder, self._number))
 
     def _append(self, stream: int, data: bytes) -> bool:
         try:
@@ -171,12 +197,7 @@ class ReservedRecord:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._place = path.with_name(f".{path.name}.reserved")
-        with self._place.open("wb") as stream:
-            os.fchmod(stream.fileno(), 0o600)
-            stream.write(b" " * _RESERVED_BYTES)
-            stream.flush()
-            os.fsync(stream.fileno())
+        self._place = _reserve(path.with_name(f".{path.name}.reserved"), _RESERVED_BYTES)
 
     def save(self, record: ExitRecord) -> None:
         """Put *record* where it belongs, whole or not at all; readers skip the blanks after it."""
@@ -187,3 +208,17 @@ class ReservedRecord:
             os.fsync(stream.fileno())
         os.replace(self._place, self._path)
         fsync_folder(self._path.parent)
+
+
+def _reserve(path: Path, size_bytes: int) -> Path:
+    """Take room on disk by a file of blanks.
+
+    Raises:
+        OSError: There is none.
+    """
+    with path.open("wb") as stream:
+        os.fchmod(stream.fileno(), 0o600)
+        stream.write(b" " * size_bytes)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return path
