@@ -134,9 +134,9 @@ def test_the_master_is_killed_at_random_moments(site: Site) -> None:
     short_ones = []
     for work in long_ones:
         work.wait_for_start()
-    for _ in range(4):
+    for _ in range(3):
         short_ones.append(site.submit("sandbox", exit_code=6))
-        time.sleep(chance.uniform(0, 0.8))
+        time.sleep(chance.uniform(0, 0.5))
         for work in short_ones:
             work.let_end()
         site.master.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,10 +17,11 @@ from tests.lab.shipway import frozen
 from tests.reliability.site import PROMPT, Site, open_site
 from tests.reliability.work import Work
 
-CUTS = ("unplugged", "black-hole", "deaf", "mute", "broken")
-"""No carrier; packets vanish both ways, only inwards, only outwards; only the agent hears of it."""
+CUTS = ("unplugged", "black-hole", "deaf", "mute", "broken", "frozen")
+"""No carrier; packets vanish both ways, only inwards, only outwards; only the agent hears of it;
+the agent stands still (SIGSTOP)."""
 
-LOST = ("hasty-unplugged", "hasty-black-hole")
+LOST = ("hasty-unplugged", "hasty-black-hole", "hasty-frozen")
 """Agents of pools that wait 2 s for them."""
 
 
@@ -43,11 +46,14 @@ class Net:
             case "broken":
                 host.drop("OUTPUT")
                 host.break_connections(self.site.master.port)
+            case "frozen":
+                os.kill(self.site.agents[name].pid, signal.SIGSTOP)
 
     def heal(self, name: str) -> None:
         """Undo the cut."""
         self.hosts[name].plug()
         self.hosts[name].heal()
+        os.kill(self.site.agents[name].pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +67,13 @@ def net(folder: Path) -> Iterator[Net]:
         bridge = Bridge()
         stack.callback(bridge.stop)
         bridge.start()
-        site = stack.enter_context(open_site(folder, {**pools, "local": {}}))
+        site = stack.enter_context(open_site(folder, pools))
         for number, name in enumerate(names, start=2):
             host = hosts[name] = Host(bridge, number)
             stack.callback(host.stop)
             host.start()
-            config = {**PROMPT, "master_host": bridge.address}
+            config = {**PROMPT, "registration_pause_s": 3, "master_host": bridge.address}
             site.add(name, within=host.within, config=config).launch()
-        site.add("local").launch()
         site.wait_until_free()
         yield Net(site, hosts)
 
@@ -127,33 +132,11 @@ def test_a_cut_longer_than_the_wait_ends_the_tasks(net: Net) -> None:
     site.check_usable(*LOST)
 
 
-def test_the_agent_stands_still(net: Net) -> None:
-    """So long that the master gives the connection up, and shorter than it waits for the agent."""
-    site = net.site
-    (moments,) = site.submit_three("local")
-    with frozen(site.agents["local"].pid):
-        site.wait_until_away("local")
-    moments.starting.wait_for_start()  # nothing was killed here
-    moments.check_all_done()
-    site.check_usable("local")
-
-
-def test_the_agent_stands_still_for_too_long(net: Net) -> None:
-    site = net.site
-    name = "hasty-unplugged"
-    work = site.submit(name, exit_code=3)
-    work.wait_for_line(10)
-    with frozen(site.agents[name].pid):
-        site.wait_until_given_up(name)
-    work.check_failed("agent failed while the container was running")
-    site.check_usable(name)
-
-
 def test_the_master_stands_still(net: Net) -> None:
     """The agents give their connections up, and their tasks notice nothing."""
     site = net.site
-    (moments,) = site.submit_three("local")
-    agent = site.agents["local"]
+    (moments,) = site.submit_three("frozen")
+    agent = site.agents["frozen"]
     seen = len(agent.log.read_text())
 
     def has_noticed() -> bool:
@@ -163,16 +146,16 @@ def test_the_master_stands_still(net: Net) -> None:
         wait_until(has_noticed, "the agent notices", limit_s=30, logs=agent.tail)
     moments.starting.wait_for_start()
     moments.check_all_done()
-    site.check_usable("local")
+    site.check_usable("frozen")
 
 
 def test_many_tasks_end_during_one_outage(net: Net) -> None:
     """More than the original remembers (32): each end is told with its own code, afterwards."""
     site = net.site
-    site.agents["local"].wait_until(lambda: site.is_free("local"), "is free")
+    site.agents["frozen"].wait_until(lambda: site.is_free("frozen"), "is free")
     codes = range(1, 41)
     works: list[Work] = [
-        site.submit("local", exit_code=code, slots=0, pause_s=0.5) for code in codes
+        site.submit("frozen", exit_code=code, slots=0, pause_s=0.5) for code in codes
     ]
     for work in works:
         work.wait_for_start()
@@ -183,4 +166,4 @@ def test_many_tasks_end_during_one_outage(net: Net) -> None:
             work.wait_for_last_act()
     for work in works:
         work.check_done()
-    site.check_usable("local")
+    site.check_usable("frozen")
