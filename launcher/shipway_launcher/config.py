@@ -212,7 +212,9 @@ class LauncherSettings(Settings):
         " a module of the launcher's own Python, which those users must be able to run.",
     )
     singularity_image_root: Path | None = Field(
-        None, description="Folder of image files, named like the images (`org/name:tag`)."
+        None,
+        description="Folder of image files, named like the images (`org/name:tag`), as the compute"
+        " nodes see it.",
     )
     apptainer_image_root: Path | None = Field(
         None, description="The same as singularity_image_root; only one of them can be set."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from shipway_agent.job.devices import number_devices
 from shipway_agent.job.errors import JobError
 from shipway_agent.job.folder import copy_tree, job_folder
 from shipway_agent.job.notices import CANCEL_MARK, Notices
+from shipway_agent.job.proxies import proxy_variables, read_proxies
 from shipway_agent.job.rank import (
     WRAPPER,
     Rank,
@@ -45,6 +47,9 @@ log = logging.getLogger(__name__)
 EXIT_NOT_STARTED = 125
 """The task did not run, or nobody knows how it ended; as container programs have it."""
 
+_OUTPUT_LIMIT_BYTES = 1 << 30
+"""How much output waits in TMPDIR for the master, and for srun, before the task waits too."""
+_WRAPPERS_MEMLOCK_BYTES = 64 << 10
 _REPORT_LIMIT_S = 10.0
 _DRAIN_LIMIT_S = 30.0
 
@@ -69,10 +74,13 @@ async def _run(task_file: Path, environ: Mapping[str, str]) -> int:
     async with Notices(task_file.parent / CANCEL_MARK) as notices:
         rank = read_rank(environ, host_name=socket.gethostname())
         task = await asyncio.to_thread(load_task_file, task_file)
+        _raise_locked_memory()
         parent = Path(environ.get("TMPDIR") or tempfile.gettempdir())
         async with AsyncExitStack() as stack:
             folder = await asyncio.to_thread(stack.enter_context, job_folder(parent))
-            environment = await _complete_environment(task, rank, environ)
+            proxies = await _find_proxies(task)
+            environ = {**proxies, **environ}
+            environment = {**proxies, **await _complete_environment(task, rank, environ)}
             job = _Job(task, rank, environ, environment)
             return await job.run(stack, folder, notices)
 
@@ -179,7 +187,13 @@ class _Job:
         await stack.enter_async_context(profiler)
 
     async def _open_runtime(self, folder: Path) -> Runtime:
-        options = RuntimeOptions(state_dir=folder / "runtime", environ=self._environ, tethered=True)
+        options = RuntimeOptions(
+            state_dir=folder / "runtime",
+            environ=self._environ,
+            tethered=True,
+            output_limit_bytes=_OUTPUT_LIMIT_BYTES,
+            image_root=self._task.image_root,
+        )
         return await find_runtime(cast("RuntimeName", self._task.runtime), options)
 
     def _status(self, end: Exit, task_log: JobLog | None) -> int:
@@ -196,6 +210,24 @@ class _Job:
             if task_log is not None:
                 task_log.say(text)
         return EXIT_NOT_STARTED if status is None else status
+
+
+async def _find_proxies(task: TaskFile) -> Mapping[str, str]:
+    proxies = await asyncio.to_thread(read_proxies)
+    direct = [task.master_url, task.environment.get("DET_MASTER", "")]
+    return proxy_variables(proxies, task.environment, direct=direct)
+
+
+def _raise_locked_memory() -> None:
+    """Allow as much locked memory as may be: RDMA needs it, and the stock wrapper stops at 64 KiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
+    if hard == _WRAPPERS_MEMLOCK_BYTES:
+        log.warning(
+            "this node allows 64 KiB of locked memory only, and tasks that need more will fail; set"
+            " LimitMEMLOCK=infinity in slurmd's unit"
+        )
 
 
 async def _complete_environment(

@@ -32,6 +32,8 @@ class TaskFile:
     name: str
     runtime: str
     image: str | None
+    image_root: Path | None
+    """Where image files lie, named like the images, as this node sees them."""
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     working_dir: str
@@ -100,6 +102,7 @@ def _read(reader: _Reader) -> TaskFile:
         name=reader.take("name", _text),
         runtime=reader.take("runtime", _one_of(*RUNTIMES)),
         image=reader.take("image", _optional(_filled)),
+        image_root=reader.take("image_root", _optional(_absolute)),
         arguments=reader.take("arguments", _list(_text)),
         environment=reader.take("environment", _environment),
         working_dir=reader.take("working_dir", _text),

@@ -23,9 +23,6 @@ from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.slurm.rows import ClusterRows
 from shipway_launcher.transport.tree import Entry, Kind
 
-_IMAGE_SCHEMES = (
-    *("instance://", "library://", "shub://", "oras://", "docker-archive://", "docker://"),
-)
 _SRUN_VARIABLES = frozenset(
     {
         *(
@@ -118,7 +115,8 @@ def prepare(
         manifest,
         dispatch_id=dispatch_id,
         runtime=carrier.runtime,
-        image=_choose_image(manifest, carrier.runtime, site.image_root),
+        image=_choose_image(manifest, carrier.runtime),
+        image_root=str(site.image_root) if site.image_root else None,
         environment=environment,
         archives_dir=f"{folder}/{files.VOLUME}" if tree else None,
         master_url=environment["DET_MASTER"],
@@ -170,19 +168,12 @@ def _choose_mpi(manifest: Manifest, facts: SlurmFacts) -> str:
     return wanted if plugin in facts.mpi_plugins else "none"
 
 
-def _choose_image(manifest: Manifest, runtime: str, image_root: Path | None) -> str | None:
-    image = manifest.image
+def _choose_image(manifest: Manifest, runtime: str) -> str | None:
     if runtime == "sandbox":
         return None
-    if image is None:
+    if manifest.image is None:
         raise WrongRequest("launchParameters.images.default: the carrier needs an image")
-    if runtime != "apptainer" or image.startswith(("/", *_IMAGE_SCHEMES)):
-        return image
-    if image_root is not None and manifest.configuration.get("disableImageCache") != "true":
-        file = posixpath.normpath(f"{image_root}/{image}")
-        if file.startswith(f"{image_root}/") and Path(file).exists():
-            return file
-    return f"docker://{image}"
+    return manifest.image
 
 
 def _task_environment(manifest: Manifest, relay_url: str | None) -> dict[str, str]:

@@ -22,6 +22,7 @@ def render_task_file(
     dispatch_id: str,
     runtime: str,
     image: str | None,
+    image_root: str | None,
     environment: Mapping[str, str],
     archives_dir: str | None,
     master_url: str,
@@ -33,7 +34,8 @@ def render_task_file(
         manifest: What to run.
         dispatch_id: Which dispatch this is.
         runtime: Name of the agent's container runtime.
-        image: The image as the runtime takes it.
+        image: The image as the manifest names it.
+        image_root: Where image files lie, named like the images, on the compute nodes.
         environment: The task's variables as they are to arrive.
         archives_dir: Where the unpacked archives are, on the compute nodes.
         master_url: Where the job's calls to the master go.
@@ -50,6 +52,7 @@ def render_task_file(
         "name": manifest.payload,
         "runtime": runtime,
         "image": image,
+        "image_root": image_root,
         "arguments": list(manifest.arguments),
         "environment": dict(environment),
         "working_dir": configuration.get("workingDir") or _DEFAULT_FOLDER,

@@ -43,6 +43,7 @@ def make_task(url: str, words: Sequence[str], **changes: Any) -> dict[str, Any]:
         "name": "cmd",
         "runtime": "sandbox",
         "image": None,
+        "image_root": None,
         "arguments": list(words),
         "environment": environment,
         "working_dir": "/tmp",

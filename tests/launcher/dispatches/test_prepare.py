@@ -119,36 +119,11 @@ def test_with_the_relay_the_job_takes_it_for_the_master() -> None:
     assert task.master_url == task.environment["DET_MASTER"] == "http://login1:8183"
 
 
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        ("/images/x.sif", "/images/x.sif"),
-        ("docker://org/name:tag", "docker://org/name:tag"),
-        ("oras://org/name:tag", "oras://org/name:tag"),
-        ("org/name:tag", "docker://org/name:tag"),
-        ("org/there:1", "{root}/org/there:1"),
-        ("../outside", "docker://../outside"),
-    ],
-)
-def test_where_apptainers_images_are(image: str, expected: str, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    (root / "org").mkdir(parents=True)
-    (root / "org/there:1").touch()
-    (tmp_path / "outside").touch()
-    site = make_site(image_root=root)
-    task = task_of(prepared(site, carrier="SingularityOverSlurm", image=image))
-    assert task.image == expected.format(root=root)
-
-
-def test_a_fresh_image_is_not_taken_from_the_cache(tmp_path: Path) -> None:
-    (tmp_path / "there").touch()
-    changes = {"carrier": "SingularityOverSlurm", "image": "there"}
-    task = task_of(
-        prepared(
-            make_site(image_root=tmp_path), configuration={"disableImageCache": "true"}, **changes
-        )
-    )
-    assert task.image == "docker://there"
+def test_images_are_looked_for_where_the_task_runs() -> None:
+    site = make_site(image_root=Path("/lustre/images"))
+    task = task_of(prepared(site, carrier="SingularityOverSlurm", image="org/name:tag"))
+    assert (task.image, task.image_root) == ("org/name:tag", Path("/lustre/images"))
+    assert task_of(prepared(carrier="SingularityOverSlurm", image="x")).image_root is None
 
 
 def test_something_mounted_below_tmp_is_saved_from_the_wrapper() -> None:
