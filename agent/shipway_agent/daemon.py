@@ -7,11 +7,12 @@ import logging
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from shipway_agent.config import AgentSettings
 from shipway_agent.containers.environment import AgentFacts
+from shipway_agent.containers.lives import Lives
 from shipway_agent.containers.manager import ContainerManager
 from shipway_agent.containers.orders import Identity
 from shipway_agent.containers.records import RecordStore
@@ -26,11 +27,13 @@ from shipway_agent.logs.routes import LogRoutes
 from shipway_agent.master.connection import Timing
 from shipway_agent.master.endpoint import make_endpoint
 from shipway_agent.master.health import HealthReports
-from shipway_agent.master.link import MasterLink, Persistence
+from shipway_agent.master.link import MasterLink, Obeys, Persistence
 from shipway_agent.master.messages import Device
 from shipway_agent.master.outbox import Outbox
 from shipway_agent.profiler.agent import make_sampler, profile_containers
+from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.runtimes.registry import find_runtime
+from shipway_agent.runtimes.spec import Runtime
 from shipway_agent.service import ServiceManager, without_manager
 from shipway_agent.slots.detect import SlotOptions
 from shipway_agent.slots.offer import OfferStore, begin_watch
@@ -80,7 +83,7 @@ async def _serve_until(
     while not stop.is_set():
         try:
             pause_s = await _serve(settings, environ, stop, service, api, slot_options)
-        except (SlotsUnknown, RuntimeUnavailable) as error:
+        except (SlotsUnknown, RuntimeUnavailable, OSError) as error:  # a full disk, say
             if is_first:
                 raise
             log.error("cannot register again, trying again: %s", error)
@@ -94,6 +97,20 @@ async def _serve_until(
                 log.warning("stopped while not registered; containers go on, if there are any")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Node:
+    """What serves a master, from one registration to the next."""
+
+    watch: SlotWatch
+    runtime: Runtime
+    outbox: Outbox
+    lives: Lives
+    manager: ContainerManager
+    health: HealthReports
+    link: MasterLink
+    sampler: Sampler
+
+
 async def _serve(
     settings: AgentSettings,
     environ: Mapping[str, str],
@@ -103,8 +120,49 @@ async def _serve(
     slot_options: SlotOptions,
 ) -> float:
     """Register and serve once; returns how long to wait before doing so again, in seconds."""
+    pause_s = settings.registration_pause_s
+    async with AsyncExitStack() as stack:
+        node = await _open_node(stack, settings, environ, service, slot_options)
+        parts = Parts(
+            settings=settings,
+            lives=node.lives,
+            link=node.link,
+            runtime=node.runtime,
+            sampler=node.sampler,
+            watch=node.watch,
+        )
+        stack.enter_context(api.showing(parts))
+        service.describe = lambda: _describe(settings, node)
+        service.ready()
+        grace_s = settings.drain_grace_s if settings.drain_on_stop else None
+        try:
+            await first_ended(
+                _flush_when(stop, node, service, grace_s),
+                _stay_linked(node.link, stop),
+                _wait_for_other_slots(node),
+                _watch_slots(node.watch, settings.slot_check_interval_s),
+                profile_containers(node.lives.running, node.sampler, settings, environ),
+            )
+        except MustRestart as error:
+            log.warning("the master gave this agent up: %s", error)
+            await node.lives.detach()
+            return pause_s if error.record_may_linger else 1.0
+        return pause_s
+
+
+async def _open_node(
+    stack: AsyncExitStack,
+    settings: AgentSettings,
+    environ: Mapping[str, str],
+    service: ServiceManager,
+    slot_options: SlotOptions,
+) -> _Node:
+    """Find devices, runtime and former containers, and make all that serves a master.
+
+    Everything slow is done here, before dialing: a master schedules onto an agent from the
+    handshake on.
+    """
     assert settings.state_dir is not None
-    # Everything slow comes before dialing: a master schedules onto an agent from the handshake on.
     records = RecordStore(settings.state_dir / "containers")
     await asyncio.to_thread(records.open)
     watch = await begin_watch(
@@ -112,78 +170,64 @@ async def _serve(
         OfferStore(file=settings.state_dir / "slots.json", agent_id=settings.agent_id),
         in_use=bool(await asyncio.to_thread(records.load_all, settings.agent_id)),
     )
-    persistence = Persistence(
-        longest_delay_s=settings.agent_reconnect_backoff,
-        max_attempts=settings.agent_reconnect_attempts,
-        linger_s=settings.registration_pause_s,
+    options = replace(settings.runtime_options(environ), in_units=service.makes_units)
+    runtime = await find_runtime(settings.container_runtime, options)
+    stack.push_async_callback(runtime.aclose)
+    log.info("containers run by %s: %s", runtime.name, runtime.description)
+    outbox, lives = Outbox(), Lives()
+    log_routes = LogRoutes(lambda: agent_log_place(settings, environ))
+    manager = ContainerManager(
+        identity=_identity(settings, watch.offered),
+        around=Surroundings(
+            runtime=runtime,
+            reports=Reports(outbox, settings.agent_id),
+            records=records,
+            limits=Limits(),
+            log_routes=await stack.enter_async_context(log_routes),
+            keeps_ended=settings.container_auto_remove_disabled,
+        ),
+        outbox=outbox,
+        lives=lives,
+        device_problem=watch.problem,
     )
-    async with AsyncExitStack() as stack:
-        options = replace(settings.runtime_options(environ), in_units=service.makes_units)
-        runtime = await find_runtime(settings.container_runtime, options)
-        stack.push_async_callback(runtime.aclose)
-        log.info("containers run by %s: %s", runtime.name, runtime.description)
-        outbox = Outbox()
-        log_routes = await stack.enter_async_context(
-            LogRoutes(lambda: agent_log_place(settings, environ))
-        )
-        manager = ContainerManager(
-            identity=_identity(settings, watch.offered),
-            around=Surroundings(
-                runtime=runtime,
-                reports=Reports(outbox, settings.agent_id),
-                records=records,
-                limits=Limits(),
-                log_routes=log_routes,
-                keeps_ended=settings.container_auto_remove_disabled,
-            ),
-            outbox=outbox,
-            device_problem=watch.problem,
-        )
-        await manager.load()
-        await stack.enter_async_context(manager)
-        health = HealthReports(manager, watch, outbox)
-        watch.on_change = health.tell
-        hook = await stack.enter_async_context(OutageHook(settings.hooks, environ))
-        link = MasterLink(
-            query=_query(settings),
-            find_endpoint=lambda: asyncio.to_thread(make_endpoint, settings, environ),
-            outbox=outbox,
-            agent=health,
-            persistence=persistence,
-            timing=Timing.with_silence(settings.master_silence_s),
-            on_outage=hook.note,
-        )
-        sampler = await stack.enter_async_context(
-            make_sampler(settings, environ, manager, runtime, watch)
-        )
-        stack.enter_context(
-            api.showing(
-                Parts(
-                    settings=settings,
-                    manager=manager,
-                    link=link,
-                    runtime=runtime,
-                    sampler=sampler,
-                    watch=watch,
-                )
-            )
-        )
-        service.describe = lambda: _describe(settings, link, watch, manager)
-        service.ready()
-        grace_s = settings.drain_grace_s if settings.drain_on_stop else None
-        try:
-            await first_ended(
-                _flush_when(stop, manager, outbox, link, service, grace_s),
-                _stay_linked(link, stop),
-                _wait_for_other_slots(watch, health, manager),
-                _watch_slots(watch, settings.slot_check_interval_s),
-                profile_containers(manager.running, sampler, settings, environ),
-            )
-        except MustRestart as error:
-            log.warning("the master gave this agent up: %s", error)
-            await manager.detach()
-            return persistence.linger_s if error.record_may_linger else 1.0
-        return persistence.linger_s
+    await manager.load()
+    await stack.enter_async_context(lives)
+    health = HealthReports(manager, watch, outbox)
+    watch.on_change = health.tell
+    hook = await stack.enter_async_context(OutageHook(settings.hooks, environ))
+    sampler = make_sampler(settings, environ, lives, runtime, watch)
+    return _Node(
+        watch=watch,
+        runtime=runtime,
+        outbox=outbox,
+        lives=lives,
+        manager=manager,
+        health=health,
+        link=_make_link(settings, environ, outbox, health, hook),
+        sampler=await stack.enter_async_context(sampler),
+    )
+
+
+def _make_link(
+    settings: AgentSettings,
+    environ: Mapping[str, str],
+    outbox: Outbox,
+    agent: Obeys,
+    hook: OutageHook,
+) -> MasterLink:
+    return MasterLink(
+        query=_query(settings),
+        find_endpoint=lambda: asyncio.to_thread(make_endpoint, settings, environ),
+        outbox=outbox,
+        agent=agent,
+        persistence=Persistence(
+            longest_delay_s=settings.agent_reconnect_backoff,
+            max_attempts=settings.agent_reconnect_attempts,
+            linger_s=settings.registration_pause_s,
+        ),
+        timing=Timing.with_silence(settings.master_silence_s),
+        on_outage=hook.note,
+    )
 
 
 async def _stay_linked(link: MasterLink, stop: asyncio.Event) -> None:
@@ -198,12 +242,7 @@ async def _stay_linked(link: MasterLink, stop: asyncio.Event) -> None:
 
 
 async def _flush_when(
-    stop: asyncio.Event,
-    manager: ContainerManager,
-    outbox: Outbox,
-    link: MasterLink,
-    service: ServiceManager,
-    grace_s: float | None,
+    stop: asyncio.Event, node: _Node, service: ServiceManager, grace_s: float | None
 ) -> None:
     """Wait for *stop*; then leave the containers and say the last words to the master.
 
@@ -213,25 +252,23 @@ async def _flush_when(
     await stop.wait()
     log.info("stopping; the containers %s", "go on" if grace_s is None else "are ended")
     service.stopping()
-    await (manager.detach() if grace_s is None else manager.drain(grace_s))
-    if link.is_connected:
+    await (node.lives.detach() if grace_s is None else node.manager.drain(grace_s))
+    if node.link.is_connected:
         try:
             async with asyncio.timeout(_FLUSH_LIMIT_S if grace_s is None else _LAST_OUTPUT_LIMIT_S):
-                await outbox.wait_empty()
-                await manager.wait_settled()
+                await node.outbox.wait_empty()
+                await node.lives.wait_settled()
         except TimeoutError:
             log.warning("the master did not read everything; the next start tells it again")
 
 
-async def _wait_for_other_slots(
-    watch: SlotWatch, health: HealthReports, manager: ContainerManager
-) -> None:
+async def _wait_for_other_slots(node: _Node) -> None:
     """Wait until other devices can be offered and no container is in the way of doing so."""
-    await health.greeted.wait()  # before, the containers of a former process are not counted
+    await node.health.greeted.wait()  # before, a former process's containers are not counted
     while True:
-        await watch.differs.wait()
-        await manager.wait_idle()
-        if watch.differs.is_set():
+        await node.watch.differs.wait()
+        await node.lives.wait_idle()
+        if node.watch.differs.is_set():
             break
     log.warning("the devices of this machine changed")
 
@@ -249,15 +286,13 @@ async def _wait_at_most(event: asyncio.Event, limit_s: float) -> None:
         return
 
 
-def _describe(
-    settings: AgentSettings, link: MasterLink, watch: SlotWatch, manager: ContainerManager
-) -> str:
-    ill = len(watch.problems())
-    is_connected = "connected" if link.is_connected else "not connected"
+def _describe(settings: AgentSettings, node: _Node) -> str:
+    ill = len(node.watch.problems())
+    is_connected = "connected" if node.link.is_connected else "not connected"
     return (
         f"{is_connected} to master {settings.master_host}:{settings.port},"
-        f" {len(watch.offered)} slots{f' ({ill} not fit for use)' if ill else ''},"
-        f" {len(manager.running())} containers"
+        f" {len(node.watch.offered)} slots{f' ({ill} not fit for use)' if ill else ''},"
+        f" {len(node.lives.running())} containers"
     )
 
 

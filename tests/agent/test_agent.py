@@ -366,6 +366,31 @@ async def test_a_container_of_another_cluster_is_left_alone(
     assert seen.failure["ExitCode"] == 8
 
 
+async def test_a_container_is_taken_up_again_when_its_cluster_is_back(
+    connected: AgentProcess, master: StandInMaster
+) -> None:
+    container_id = await master.start("/bin/sh", "-c", "while sleep 0.1; do echo tick; done")
+    seen = await master.reached(container_id, "RUNNING")
+    await master.until(lambda: len(seen.output()) > 2)
+    ours, master.cluster_id = master.cluster_id, "99999999-2222-3333-4444-555555555555"
+    del master.containers[container_id]
+    await master.drop()
+    await master.connected(2)
+    await master.ended(await master.start("/bin/true"))
+    await connected.forgot_all(container_id)
+    master.cluster_id = ours
+    master.containers[container_id] = seen
+    number = len(seen.output())
+    await master.drop()
+    await master.connected(3)
+    await master.until(lambda: len(seen.output_by_place()) > number + 12)  # what it wrote meanwhile
+    assert not seen.has_ended
+    await master.signal(container_id)
+    await master.ended(container_id)
+    assert seen.failure is not None
+    assert seen.failure["ExitCode"] == 137
+
+
 async def test_containers_with_the_same_device_never_overlap(
     connected: AgentProcess, master: StandInMaster
 ) -> None:

@@ -32,10 +32,11 @@ from shipway_agent.runtimes.spec import (
     ContainerState,
     Event,
     EventKind,
+    Exit,
     Owned,
     Stream,
 )
-from shipway_agent.tasks import first_ended
+from shipway_agent.tasks import first_ended, uncut
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class ManagedContainer:
         """The last state before the end that this process can tell about."""
         self._save_lock = asyncio.Lock()
         self._is_dirty = False
+        self._is_unwritten = False
+        """Whether the last try to write the record failed."""
         self._is_forgotten = False
         self._owned = owned
         self._handle: ContainerHandle | None = None
@@ -83,8 +86,28 @@ class ManagedContainer:
 
     @property
     def record(self) -> Record:
-        """What is known of it now."""
+        """What is known of it; of its output, what was delivered when this was last saved."""
+        return self._record
+
+    def current_record(self) -> Record:
+        """Return what is known of it now, with all of its output that was delivered."""
         return replace(self._record, delivered=dict(self._delivered))
+
+    @property
+    def owned(self) -> Owned | None:
+        """What the runtime has of it, as far as that is known without asking."""
+        if self._handle is None:
+            return None
+        state = ContainerState.RUNNING if self.state is State.RUNNING else ContainerState.CREATED
+        has_ended = self.ended.is_set()
+        return Owned(
+            handle=self._handle,
+            container_id=self.id,
+            state=ContainerState.EXITED if has_ended else state,
+            exit=Exit(code=None) if has_ended else None,
+            labels={},
+            addresses=self._addresses,
+        )
 
     @property
     def handle(self) -> ContainerHandle | None:
@@ -267,7 +290,7 @@ class ManagedContainer:
             self._around,
             self._require_handle(),
             self._wishes,
-            record=self.record,
+            record=self.current_record(),
             on_delivered=self._note_delivered,
         )
         return await follower.run(on_ended=self.ended.set)
@@ -300,8 +323,8 @@ class ManagedContainer:
         """Go to *state*, on disk first."""
         container = replace(self._record.container, state=transition(self.state, state))
         self._record = replace(self._record, container=container)
-        self._reached = state
         await self._save()
+        self._reached = state  # told from here on, by this or by whatever connection comes next
         if not self._wishes.unwanted.is_set():
             self._around.reports.state(
                 container, running=self._running() if state is State.RUNNING else None
@@ -322,15 +345,23 @@ class ManagedContainer:
         self._is_dirty = True
 
     async def _save(self) -> None:
-        """Write the record. A full disk must not end a task: without it, output may come twice."""
+        """Write the record, or have it tried again; a full disk must not end a task."""
         async with self._save_lock:
             if self._is_forgotten:
                 return
             self._is_dirty = False
+            self._record = self.current_record()
             try:
-                await asyncio.to_thread(self._around.records.save, self.record)
+                await uncut(asyncio.to_thread(self._around.records.save, self._record))
             except OSError as error:
-                log.error("record of the container not written: %s", error)
+                self._is_dirty = True
+                if not self._is_unwritten:
+                    log.error("record of the container not written, trying again: %s", error)
+                self._is_unwritten = True
+            else:
+                if self._is_unwritten:
+                    log.info("record of the container written again")
+                self._is_unwritten = False
 
     async def _forget(self) -> None:
         async with self._save_lock:

@@ -98,7 +98,7 @@ class Follower:
                 ended = await self._around.runtime.wait(self._handle)
             except ContainerNotFound as error:
                 return failure_of_loss(error)
-            except ContainerRuntimeError as error:
+            except (ContainerRuntimeError, OSError) as error:
                 if str(error) != problem:
                     problem = str(error)
                     log.warning("cannot ask whether the container runs, going on: %s", problem)
@@ -124,9 +124,11 @@ class Follower:
                 await runtime.signal(self._handle, number)
         except ContainerNotFound:
             return True
-        except ContainerRuntimeError as error:
+        except (ContainerRuntimeError, OSError) as error:
             log.warning("signal not delivered: %s", error, extra={"signal": number})
-            return not error.retryable
+            # Whoever kills means it, whatever the runtime says.
+            may_work = number == signal.SIGKILL or isinstance(error, OSError) or error.retryable
+            return not may_work
         return True
 
     def _shipping(self, record: Record) -> Shipping | None:
@@ -163,7 +165,7 @@ class Follower:
                 await self._output.run()
             except ContainerNotFound:
                 return
-            except ContainerRuntimeError as error:
+            except (ContainerRuntimeError, OSError) as error:
                 if str(error) != problem:
                     problem = str(error)
                     log.warning("cannot read the container's output, trying again: %s", problem)

@@ -33,7 +33,7 @@ async def _try(remove: Callable[[], Awaitable[None]], limits: Limits) -> None:
     for _ in range(limits.removal_tries):
         try:
             await remove()
-        except ContainerRuntimeError as error:
+        except (ContainerRuntimeError, OSError) as error:
             log.warning("container not removed, trying again: %s", error)
             await asyncio.sleep(next(delays))
         else:

@@ -109,7 +109,7 @@ def _agent_families(
     for slot in parts.slots():
         health.add_metric((str(slot.id), slot.type, slot.uuid), float(slot.problem is None))
     yield health
-    states = Counter(record.container.state for record, _ in parts.manager.list_all())
+    states = Counter(record.container.state for record, _ in parts.lives.list_all())
     count = GaugeMetricFamily(f"{_PREFIX}_containers", "Containers by state.", labels=("state",))
     for state, number in states.items():
         count.add_metric((state,), number)
@@ -144,7 +144,7 @@ def _task_families(parts: Parts, snapshot: Snapshot) -> Iterator[Metric]:
     )
     rows: list[tuple[Sequence[str], Numbers]] = []
     owners: dict[str, Sequence[str]] = {}
-    for record, handle in parts.manager.list_all():
+    for record, handle in parts.lives.list_all():
         usage = snapshot.containers.get(record.container.id)
         owner = (record.container.id, task_of(record), record.allocation_id)
         owners |= {device.uuid: owner for device in record.container.devices or ()}

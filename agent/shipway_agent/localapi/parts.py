@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from shipway_agent.config import AgentSettings
-from shipway_agent.containers.manager import ContainerManager
+from shipway_agent.containers.lives import Lives
 from shipway_agent.containers.records import Record
 from shipway_agent.errors import ContainerRuntimeError
 from shipway_agent.master.link import MasterLink
@@ -26,7 +26,7 @@ class Parts:
     """The parts of an agent that is registered, or about to be."""
 
     settings: AgentSettings
-    manager: ContainerManager
+    lives: Lives
     link: MasterLink
     runtime: Runtime
     sampler: Sampler
@@ -103,5 +103,5 @@ def list_containers(
             "usage": {} if used is None else dict(used.numbers),
             "usage_source": None if used is None else used.source,
         }
-        for record, handle in parts.manager.list_all()
+        for record, handle in parts.lives.list_all()
     ]

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shipway_agent.config import AgentSettings
-from shipway_agent.containers.manager import ContainerManager, RunningContainer
+from shipway_agent.containers.lives import Lives
+from shipway_agent.containers.records import Record
 from shipway_agent.errors import AgentError
 from shipway_agent.master.endpoint import make_endpoint
 from shipway_agent.profiler.gpus import GpuReader, amd_driver
 from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.profiler.task import TaskProfiler, trial_number
-from shipway_agent.runtimes.spec import ContainerId, Runtime
+from shipway_agent.runtimes.spec import ContainerHandle, ContainerId, Runtime
 from shipway_agent.slots.watch import SlotWatch
 from shipway_agent.taskapi import TaskApi
 from shipway_common.logsetup import log_context
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 def make_sampler(
     settings: AgentSettings,
     environ: Mapping[str, str],
-    manager: ContainerManager,
+    lives: Lives,
     runtime: Runtime,
     watch: SlotWatch,
 ) -> Sampler:
@@ -39,7 +40,7 @@ def make_sampler(
     elif "rocm" in kinds:
         gpus = GpuReader(environ, driver=amd_driver(watch.offered))
     return Sampler(
-        list_running=lambda: [container.handle for container in manager.running()],
+        list_running=lambda: [handle for _, handle in lives.running()],
         find_processes=runtime.processes,
         gpus=gpus,
         paths=(Path("/"), settings.state_dir),
@@ -52,7 +53,7 @@ class _Profiled(NamedTuple):
 
 
 async def profile_containers(
-    list_running: Callable[[], Sequence[RunningContainer]],
+    list_running: Callable[[], Sequence[tuple[Record, ContainerHandle]]],
     sampler: Sampler,
     settings: AgentSettings,
     environ: Mapping[str, str],
@@ -71,7 +72,7 @@ async def profile_containers(
     profiled: dict[ContainerId, _Profiled] = {}
     async with asyncio.TaskGroup() as group:
         while True:
-            running = {container.id: container for container in list_running()}
+            running = {record.container.id: record for record, _ in list_running()}
             for gone in profiled.keys() - running.keys():
                 profiled.pop(gone).ended.set()
             for container_id in running.keys() - profiled.keys():
@@ -82,15 +83,15 @@ async def profile_containers(
 
 
 async def _profile(
-    container: RunningContainer,
+    record: Record,
     sampler: Sampler,
     settings: AgentSettings,
     environ: Mapping[str, str],
     ended: asyncio.Event,
 ) -> None:
-    trial_id = trial_number(container.trial_id or "")
-    token = container.session_token
-    is_wanted = container.profiles or settings.profiling.enabled
+    trial_id = trial_number(record.trial_id or "")
+    token, container = record.session_token, record.container
+    is_wanted = record.profiles or settings.profiling.enabled
     if trial_id is None or token is None or not is_wanted:
         return
     with log_context(container_id=container.id):
@@ -111,7 +112,7 @@ async def _profile(
                     trial_id=trial_id,
                     agent_id=settings.agent_id,
                     container_id=container.id,
-                    gpus=[device.uuid for device in container.devices if device.uuid],
+                    gpus=[device.uuid for device in container.devices or () if device.uuid],
                 ),
             ):
                 await ended.wait()

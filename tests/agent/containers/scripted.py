@@ -29,7 +29,7 @@ class ScriptedRuntime:
 
     name: str = "scripted"
     description: str = "does what a test says"
-    errors: dict[str, list[ContainerRuntimeError]] = field(default_factory=dict)
+    errors: dict[str, list[ContainerRuntimeError | OSError]] = field(default_factory=dict)
     holds: dict[str, asyncio.Event] = field(default_factory=dict)
     """A call of that name waits for the event, after it did its work."""
     events: list[Event] = field(default_factory=list)

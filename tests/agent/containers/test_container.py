@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -186,7 +188,7 @@ async def test_what_a_launch_left_is_removed_when_the_runtime_answers_again(
     life: Life, runtime: ScriptedRuntime
 ) -> None:
     runtime.errors["start"] = [RuntimeUnavailable("no socket")]
-    runtime.errors["list_owned"] = [RuntimeUnavailable("no socket")] * 3
+    runtime.errors["list_owned"] = [RuntimeUnavailable("no socket"), OSError(errno.EIO, "bad disk")]
     async with living(life):
         pass
     assert runtime.state is None
@@ -227,7 +229,11 @@ async def test_signals_before_the_start_are_delivered_after_it(
 async def test_a_kill_that_fails_is_tried_again_and_ends_nothing_by_itself(
     life: Life, runtime: ScriptedRuntime
 ) -> None:
-    runtime.errors["kill"] = [RuntimeUnavailable("busy")] * 3
+    runtime.errors["kill"] = [
+        RuntimeUnavailable("busy"),
+        RuntimeRefused("still there"),
+        OSError(errno.EIO, "bad disk"),
+    ]
     async with living(life):
         await life.until(lambda: "RUNNING" in life.states())
         life.container.signal(signal.SIGKILL)
@@ -240,9 +246,10 @@ async def test_a_kill_that_fails_is_tried_again_and_ends_nothing_by_itself(
 async def test_a_runtime_that_cannot_be_asked_ends_no_container(
     life: Life, runtime: ScriptedRuntime
 ) -> None:
-    runtime.errors["wait"] = [RuntimeUnavailable("restarting"), RuntimeRefused("500")]
+    many_files = OSError(errno.EMFILE, "too many open files")
+    runtime.errors["wait"] = [RuntimeUnavailable("restarting"), RuntimeRefused("500"), many_files]
     async with living(life):
-        await life.until(lambda: runtime.calls.count("wait") == 3)
+        await life.until(lambda: runtime.calls.count("wait") == 4)
         assert not life.container.ended.is_set()
         runtime.end(4)
     failure = life.failure()
@@ -273,6 +280,17 @@ async def test_output_that_broke_off_goes_on_where_it_was(
         runtime.end(0)
     expected = ["line 0", *(f"part line {number}" for number in range(1, 6)), "part "]
     assert life.lines() == expected
+
+
+async def test_output_that_cannot_be_opened_is_tried_again(
+    life: Life, runtime: ScriptedRuntime
+) -> None:
+    runtime.written = [out("line\n")]
+    runtime.errors["output"] = [OSError(errno.EMFILE, "too many open files")]
+    async with living(life):
+        await life.until(lambda: life.lines() == ["line"])
+        runtime.end(0)
+    assert life.notes() == []
 
 
 async def test_the_last_line_comes_before_the_end(life: Life, runtime: ScriptedRuntime) -> None:
@@ -386,6 +404,56 @@ async def test_a_disk_that_is_full_ends_no_task(
     async with living(life):
         pass
     assert life.states()[-1] == "TERMINATED"
+
+
+async def test_a_record_is_written_when_the_disk_has_room_again(
+    life: Life, runtime: ScriptedRuntime, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime.written = [out("line\n")]
+    async with living(life):
+        await life.until(lambda: life.lines() == ["line"])
+        await life.container.save_if_dirty()
+        (tmp_path / "records").rename(tmp_path / "away")
+        life.container.end(signal.SIGUSR1)  # changes what is to be written
+        await life.container.save_if_dirty()
+        await life.container.save_if_dirty()
+        (tmp_path / "away").rename(tmp_path / "records")
+        assert not life.records.load_all("node")[ID].ended_by_agent
+        await life.container.save_if_dirty()
+        assert life.records.load_all("node")[ID].ended_by_agent
+        runtime.end(0)
+    assert sum("not written" in one.message for one in caplog.records) == 1
+
+
+class SlowRecords(RecordStore):
+    """Takes its time to write that a container runs, until it is told to go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+        self.written: list[State] = []
+
+    def save(self, record: Record) -> None:
+        if record.container.state is State.RUNNING:
+            self.begun.set()
+            self.goes_on.wait(5)
+        super().save(record)
+        self.written.append(record.container.state)
+
+
+async def test_a_kill_while_a_record_is_written_leaves_the_last_one(
+    life: Life, tmp_path: Path
+) -> None:
+    life.records = records = SlowRecords(tmp_path / "records")
+    life.container = life.make(life.container.record)
+    async with living(life):
+        await life.until(records.begun.is_set)
+        life.container.signal(signal.SIGKILL)
+        await asyncio.sleep(0.05)  # in which another write would come first
+        records.goes_on.set()
+    assert records.written[-2:] == [State.RUNNING, State.TERMINATED]
+    assert life.states()[-1] == "TERMINATED"
+    assert life.records.load_all("node") == {}
 
 
 async def test_an_ended_container_can_be_kept_for_people_to_look_at(

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from shipway_agent.config import AgentSettings
-from shipway_agent.containers.manager import RunningContainer
+from shipway_agent.containers.records import Record
+from shipway_agent.containers.state import State
+from shipway_agent.master.messages import Container
 from shipway_agent.profiler.agent import profile_containers
 from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.runtimes.spec import ContainerHandle, ContainerId
@@ -20,26 +22,27 @@ from tests.agent.job.stand_in import TOKEN, StandInRelay
 from tests.agent.profiler.test_profiler import find_own_process
 from tests.agent.stand_in import StandInMaster
 
+Running = tuple[Record, ContainerHandle]
 
-def make_container(
-    name: str, *, trial_id: str | None = None, profiles: bool = False
-) -> RunningContainer:
+
+def make_container(name: str, *, trial_id: str | None = None, profiles: bool = False) -> Running:
     container_id = ContainerId(name)
-    return RunningContainer(
-        id=container_id,
-        allocation_id="t.1",
-        task_type="TRIAL",
-        devices=(),
-        handle=ContainerHandle(container_id=container_id, native_id=name),
+    record = Record(
+        agent_id="node one",
+        cluster_id="c",
+        runtime="none",
+        container=Container(id=container_id, state=State.RUNNING),
         trial_id=trial_id,
         session_token=TOKEN,
         profiles=profiles,
+        delivered={},
     )
+    return record, ContainerHandle(container_id=container_id, native_id=name)
 
 
 @contextlib.asynccontextmanager
 async def profiling(
-    relay: StandInRelay, running: list[RunningContainer], *, enabled: bool = False
+    relay: StandInRelay, running: list[Running], *, enabled: bool = False
 ) -> AsyncIterator[None]:
     settings = AgentSettings.model_validate(
         {
@@ -50,7 +53,7 @@ async def profiling(
         }
     )
     sampler = Sampler(
-        list_running=lambda: [container.handle for container in running],
+        list_running=lambda: [handle for _, handle in running],
         find_processes=find_own_process,
         interval_s=0.05,
     )
