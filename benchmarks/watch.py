@@ -23,8 +23,8 @@ from pathlib import Path
 from tests.lab.folders import new_folder
 from tests.lab.slurm import Slurm
 
+from shipway_launcher.backends import make_slurm
 from shipway_launcher.config import load_settings
-from shipway_launcher.daemon import make_slurm
 from shipway_launcher.dispatches.follow import Follower
 from shipway_launcher.dispatches.record import Dispatch, DispatchId, Submission, now
 from shipway_launcher.dispatches.registry import Registry

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shipway_launcher.backends import make_slurm
 from shipway_launcher.carriers import resources as resources_query
 from shipway_launcher.carriers.table import choose_carrier
 from shipway_launcher.client import CallFailed, LauncherClient
 from shipway_launcher.commands.options import run_async, settings_options
 from shipway_launcher.config import LauncherSettings
-from shipway_launcher.daemon import make_slurm
 from shipway_launcher.dispatches.files import check_dispatch_id
 from shipway_launcher.dispatches.prepare import prepare
 from shipway_launcher.errors import LauncherError

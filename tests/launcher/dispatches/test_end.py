@@ -6,8 +6,8 @@ import getpass
 from datetime import timedelta
 from pathlib import Path
 
+from shipway_launcher.backends import make_slurm
 from shipway_launcher.config import load_settings
-from shipway_launcher.daemon import make_slurm
 from shipway_launcher.dispatches.end import Ender
 from shipway_launcher.dispatches.files import job_folder
 from shipway_launcher.dispatches.follow import Follower

@@ -31,8 +31,9 @@ def test_what_was_recorded_reads_the_same_from_every_release(file: Path) -> None
     assert running.ends_at is not None
     assert (running.ends_at - running.starts_at).total_seconds() == 600
     assert (running.preempted_at, running.restarts, running.reason) == (None, 0, "None")
-    assert rows["2"].reason == "PartitionNodeLimit"
-    assert rows["2"].starts_at is None
+    # 24.11 refuses this one at once, and leaves a row nevertheless.
+    assert rows["2"].reason in ("PartitionNodeLimit", "BadConstraints")
+    assert rows["2"].state.phase in (Phase.WAITING, Phase.ENDED)
     assert rows["3_1"].state.end is End.FAILED
     assert rows["3_1"].exit == WaitStatus(code=3, signal=0)
     assert rows["6+1"].id == "7"
