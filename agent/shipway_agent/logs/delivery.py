@@ -162,7 +162,9 @@ class LogDelivery:
         internal_errors, doubt = 0, False
         for delay_s in self._delays():
             try:
-                if not (doubt and is_whole and await self._is_stored(_last_us(batch))):
+                if doubt and is_whole and await self._is_stored(_last_us(batch)):
+                    self._route.note_arrived()
+                else:
                     await self._route.post(batch)
             except CallFailed as error:
                 self._note_failing(error)

@@ -138,6 +138,8 @@ class TaskRoute:
         self._stack = AsyncExitStack()
         self._rest: TaskApi | None = None
         self._rest_place: LogPlace | None = None
+        self._doubted: CallFailed | None = None
+        """What became of a call by gRPC, which never worked yet, if it may have arrived."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,7 +176,17 @@ class TaskRoute:
             raise
         self._routes.note_working()
 
+    def note_arrived(self) -> None:
+        """Remember that the last batch is there, whatever became of the call."""
+        if self._doubted is not None:
+            self._doubted = None
+            self._routes.note_grpc_works()
+
     async def _post(self, batch: Batch) -> None:
+        reason, self._doubted = self._doubted, None
+        if reason is not None and not self._routes.grpc_has_worked:
+            await self._post_instead(batch, reason)
+            return
         grpc = await self._routes.grpc()
         if grpc is None:
             await (await self.rest()).post_json(_PATH, self._encoder.json(batch))
@@ -187,7 +199,10 @@ class TaskRoute:
                 raise
             await self._post_instead(batch, error)
         except CallFailed as error:
-            if self._routes.grpc_has_worked or error.may_have_worked:
+            if self._routes.grpc_has_worked:
+                raise
+            if error.may_have_worked:  # something on the way may be no friend of gRPC
+                self._doubted = error  # the next try is by REST, after a look for this one
                 raise
             await self._post_instead(batch, error)
         else:

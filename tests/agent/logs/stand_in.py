@@ -54,6 +54,8 @@ class LogApi:
         self.questions = 0
         self.answers: deque[Code | None] = deque()
         """What the next calls are answered; None: as usual."""
+        self.grpc_fails: Code | None = None
+        """What all calls by gRPC are answered, as by a proxy that does not let it through."""
         self.lost_answers = 0
         """So many of the next batches are taken, and their sender told that there is no master."""
         self.refuses: Callable[[TaskLog], Code | None] = lambda line: None
@@ -132,6 +134,9 @@ class LogApi:
     async def _grpc(
         self, request: PostTaskLogsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> PostTaskLogsResponse:
+        if self.grpc_fails is not None:
+            self.calls.append("grpc")
+            await context.abort(self.grpc_fails, "a test says so")
         metadata = dict(context.invocation_metadata() or ())
         code = await self._take(request, str(metadata.get("x-allocation-token")), "grpc")
         if code is not None:

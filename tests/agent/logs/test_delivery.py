@@ -51,6 +51,25 @@ async def test_rest_is_taken_where_there_is_no_grpc(shipper: Shipper) -> None:
     assert set(api.calls) == {"rest"}
 
 
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.UNKNOWN])
+async def test_rest_is_taken_where_grpc_never_gets_through(
+    api: LogApi, shipper: Shipper, code: Code
+) -> None:
+    texts, data = numbered(3 * MAX_LINES)
+    api.grpc_fails = code
+    await shipper.ship(api, output_of(data))
+    assert api.texts == texts
+    assert api.calls.count("grpc") == 1
+
+
+async def test_a_lost_answer_is_no_reason_to_leave_grpc(api: LogApi, shipper: Shipper) -> None:
+    texts, data = numbered(3 * MAX_LINES)
+    api.lost_answers = 1
+    await shipper.ship(api, output_of(data))
+    assert api.texts == texts
+    assert set(api.calls) == {"grpc"}
+
+
 async def test_an_outage_loses_nothing(api: LogApi, shipper: Shipper) -> None:
     texts, data = numbered(10_000)
     await api.stop()
