@@ -40,6 +40,32 @@ class FileStatus:
     """Seconds since 1970."""
 
 
+def make_root(root: Path, jobs: Path, *, is_shared: bool) -> None:
+    """Make the folder *root* of this process's user, and *jobs* below it for folders of users.
+
+    Args:
+        root: Is made if it is missing.
+        jobs: In *root*, with one more folder between them.
+        is_shared: Whether several users make folders in *jobs*.
+
+    Raises:
+        OSError: They cannot be made, or are not safe.
+    """
+    if not root.exists():
+        root.mkdir(parents=True)
+        root.chmod(0o755)
+    status = root.stat()
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{root} does not belong to the launcher's user")
+    if stat.S_IMODE(status.st_mode) & 0o022:
+        raise PermissionError(f"others may write into {root}; chmod go-w {root}")
+    if is_shared and not status.st_mode & 0o001:
+        raise PermissionError(f"the jobs' users cannot enter {root}; chmod o+x {root}")
+    jobs.mkdir(parents=True, exist_ok=True)
+    jobs.parent.chmod(0o755)
+    jobs.chmod(0o1777 if is_shared else 0o755)
+
+
 def install_tree(folder: Path, entries: Sequence[Entry]) -> None:
     """Make *folder* and *entries* in it, in this order, for this process's user alone.
 

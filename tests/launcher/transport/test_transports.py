@@ -1,13 +1,15 @@
-"""Running programs and moving files, as this user and as another one; one suite for both ways."""
+"""Running programs and moving files, by each way there is: one suite for all."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
 import pwd
 import shutil
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,13 @@ from shipway_launcher.config import load_settings
 from shipway_launcher.errors import CommandTimedOut, TransportError, WrongRequest
 from shipway_launcher.transport.base import Command, Transport
 from shipway_launcher.transport.local import LocalTransport
+from shipway_launcher.transport.ssh import SshTransport
 from shipway_launcher.transport.sudo import SudoTransport
 from shipway_launcher.transport.tree import Entry, Kind
 from shipway_launcher.users import Users
 from tests.lab.processes import is_alive
 from tests.lab.require import require
+from tests.launcher.transport.conftest import link_to
 
 HELPER = "shipway_launcher.transport.helper"
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "LANG": "C.UTF-8"}
@@ -32,15 +36,22 @@ def other_user() -> str:
     return "nobody"
 
 
-@pytest.fixture(params=["local", "sudo"])
-def transport(request: pytest.FixtureRequest, tmp_path: Path) -> Transport:
-    own = LocalTransport(getpass.getuser(), ENVIRONMENT)
-    if request.param == "local":
-        return own
-    if os.geteuid() != 0:
-        pytest.skip("acting for another user needs root")
-    require("sudo", [] if shutil.which("sudo") else ["sudo"])
-    return SudoTransport(other_user(), {**ENVIRONMENT, "A": "b=c d'$"}, own, _helper(tmp_path))
+@pytest.fixture(params=["local", "sudo", "ssh", "sudo over ssh"])
+async def transport(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncGenerator[Transport]:
+    async with contextlib.AsyncExitStack() as stack:
+        own: Transport = LocalTransport(getpass.getuser(), ENVIRONMENT)
+        if "ssh" in request.param:
+            link = await stack.enter_async_context(link_to(request.getfixturevalue("sshd")))
+            own = SshTransport(getpass.getuser(), link, lambda _: ENVIRONMENT)
+        if "sudo" in request.param:
+            if os.geteuid() != 0:
+                pytest.skip("acting for another user needs root")
+            require("sudo", [] if shutil.which("sudo") else ["sudo"])
+            settings = {**ENVIRONMENT, "A": "b=c d'$"}
+            own = SudoTransport(other_user(), settings, own, _helper(tmp_path))
+        yield own
 
 
 def _helper(folder: Path) -> list[str]:

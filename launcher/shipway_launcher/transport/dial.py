@@ -1,0 +1,224 @@
+"""Log in by SSH, with asyncssh: never asking anybody anything, and trusting no unknown host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shipway_launcher.errors import SetupError, TransportError
+from shipway_launcher.transport.link import LinkRefused
+from shipway_launcher.transport.session import Stream
+from shipway_launcher.transport.settings import SshSettings
+
+if TYPE_CHECKING:  # takes a fifth of a second, and only some need it
+    import asyncssh
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1 << 16
+_WORDS_BYTES = 4096
+_WORDS_S = 1.0
+_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
+
+
+class AsyncsshStream:
+    """A program on the far machine, in the one session of a connection."""
+
+    def __init__(
+        self, connection: asyncssh.SSHClientConnection, process: asyncssh.SSHClientProcess[bytes]
+    ) -> None:
+        """Take over a started *process*."""
+        self._connection, self._process = connection, process
+        self._words = b""
+
+    async def read(self) -> bytes:
+        data: bytes = await self._process.stdout.read(_BLOCK)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        self._process.stdin.write(data)
+        await self._process.stdin.drain()
+
+    async def forward(self, host: str, port: int) -> int:
+        import asyncssh
+
+        try:
+            listener = await self._connection.forward_remote_port("127.0.0.1", 0, host, port)
+        except (asyncssh.Error, asyncssh.ChannelListenError) as error:
+            raise TransportError(
+                f"sshd does not forward a port ({error}); it needs AllowTcpForwarding remote"
+            ) from error
+        return listener.get_port()
+
+    async def last_words(self) -> str:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WORDS_S):
+                await self._process.wait_closed()
+        return self._words.decode("utf-8", "replace").strip()[-500:]
+
+    async def collect_words(self) -> None:
+        """Keep the end of what comes as standard error, for as long as it comes."""
+        while data := await self._process.stderr.read(_BLOCK):
+            self._words = (self._words + data)[-_WORDS_BYTES:]
+
+
+class AsyncsshDialer:
+    """Opens connections; each reads keys, known hosts and settings anew."""
+
+    def __init__(self, settings: SshSettings) -> None:
+        """Use *settings*, whose host is set."""
+        assert settings.host is not None, "only made for a host"
+        self._settings, self._host = settings, settings.host
+
+    async def user(self) -> str:
+        """Return as whom the connections log in.
+
+        Raises:
+            SetupError: The settings cannot be used.
+        """
+        try:
+            options, _ = await asyncio.to_thread(self._read_settings, self._host)
+        except TransportError as error:
+            raise SetupError(f"ssh: {error}") from error
+        return options.username
+
+    @asynccontextmanager
+    async def dial(self, command: str) -> AsyncGenerator[Stream]:
+        """Log in and run *command*.
+
+        Raises:
+            LinkRefused: Who is there is not trusted, or does not let us in.
+            TransportError: Nobody is there.
+        """
+        import asyncssh
+
+        async with AsyncExitStack() as stack:
+            connection = await self._connect(stack, self._host, None)
+            try:
+                process = await connection.create_process(command, encoding=None)
+            except asyncssh.ChannelOpenError as error:
+                raise TransportError(
+                    f"{self._host} opens no session ({error.reason}); see MaxSessions of its sshd"
+                ) from error
+            except (OSError, asyncssh.Error) as error:
+                raise _explain(error, self._host) from error
+            stream = AsyncsshStream(connection, process)
+            words = asyncio.create_task(stream.collect_words())
+            stack.callback(words.cancel)
+            yield stream
+
+    async def _connect(
+        self, stack: AsyncExitStack, host: str, tunnel: asyncssh.SSHClientConnection | None
+    ) -> asyncssh.SSHClientConnection:
+        import asyncssh
+
+        try:
+            options, given = await asyncio.to_thread(self._read_settings, host)
+            jumps = options.tunnel if isinstance(options.tunnel, str) else ""
+            if tunnel is None and jumps not in ("", "none"):
+                for jump in jumps.split(","):
+                    tunnel = await self._connect(stack, jump, tunnel)
+            if tunnel is not None:
+                given["tunnel"] = tunnel
+            connection = await asyncssh.connect(**given)
+        except (OSError, ValueError, asyncssh.Error) as error:
+            raise _explain(error, host) from error
+        stack.callback(connection.abort)
+        return connection
+
+    def _read_settings(
+        self, host: str
+    ) -> tuple[asyncssh.SSHClientConnectionOptions, dict[str, Any]]:
+        """Read everything that says how to log in to *host*; also as arguments for asyncssh."""
+        import asyncssh
+
+        asyncssh.set_log_level(logging.WARNING)
+        settings = self._settings
+        files = [path.expanduser() for path in settings.config_files]
+        given: dict[str, Any] = {
+            "config": [str(path) for path in files if path.is_file()],
+            "password_auth": False,
+            "kbdint_auth": False,
+            **(self._own_host() if host == self._host else _jump_host(host)),
+        }
+        if settings.identity_file is not None:
+            given["client_keys"] = [str(settings.identity_file.expanduser())]
+        try:
+            options = asyncssh.SSHClientConnectionOptions(**given)
+            given["known_hosts"] = self._known_hosts(options.known_hosts)
+        except (OSError, ValueError, asyncssh.Error) as error:
+            raise _explain(error, host) from error
+        return options, given
+
+    def _own_host(self) -> dict[str, Any]:
+        settings = self._settings
+        given = {"username": settings.user, "port": settings.port, "tunnel": settings.jump}
+        set_ones = {name: value for name, value in given.items() if value is not None}
+        return {"host": self._host, **set_ones}
+
+    def _known_hosts(self, configured: Any) -> bytes:
+        """Return the trusted keys; what asyncssh takes for "all keys" is none of them."""
+        if self._settings.known_hosts_file is not None:
+            return self._settings.known_hosts_file.expanduser().read_bytes()
+        names: Sequence[str] = [str(name) for name in configured or ()]
+        if configured is not None and not names:
+            names = _KNOWN_HOSTS
+        paths = [Path(name).expanduser() for name in names]
+        return b"\n".join([b"", *(path.read_bytes() for path in paths if path.is_file())]) or b"\n"
+
+
+def _jump_host(text: str) -> dict[str, Any]:
+    """Read `[user@]host[:port]`."""
+    user, _, place = text.rpartition("@")
+    found = re.fullmatch(
+        r"\[(?P<v6>[^]]+)\](?::(?P<p6>\d+))?|(?P<name>[^:]+)(?::(?P<p>\d+))?", place
+    )
+    if found is None:
+        raise ValueError(f"{text!r} is no [user@]host[:port]")
+    port = found["p6"] or found["p"]
+    return {
+        "host": found["v6"] or found["name"],
+        **({"username": user} if user else {}),
+        **({"port": int(port)} if port else {}),
+    }
+
+
+def _explain(error: Exception, host: str) -> TransportError:
+    """Say what went wrong and what to do about it."""
+    import asyncssh
+
+    said = str(error) or type(error).__name__
+    match error:
+        case TransportError():
+            return error
+        case asyncssh.HostKeyNotVerifiable():
+            return LinkRefused(
+                f"the host key of {host} is not the one that is known, or none is known ({said});"
+                f" compare its fingerprint with what the site says, then renew its entry in"
+                f" known_hosts (`ssh-keygen -R`, `ssh-keyscan`)"
+            )
+        case asyncssh.PermissionDenied():
+            return LinkRefused(
+                f"{host} accepts no key of ours ({said}); put the public key into its"
+                " authorized_keys, and see ssh.user, ssh.identity_file and SSH_AUTH_SOCK"
+            )
+        case asyncssh.KeyImportError() | asyncssh.KeyEncryptionError():
+            return LinkRefused(
+                f"a key for {host} cannot be used ({said}); a key with a passphrase must be in an"
+                " agent (SSH_AUTH_SOCK)"
+            )
+        case socket.gaierror():
+            return TransportError(f"the name {host} is not known ({said})")
+        case ConnectionRefusedError():
+            return TransportError(f"nothing listens on {host}'s ssh port ({said})")
+        case asyncssh.Error() | OSError():
+            return TransportError(f"{host} cannot be reached by SSH: {said}")
+        case _:
+            return LinkRefused(f"the SSH settings for {host} cannot be used: {said}")
