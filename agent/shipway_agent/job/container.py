@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+from shipway_agent.containers.keeping import OutputKeeping
 from shipway_agent.errors import ContainerRuntimeError
+from shipway_agent.job.copying import SlowestReader, copy_output
 from shipway_agent.job.notices import Notices
 from shipway_agent.job.rank import Rank
 from shipway_agent.job.shipping import JobLog
 from shipway_agent.job.taskfile import TaskFile
-from shipway_agent.logs.forward import from_first_byte
 from shipway_agent.runtimes.spec import (
-    Chunk,
     ContainerHandle,
     ContainerId,
     ContainerSpec,
@@ -34,7 +33,6 @@ from shipway_agent.runtimes.spec import (
 
 log = logging.getLogger(__name__)
 
-_DESCRIPTORS: Mapping[Stream, int] = {"stdout": 1, "stderr": 2}
 _OUTPUT_LIMIT_S = 30.0
 _REMOVE_LIMIT_S = 20.0
 
@@ -160,15 +158,14 @@ class RankContainer:
                 await self._runtime.start(handle)
                 self.handle = handle
                 self._on_running()
-                copying = group.create_task(self._copy_output(handle))
-                shipping = group.create_task(self._ship_output(handle))
+                copying, shipping, releasing = self._read_output(group, handle)
                 end = await self._runtime.wait(handle)
                 self.handle = None
                 await asyncio.wait(
                     [shipping], timeout=self._task_log.limit_s if self._task_log else None
                 )
                 _, late = await asyncio.wait([copying], timeout=_OUTPUT_LIMIT_S)
-                for task in (signals, copying, shipping):
+                for task in (signals, copying, shipping, releasing):
                     task.cancel()
             if late:
                 log.warning("the task's last output was not read within %g s", _OUTPUT_LIMIT_S)
@@ -198,22 +195,23 @@ class RankContainer:
             except ContainerRuntimeError as error:
                 log.warning("signal %d did not reach the task: %s", number, error)
 
-    async def _copy_output(self, handle: ContainerHandle) -> None:
-        """Write the task's output to our own, byte for byte."""
-        closed: set[Stream] = set()
-        async for chunk in self._runtime.output(handle):
-            if chunk.stream in closed:
-                continue
-            try:
-                await asyncio.to_thread(_write, chunk)
-            except OSError as error:  # srun has gone; the task and its log have not
-                closed.add(chunk.stream)
-                log.warning("cannot pass on %s any more: %s", chunk.stream, error)
+    def _read_output(
+        self, group: asyncio.TaskGroup, handle: ContainerHandle
+    ) -> tuple[asyncio.Task[None], ...]:
+        """Have the output copied, shipped, and given up where both have happened.
 
-    async def _ship_output(self, handle: ContainerHandle) -> None:
-        """Read the output by itself for the log, so that a stalled stdout does not hold it up."""
-        if self._task_log is not None:
-            await self._task_log.ship(from_first_byte(lambda: self._runtime.output(handle)))
+        Each reads it by itself, so that neither a stalled stdout nor a master that is away holds
+        the other up, unless the task gets too far ahead.
+        """
+        keeping = OutputKeeping(self._runtime, handle)
+        readers = SlowestReader(1 if self._task_log is None else 2, keeping.noting(_ignore))
+        copying = copy_output(self._runtime.output(handle), readers.note_of(0))
+        shipping = (
+            asyncio.sleep(0)
+            if self._task_log is None
+            else self._task_log.ship(keeping.open, readers.note_of(1))
+        )
+        return tuple(group.create_task(work) for work in (copying, shipping, keeping.release()))
 
     async def _remove(self, handle: ContainerHandle) -> None:
         try:
@@ -229,10 +227,8 @@ def exit_status(end: Exit) -> int | None:
     return end.code if end.signal is None else 128 + end.signal
 
 
-def _write(chunk: Chunk) -> None:
-    rest = memoryview(chunk.data)
-    while rest:
-        rest = rest[os.write(_DESCRIPTORS[chunk.stream], rest) :]
+def _ignore(stream: Stream, end: int) -> None:
+    """Keep no record of what was delivered: a job does not come back."""
 
 
 def _log_event(event: Event) -> None:

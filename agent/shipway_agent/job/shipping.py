@@ -83,13 +83,25 @@ class JobLog:
         """Add a line of the agent's own, for whoever reads the task's log, after the output."""
         self._said.append(text)
 
-    async def ship(self, open_output: OpenOutput) -> None:
-        """Bring all output to the master; cancelled, it says how much is missing."""
+    async def ship(
+        self, open_output: OpenOutput, on_delivered: Callable[[Stream, int], None]
+    ) -> None:
+        """Bring all output to the master; cancelled, it says how much is missing.
+
+        Args:
+            open_output: Gives the task's output.
+            on_delivered: Called with a stream and its new offset.
+        """
+
+        def note(stream: Stream, end: int) -> None:
+            self._delivered[stream] = end
+            on_delivered(stream, end)
+
         forwarder = OutputForwarder(
             open_output,
             self._delivery,
             delivered={},
-            on_delivered=self._delivered.__setitem__,
+            on_delivered=note,
         )
         try:
             await _run_through(forwarder)

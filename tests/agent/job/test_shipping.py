@@ -16,7 +16,7 @@ from shipway_agent.logs.delivery import Patience
 from shipway_agent.logs.encode import LogSource
 from shipway_agent.logs.forward import from_first_byte
 from shipway_agent.logs.place import job_log_place
-from shipway_agent.runtimes.spec import Chunk
+from shipway_agent.runtimes.spec import Chunk, Stream
 from tests.agent.job.conftest import ALLOCATION, TASK, eventually
 from tests.agent.job.stand_in import TOKEN, StandInRelay
 from tests.agent.logs.conftest import output_of
@@ -38,9 +38,13 @@ async def job_log(url: str, *, limit_s: float = 20) -> AsyncIterator[JobLog]:
         yield log
 
 
+def noted(stream: Stream, end: int) -> None:
+    """Hear what was delivered."""
+
+
 async def ship(relay: StandInRelay, output: Callable[[], AsyncIterator[Chunk]]) -> None:
     async with job_log(relay.url) as log:
-        await log.ship(from_first_byte(output))
+        await log.ship(from_first_byte(output), noted)
 
 
 async def test_an_outage_loses_nothing(relay: StandInRelay) -> None:
@@ -58,7 +62,9 @@ async def test_what_is_not_delivered_in_time_is_counted(
 ) -> None:
     await relay.stop()
     async with job_log(relay.url, limit_s=0.05) as log:
-        shipping = asyncio.ensure_future(log.ship(from_first_byte(output_of(b"1\n2\n3\nno end"))))
+        shipping = asyncio.ensure_future(
+            log.ship(from_first_byte(output_of(b"1\n2\n3\nno end")), noted)
+        )
         await asyncio.wait([shipping], timeout=0.2)
         shipping.cancel()
         await asyncio.wait([shipping])
@@ -104,7 +110,7 @@ async def test_a_refused_token_is_told_and_ends_it(
 async def test_what_the_agent_says_comes_after_the_output(relay: StandInRelay) -> None:
     async with job_log(relay.url) as log:
         log.say("it ended: out of memory")
-        await log.ship(from_first_byte(output_of(b"x\n")))
+        await log.ship(from_first_byte(output_of(b"x\n")), noted)
     assert relay.lines == ["x\n", "it ended: out of memory\n"]
 
 
@@ -133,7 +139,7 @@ async def test_much_output_goes_by_grpc_where_there_is_one() -> None:
     async with LogApi() as api:
         api.token = TOKEN
         async with job_log(f"http://127.0.0.1:{api.port}") as log:
-            await log.ship(from_first_byte(output_of(*[block * MAX_LINES] * 25)))
+            await log.ship(from_first_byte(output_of(*[block * MAX_LINES] * 25)), noted)
     assert len(api.lines) == count
     assert set(api.calls) == {"rest", "grpc"}
     assert api.calls == sorted(api.calls, reverse=True)
