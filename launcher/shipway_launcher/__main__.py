@@ -7,6 +7,7 @@ import click
 from shipway_launcher.commands.jobs import cancel, logs, ps, resources, submit
 from shipway_launcher.commands.serve import check, serve
 from shipway_launcher.commands.sudoers import sudoers
+from shipway_launcher.commands.token import token
 
 
 @click.group()
@@ -15,7 +16,7 @@ def main() -> None:
     """Run jobs of a Determined cluster under Slurm, and look after them."""
 
 
-for _command in (serve, check, submit, ps, logs, cancel, resources, sudoers):
+for _command in (serve, check, submit, ps, logs, cancel, resources, sudoers, token):
     main.add_command(_command)
 
 

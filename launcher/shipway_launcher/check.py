@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import grp
-import ipaddress
 import os
 import re
 import shutil
@@ -15,11 +14,13 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipway_launcher.config import Impersonation, LauncherSettings
-from shipway_launcher.daemon import check_user, make_slurm
+from shipway_launcher.backends import make_slurm
+from shipway_launcher.config import Impersonation, LauncherSettings, is_loopback
+from shipway_launcher.daemon import check_user
 from shipway_launcher.errors import BackendError, LauncherError, SetupError, TransportError
 from shipway_launcher.slurm.cli import Programs
 from shipway_launcher.slurm.commands import SLURM_PROGRAMS
+from shipway_launcher.tls import Certificate
 from shipway_launcher.tokens import read_token
 from shipway_launcher.users import Users
 
@@ -60,10 +61,13 @@ def _check_machine(settings: LauncherSettings) -> Iterator[Finding]:
     yield from _check_agent(settings.agent_command[0])
     if settings.impersonation is Impersonation.SUDO and shutil.which("sudo") is None:
         yield _bad("impersonation", "there is no sudo")
-    if not _is_loopback(settings.host):
+    if not is_loopback(settings.host) and settings.tls.cert_file is None:
         yield _warn(
-            "host", f"{settings.host} is reached from outside, and the token goes unencrypted"
+            "host",
+            f"{settings.host} is reached from outside, and the token goes unencrypted; set"
+            " tls.cert_file and tls.key_file",
         )
+    yield from _check_tls(settings)
 
 
 def _check_who(settings: LauncherSettings) -> Iterator[Finding]:
@@ -113,6 +117,19 @@ def _check_token(path: Path) -> Iterator[Finding]:
         yield _bad("auth_file", str(error))
     else:
         yield _good("auth_file", str(path))
+
+
+def _check_tls(settings: LauncherSettings) -> Iterator[Finding]:
+    if not settings.require_token:
+        yield _warn("require_token", "whoever reaches the port can run jobs as anybody")
+    if settings.tls.cert_file is None or settings.tls.key_file is None:
+        return
+    try:
+        Certificate(settings.tls.cert_file, settings.tls.key_file).load()
+    except SetupError as error:
+        yield _bad("tls", str(error).removeprefix("tls: "))
+    else:
+        yield _good("tls", str(settings.tls.cert_file))
 
 
 def _check_programs(settings: LauncherSettings) -> Iterator[Finding]:
@@ -173,13 +190,6 @@ def _file_system(path: Path) -> str:
         if is_above and len(point) >= len(best):
             best, kind = point, name
     return kind
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _good(key: str, text: str) -> Finding:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -22,17 +24,39 @@ class CallFailed(LauncherError):
 class LauncherClient:
     """The API of one launcher, with one token."""
 
-    def __init__(self, url: str, token: str) -> None:
-        """Prepare; the connection is opened by `async with`."""
-        self._url = url
+    def __init__(self, url: str, token: str, *, cert_file: Path | None = None) -> None:
+        """Prepare; the connection is opened by `async with`.
+
+        Args:
+            url: Where the launcher is.
+            token: What it wants to see.
+            cert_file: The launcher's own certificate, which is then taken under any name: who can
+                read the launcher's settings knows which one it is, and calls it on loopback.
+        """
+        self._url, self._cert_file = url, cert_file
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            headers=self._headers, timeout=aiohttp.ClientTimeout(total=_LIMIT_S)
+            connector=aiohttp.TCPConnector(ssl=self._trust()),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=_LIMIT_S),
         )
         return self
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        if self._cert_file is None:
+            return True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False  # the very certificate is compared, not a name in it
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            own, end, _ = self._cert_file.read_text().partition("-----END CERTIFICATE-----")
+            context.load_verify_locations(cadata=own + end)
+        except (OSError, ValueError) as error:
+            raise CallFailed(f"tls.cert_file: {self._cert_file}: {error}") from error
+        return context
 
     async def __aexit__(
         self,

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import os
 import pwd
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from aiohttp import web
-
-from shipway_launcher.api.routes import make_app
+from shipway_launcher.api.serving import serve_api
+from shipway_launcher.backends import make_slurm
+from shipway_launcher.background import Background
 from shipway_launcher.carriers.shelf import QueryShelf
 from shipway_launcher.config import Impersonation, LauncherSettings
 from shipway_launcher.dispatches.end import Ender
@@ -26,15 +26,12 @@ from shipway_launcher.errors import SetupError
 from shipway_launcher.launches import Parts
 from shipway_launcher.relay import MasterAddress, Relay, SignalSpool
 from shipway_launcher.service import Launcher
-from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
-from shipway_launcher.tokens import load_or_make_token
 from shipway_launcher.users import Users
 from shipway_launcher.watch import Watch
 
 log = logging.getLogger(__name__)
 
 _EXPIRE_EVERY_S = 60.0
-_CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +59,6 @@ def check_user(settings: LauncherSettings) -> None:
         )
 
 
-def make_slurm(settings: LauncherSettings, users: Users) -> CommandLineSlurm:
-    """Make the backend that the settings describe."""
-    return CommandLineSlurm(
-        Programs(settings.slurm.bin_dir, users.path),
-        users.own,
-        query_timeout_s=settings.slurm.query_timeout_s,
-        submit_timeout_s=settings.slurm.submit_timeout_s,
-    )
-
-
 @asynccontextmanager
 async def run_launcher(settings: LauncherSettings) -> AsyncGenerator[Serving]:
     """Start everything; on the way out stop in reverse, leaving the jobs alone.
@@ -86,24 +73,41 @@ async def run_launcher(settings: LauncherSettings) -> AsyncGenerator[Serving]:
     store = DispatchStore(settings.job_storage_root)
     is_shared = settings.impersonation is not Impersonation.NONE
     await asyncio.to_thread(store.open, is_shared=is_shared)
-    token = await asyncio.to_thread(load_or_make_token, settings.token_file)
     registry = Registry(store)
     await registry.load()
+    failure: SetupError | None = None
     async with AsyncExitStack() as stack:
-        relay = await _enter_relay(stack, settings)
-        launcher, watch, notices = _put_together(settings, store, registry, relay)
-        app = make_app(launcher, token=token, body_mib=settings.limits.body_mib)
-        url = await _listen(stack, app, settings)
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        for work, name in (
-            (notices.run(), "preemptions"),
-            (watch.run(), "watch"),
-            (_expire(launcher), "expire"),
-        ):
-            stack.callback(group.create_task(work, name=name).cancel)
-        log.info("launcher ready", extra={"url": url, "relay": relay.url or "off"})
-        yield Serving(url=url, token=token, relay_url=relay.url)
-        log.info("launcher stopping; jobs go on")
+        try:
+            serving = await _start(stack, settings, store, registry)
+        except SetupError as error:  # raised in here, the parts that run would make a group of it
+            failure = error
+        else:
+            log.info(
+                "launcher ready", extra={"url": serving.url, "relay": serving.relay_url or "off"}
+            )
+            yield serving
+            log.info("launcher stopping; jobs go on")
+    if failure is not None:
+        raise failure
+
+
+async def _start(
+    stack: AsyncExitStack, settings: LauncherSettings, store: DispatchStore, registry: Registry
+) -> Serving:
+    """Start the parts that run, in the order of need."""
+    relay = await _enter_relay(stack, settings)
+    background = await stack.enter_async_context(Background())
+    launcher, watch, notices = _put_together(settings, store, registry, relay, background)
+    own_user = pwd.getpwuid(os.geteuid()).pw_name
+    api = await stack.enter_async_context(serve_api(settings, launcher, own_user=own_user))
+    group = await stack.enter_async_context(asyncio.TaskGroup())
+    for work, name in (
+        (notices.run(), "preemptions"),
+        (watch.run(), "watch"),
+        (_expire(launcher), "expire"),
+    ):
+        stack.callback(group.create_task(work, name=name).cancel)
+    return Serving(url=api.url, token=api.token, relay_url=relay.url)
 
 
 def _put_together(
@@ -111,6 +115,7 @@ def _put_together(
     store: DispatchStore,
     registry: Registry,
     relay: _RelayFace,
+    background: Background,
 ) -> tuple[Launcher, Watch, PreemptionNotices]:
     root = settings.job_storage_root
     users = Users(settings)
@@ -153,7 +158,7 @@ def _put_together(
         ender=Ender(registry, slurm, users, watch, follower, root=root),
         shelf=QueryShelf(),
     )
-    launcher = Launcher(parts, relay_url=relay.url, learn_master=relay.learn_master)
+    launcher = Launcher(parts, background, relay_url=relay.url, learn_job=relay.learn_job)
     return launcher, watch, notices
 
 
@@ -163,8 +168,8 @@ class _RelayFace:
 
     url: str | None
     """What jobs take for the master; None where they reach the master itself."""
-    learn_master: Callable[[str], Awaitable[None]]
-    """To be told the master's URL."""
+    learn_job: Callable[[Mapping[str, str]], Awaitable[None]]
+    """To be told the variables of each job's task."""
     sink: PreemptionSink
 
 
@@ -179,27 +184,13 @@ async def _enter_relay(stack: AsyncExitStack, settings: LauncherSettings) -> _Re
     if not settings.relay.enabled:
         signals = SignalSpool(settings.relay, folder / "spool", master)
         sink = await stack.enter_async_context(signals)
-        return _RelayFace(url=None, learn_master=master.learn, sink=sink)
+        return _RelayFace(url=None, learn_job=sink.learn, sink=sink)
     try:
         relay = await stack.enter_async_context(Relay(settings.relay, folder / "spool", master))
     except OSError as error:
         address = f"{settings.relay.host}:{settings.relay.port}"
         raise SetupError(f"relay: cannot listen on {address}: {error}") from error
-    return _RelayFace(url=relay.url, learn_master=master.learn, sink=relay)
-
-
-async def _listen(stack: AsyncExitStack, app: web.Application, settings: LauncherSettings) -> str:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, settings.host, settings.port)
-    try:
-        await site.start()
-    except OSError as error:
-        raise SetupError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
-    port = runner.addresses[0][1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{port}"
+    return _RelayFace(url=relay.url, learn_job=relay.learn, sink=relay)
 
 
 async def _expire(launcher: Launcher) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,19 @@ class Parts:
     shelf: QueryShelf
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a launch is to be like, beside its manifest."""
+
+    user: str = ""
+    """Who runs the job; empty for the launcher's own user."""
+    dispatch_id: str | None = None
+    scope: str = ""
+    """Which master launches it, where there are several."""
+    max_age_s: float | None = None
+    """How old the answer to a query may be, in seconds; None: as the settings say."""
+
+
 class Launches:
     """Launches manifests, a limited number at once."""
 
@@ -71,7 +84,7 @@ class Launches:
         locks: NamedLocks,
         *,
         relay_url: str | None,
-        learn_master: Callable[[str], Awaitable[None]],
+        learn_job: Callable[[Mapping[str, str]], Awaitable[None]],
     ) -> None:
         """Put the parts together.
 
@@ -79,10 +92,10 @@ class Launches:
             parts: Who does the work.
             locks: Held while a dispatch of that name is launched.
             relay_url: What jobs are told as the master's address; None leaves them the master's.
-            learn_master: Is told the master's URL in each manifest.
+            learn_job: Is told the task's variables of each job before it is submitted.
         """
         self._parts, self._locks = parts, locks
-        self._relay_url, self._learn_master = relay_url, learn_master
+        self._relay_url, self._learn_job = relay_url, learn_job
         self._launches = asyncio.Semaphore(parts.settings.limits.concurrent_launches)
         self._damper = ReasonDamper()
         self._cluster: ClusterRows | None = None
@@ -92,11 +105,8 @@ class Launches:
     async def launch(
         self,
         body: bytes,
+        wish: Wish,
         *,
-        user: str,
-        dispatch_id: str | None,
-        scope: str = "",
-        max_age_s: float | None = None,
         on_known: Callable[[Dispatch], None] | None = None,
     ) -> Dispatch | Query:
         """Launch a manifest: submit its job, or answer its query.
@@ -105,10 +115,7 @@ class Launches:
 
         Args:
             body: The manifest's JSON text.
-            user: Who runs the job; empty for the launcher's own user.
-            dispatch_id: The id that the dispatch is to have.
-            scope: Which master launches it.
-            max_age_s: How old the answer to a query may be, in seconds; None: as the settings say.
+            wish: What it is to be like.
             on_known: Is given the dispatch as soon as there is a record of it.
 
         Raises:
@@ -117,12 +124,11 @@ class Launches:
         data, manifest, digest = await asyncio.to_thread(_read, body)
         carrier = choose_carrier(manifest.carriers)
         if carrier.purpose is not Purpose.JOB:
-            query = await self._query(manifest, carrier, user=user, max_age_s=max_age_s)
-            query = replace(query, scope=scope)
+            query = await self._query(manifest, carrier, wish)
             self._parts.shelf.put(query)
             return query
-        name = check_dispatch_id(dispatch_id or new_query_id())
-        transport = await self._parts.users.get(user)
+        name = check_dispatch_id(wish.dispatch_id or new_query_id())
+        transport = await self._parts.users.get(wish.user)
         async with self._locks.of(name):
             with log_context(dispatch_id=name):
                 known = await self._find_earlier(name, transport.user, digest)
@@ -133,20 +139,20 @@ class Launches:
                     dispatch = _new_dispatch(
                         manifest, carrier, prepared, name=name, owner=transport.user, digest=digest
                     )
-                    dispatch = replace(dispatch, scope=scope)
-                    await self._tell_relay(manifest.environment["DET_MASTER"])
+                    dispatch = replace(dispatch, scope=wish.scope)
+                    await self._tell_relay(manifest.environment)
                     await self._parts.registry.add(dispatch, redact_manifest(data))
                     if on_known is not None:
                         on_known(dispatch)
                     return await self._submit(dispatch, prepared, transport)
 
-    async def _tell_relay(self, master_url: str) -> None:
+    async def _tell_relay(self, environment: Mapping[str, str]) -> None:
         try:
-            await self._learn_master(master_url)
+            await self._learn_job(environment)
         except ValueError as error:
             raise WrongRequest(f"launchParameters.environment.DET_MASTER: {error}") from error
         except OSError as error:
-            raise StorageError(f"the master's address cannot be kept: {error}") from error
+            raise StorageError(f"what the relay must know cannot be kept: {error}") from error
 
     async def _find_earlier(self, name: str, owner: str, digest: str) -> Dispatch | None:
         known = self._parts.registry.find(name)
@@ -210,12 +216,11 @@ class Launches:
         self._cluster_at = asked_at
         return self._cluster
 
-    async def _query(
-        self, manifest: Manifest, carrier: Carrier, *, user: str, max_age_s: float | None
-    ) -> Query:
+    async def _query(self, manifest: Manifest, carrier: Carrier, wish: Wish) -> Query:
         if max(len(manifest.client), len(manifest.payload)) > _LONGEST_NAME:
             raise WrongRequest(f"the names in a query have {_LONGEST_NAME} characters at most")
-        owner = check_user_name(user) if user else self._parts.users.own.user
+        owner = check_user_name(wish.user) if wish.user else self._parts.users.own.user
+        max_age_s = wish.max_age_s
         if max_age_s is None:
             max_age_s = self._parts.settings.watch.max_age_s
         if carrier.purpose is Purpose.RESOURCES:
@@ -230,6 +235,7 @@ class Launches:
             name=manifest.client,
             payload=manifest.payload,
             carrier=carrier.class_name,
+            scope=wish.scope,
             log_name=name,
             text=text,
             at=now(),

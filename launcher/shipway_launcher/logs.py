@@ -21,6 +21,11 @@ class Log(Protocol):
         """Size in bytes at the moment the log was opened."""
         ...
 
+    @property
+    def modified_at(self) -> float | None:
+        """Seconds from 1970 to its last change; None: there is no file yet."""
+        ...
+
     async def read(self, offset: int, limit: int) -> bytes:
         """Return up to *limit* bytes from *offset* on."""
         ...
@@ -31,6 +36,7 @@ class TextLog:
     """A log that is in memory."""
 
     data: bytes
+    modified_at: float | None = None
 
     @property
     def size(self) -> int:
@@ -47,6 +53,7 @@ class FileLog:
     user: Transport
     path: Path
     size: int
+    modified_at: float | None
 
     async def read(self, offset: int, limit: int) -> bytes:
         return await self.user.read(self.path, offset=offset, limit=min(limit, self.size - offset))
@@ -58,6 +65,8 @@ class Span:
 
     start: int
     end: int
+    lines: tuple[int, int] | None = None
+    """Numbers of its first and last line, where lines were asked for."""
 
 
 async def read_span(log: Log, span: Span) -> AsyncIterator[bytes]:
@@ -75,6 +84,7 @@ async def find_lines(log: Log, first: int, last: int | None) -> Span | None:
     """Find the lines *first* to *last*, counted from one; None if the log has fewer than *first*."""
     start = 0 if first == 1 else None
     line, offset = 1, 0
+    has_rest = False
     async for block in read_span(log, Span(0, log.size)):
         position = 0
         while (position := block.find(b"\n", position) + 1) > 0:
@@ -82,13 +92,19 @@ async def find_lines(log: Log, first: int, last: int | None) -> Span | None:
             if line == first:
                 start = offset + position
             if last is not None and line == last + 1 and start is not None:
-                return Span(start, offset + position)
+                return Span(start, offset + position, (first, last))
         offset += len(block)
-    return None if start is None or start >= log.size else Span(start, log.size)
+        has_rest = not block.endswith(b"\n")
+    if start is None or start >= log.size:
+        return None
+    return Span(start, log.size, (first, line if has_rest else line - 1))
 
 
 async def find_last_lines(log: Log, count: int) -> Span:
-    """Find the last *count* lines, reading backwards and no further than needed."""
+    """Find the last *count* lines, reading backwards and no further than needed.
+
+    How many lines there are before them is then not known, and their numbers are estimated.
+    """
     start = log.size
     left = count
     tail_begins_at = max(0, log.size - _LONGEST_TAIL)
@@ -101,7 +117,9 @@ async def find_last_lines(log: Log, count: int) -> Span:
         while (position := block.rfind(b"\n", 0, max(end, 0))) >= 0:
             left -= 1
             if left == 0:
-                return Span(start - size + position + 1, log.size)
+                begin = start - size + position + 1
+                before = max(1, round(begin * count / (log.size - begin)))
+                return Span(begin, log.size, (before + 1, before + count))
             end = position
         start -= size
     return Span(start, log.size)

@@ -17,6 +17,17 @@ from shipway_launcher.transport.sudo import SudoTransport
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
 
 
+def check_user_name(text: str) -> str:
+    """Return *text* if it can be the name of a user.
+
+    Raises:
+        WrongRequest: It cannot.
+    """
+    if not _NAME.fullmatch(text):
+        raise WrongRequest(f"{text[:80]!r} is no user name")
+    return text
+
+
 class Users:
     """Finds the transport of a user."""
 
@@ -46,8 +57,10 @@ class Users:
         return known
 
     async def _make(self, user: str) -> Transport:
-        if not _NAME.fullmatch(user):
-            raise WrongRequest(f"impersonate: {user[:80]!r} is no user name")
+        try:
+            check_user_name(user)
+        except WrongRequest as error:
+            raise WrongRequest(f"impersonate: {error}") from None
         try:
             account = await asyncio.to_thread(pwd.getpwnam, user)
         except KeyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ class Watch:
         self._is_wanted = asyncio.Event()
         self._next: asyncio.Future[Round] | None = None
         self._is_closed = False
+        self._last: tuple[float, Round] = (-math.inf, Round())
+        """When the newest finished round began, and what it saw."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -76,7 +79,9 @@ class Watch:
             while True:
                 waiting, self._next = self._next, None
                 self._is_wanted.clear()
+                began = time.monotonic()
                 done = await self._look()
+                self._last = (began, done)
                 if (done.error is None) is not was_reached:
                     was_reached = done.error is None
                     self._log_change(done)
@@ -106,6 +111,13 @@ class Watch:
             self._next = asyncio.get_running_loop().create_future()
         self._is_wanted.set()
         return await asyncio.shield(self._next)
+
+    async def recent(self, max_age_s: float) -> Round:
+        """Return a round that began no longer ago than that, a new one if there is none."""
+        began, done = self._last
+        if done.error is None and time.monotonic() - began <= max_age_s and not self._is_closed:
+            return done
+        return await self.fresh()
 
     async def _look(self) -> Round:
         try:

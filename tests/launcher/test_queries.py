@@ -159,6 +159,7 @@ def make_query(number: int, **changes: Any) -> Query:
         "owner": "launcher",
         "name": "DAI-HPC-Queues",
         "payload": "DAI-HPC-Queues",
+        "carrier": "SlurmQueue",
         "log_name": "slurm-queue-info",
         "text": "{}\n",
         "at": AT,

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from aiohttp import web
 
-from shipway_launcher.errors import LauncherError, NotAllowed, NotFound, TooLarge, WrongRequest
+from shipway_launcher.api.bodies import BODY_LIMIT_MIB
+from shipway_launcher.errors import (
+    Forbidden,
+    LauncherError,
+    NotAllowed,
+    NotFound,
+    TooLarge,
+    TooMany,
+    TooSlow,
+    WrongRequest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -18,13 +29,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _STATUS: dict[type[LauncherError], int] = {
     WrongRequest: 400,
     NotAllowed: 401,
+    Forbidden: 403,
     NotFound: 404,
+    TooSlow: 408,
     TooLarge: 413,
+    TooMany: 429,
 }
 """Everything else is 500, the only other status of which the master shows the detail."""
 
 
-def problem(status: int, detail: str) -> web.Response:
+def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> web.Response:
     """Make a problem document.
 
     The master uses the detail as a format string, so it holds no percent sign.
@@ -35,7 +49,6 @@ def problem(status: int, detail: str) -> web.Response:
         "status": status,
         "detail": detail.replace("%", " percent").encode("utf-8", "replace").decode(),
     }
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     return web.Response(
         status=status,
         body=json.dumps(document).encode(),
@@ -52,8 +65,8 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
     except LauncherError as error:
         status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
         if status == 500:
-            log.warning("request failed: %s", error, extra={"path": request.path})
-        return problem(status, str(error))
+            log.warning("request failed: %s", error, extra=_about(request))
+        return problem(status, str(error), headers=_headers(error))
     except web.HTTPRequestEntityTooLarge:
         limit = request.app[BODY_LIMIT_MIB]
         return problem(
@@ -62,10 +75,27 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return problem(error.status, f"{request.method} {request.path}: {error.reason}")
+        kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        return problem(
+            error.status, f"{request.method} {request.path}: {error.reason}", headers=kept
+        )
+    except web.RequestPayloadError as error:
+        return problem(400, f"the body cannot be read: {error}")
     except Exception:
-        log.exception("request failed", extra={"path": request.path})
+        log.exception("request failed", extra=_about(request))
         return problem(500, "the launcher made a mistake; its log says which")
 
 
-BODY_LIMIT_MIB = web.AppKey("body_limit_mib", int)
+def _about(request: web.Request) -> dict[str, str]:
+    """Say which request it was; its path as it came has no line ends."""
+    return {"request": f"{request.method} {request.raw_path[:300]}"}
+
+
+def _headers(error: LauncherError) -> dict[str, str]:
+    match error:
+        case NotAllowed():
+            return {"WWW-Authenticate": "Bearer"}
+        case TooMany():
+            return {"Retry-After": str(math.ceil(error.retry_after_s))}
+        case _:
+            return {}

@@ -21,6 +21,8 @@ class Query:
     owner: str
     name: str
     payload: str
+    carrier: str
+    scope: str = ""
     log_name: str
     text: str
     at: datetime

@@ -218,5 +218,8 @@ async def _connect(settings: LauncherSettings) -> AsyncGenerator[LauncherClient]
     except OSError as error:
         raise CallFailed(f"cannot read the token: {error}") from error
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
-    async with LauncherClient(f"http://{host}:{settings.port}", token) as client:
+    scheme = "https" if settings.tls.cert_file else "http"
+    async with LauncherClient(
+        f"{scheme}://{host}:{settings.port}", token, cert_file=settings.tls.cert_file
+    ) as client:
         yield client

@@ -43,6 +43,14 @@ class Ender:
         self._registry, self._slurm, self._users = registry, slurm, users
         self._watch, self._follower, self._root = watch, follower, root
 
+    async def request_end(self, dispatch_id: DispatchId) -> Dispatch:
+        """Note that a dispatch is to end; the watch sees to it.
+
+        Raises:
+            NotFound: There is no such dispatch.
+        """
+        return await self._registry.update(dispatch_id, _terminating)
+
     async def terminate(self, dispatch_id: DispatchId) -> Dispatch:
         """Ask for the end of a dispatch and cancel its job; harmless if it has ended.
 
@@ -53,7 +61,7 @@ class Ender:
             NotFound: There is no such dispatch.
             LauncherError: Slurm did not take the request yet; it will be tried again.
         """
-        dispatch = await self._registry.update(dispatch_id, _terminating)
+        dispatch = await self.request_end(dispatch_id)
         if dispatch.state.is_final or dispatch.job_id is None:
             return dispatch
         user = await self._users.get(dispatch.owner)
@@ -73,12 +81,18 @@ class Ender:
         dispatch = await self._registry.update(dispatch_id, lambda found: found)
         if not dispatch.state.is_final:
             await self.terminate(dispatch_id)
-            dispatch = await self._wait_for_end(dispatch_id)
+            dispatch = await self.wait_for_end(dispatch_id)
         user = await self._users.get(dispatch.owner)
         await user.remove(files.job_folder(self._root, dispatch.owner, dispatch.id))
         await self._registry.remove(dispatch_id)
 
-    async def _wait_for_end(self, dispatch_id: DispatchId) -> Dispatch:
+    async def wait_for_end(self, dispatch_id: DispatchId) -> Dispatch:
+        """Wait until a dispatch has ended whose end was asked for.
+
+        Raises:
+            NotFound: There is no such dispatch.
+            LauncherError: It has not ended in time, or Slurm does not answer.
+        """
         deadline = time.monotonic() + _END_LIMIT_S
         while True:
             seen = await self._watch.fresh()

@@ -47,8 +47,13 @@ def safe_name(text: str) -> str:
 
 def log_file(payload: str, log_name: str) -> str | None:
     """Return the file behind a log's name as the API knows it; None if there is no such log."""
+    return log_files(payload).get(log_name)
+
+
+def log_files(payload: str) -> dict[str, str]:
+    """Return the files of a job by the names of logs under which the API knows them."""
     return {
-        f"{payload}-error.log": ERROR_LOG,
         f"{payload}-output.log": OUTPUT_LOG,
+        f"{payload}-error.log": ERROR_LOG,
         f"{payload}-job.sh": SCRIPT,
-    }.get(log_name)
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import stat
@@ -85,11 +84,9 @@ class DispatchStore:
         data = text.encode("utf-8", "replace")
         write_atomic(self._folder / dispatch_id / _SUBMISSION_LOG, data)
 
-    def load_submission_log(self, dispatch_id: DispatchId) -> bytes:
-        """Return what the submission said; nothing if it said nothing."""
-        with contextlib.suppress(FileNotFoundError):
-            return (self._folder / dispatch_id / _SUBMISSION_LOG).read_bytes()
-        return b""
+    def submission_log(self, dispatch_id: DispatchId) -> Path:
+        """Return the file with what the submission said; there is none if it said nothing."""
+        return self._folder / dispatch_id / _SUBMISSION_LOG
 
     def remove(self, dispatch_id: DispatchId) -> None:
         """Remove all that is kept of a dispatch."""

@@ -15,7 +15,6 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from shipway_launcher.api.unbuilt import UNBUILT
 from shipway_launcher.config import load_settings
 from shipway_launcher.daemon import Serving, run_launcher
 from shipway_launcher.errors import SetupError
@@ -189,15 +188,6 @@ async def test_what_is_not_there_is_404(call: Caller, method: str, path: str) ->
     answer = await call(method, path)
     assert answer.status == 404
     assert answer.detail
-
-
-@pytest.mark.parametrize(("method", "path"), UNBUILT)
-async def test_what_this_release_lacks_says_so(call: Caller, method: str, path: str) -> None:
-    filled = path.replace("{", "").replace("}", "")
-    answer = await call(method, filled)
-    assert answer.status == 501
-    if method != "HEAD":
-        assert f"{method} {filled}" in answer.detail
 
 
 @pytest.mark.parametrize("query", ["eventLimit=x", "limit=-1", "offset=x", "reverse=maybe"])
