@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from shipway_agent.errors import SpecUnsupported
@@ -121,33 +122,75 @@ def has_gpus(dev: Path = Path("/dev")) -> bool:
     return (dev / "nvidiactl").exists() or (dev / "kfd").exists()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Card:
+    """An NVIDIA card as its driver describes it."""
+
+    bus: str
+    uuid: str
+    minor: int
+
+
+def nvidia_minors(proc: Path = Path("/proc")) -> dict[str, int]:
+    """Return the device minor of each card by its UUID, as the driver tells it."""
+    return {card.uuid: card.minor for card in _nvidia_cards(proc)}
+
+
 def _nvidia_nodes(gpus: Sequence[Gpu], dev: Path, proc: Path) -> list[str]:
     nodes = [str(dev / name) for name in _nvidia_common if (dev / name).exists()]
-    minors = nvidia_minors(proc)
+    cards = _nvidia_cards(proc)
     for gpu in gpus:
         if gpu.uuid.startswith("MIG-"):
-            # Which card an instance is on only NVML knows; what it may use its own nodes decide.
-            nodes += [str(dev / f"nvidia{minor}") for minor in minors.values()]
-            nodes += [str(path) for path in sorted((dev / "nvidia-caps").glob("*"))]
-        elif gpu.uuid in minors:
-            nodes.append(str(dev / f"nvidia{minors[gpu.uuid]}"))
+            nodes += _instance_nodes(gpu, cards, dev, proc)
+        elif found := [card for card in cards if card.uuid == gpu.uuid]:
+            nodes.append(str(dev / f"nvidia{found[0].minor}"))
         else:
             raise SpecUnsupported(f"GPU {gpu.uuid}: the driver of this host knows no such card")
     return nodes
 
 
-def nvidia_minors(proc: Path = Path("/proc")) -> dict[str, int]:
-    """Return the device minor of each card by its UUID, as the driver tells it."""
-    minors: dict[str, int] = {}
+def _instance_nodes(gpu: Gpu, cards: Sequence[_Card], dev: Path, proc: Path) -> list[str]:
+    """Return the nodes of a MIG instance's card and of the instances there.
+
+    Which card it is on only NVML knows, from which its PCI address comes; without one, all of them.
+    """
+    bus = _plain_bus(gpu.pci_bus or "")
+    here = [card for card in cards if card.bus == bus] or cards
+    caps = dev / "nvidia-caps"
+    own = [caps / f"nvidia-cap{minor}" for card in here for minor in _cap_minors(card, proc)]
+    found = [path for path in own if path.exists()] or sorted(caps.glob("*"))
+    return [*(str(dev / f"nvidia{card.minor}") for card in here), *map(str, found)]
+
+
+def _cap_minors(card: _Card, proc: Path) -> list[int]:
+    """Return the minors of the device files by which the MIG instances of a card can be used."""
+    folder = proc / "driver" / "nvidia" / "capabilities" / f"gpu{card.minor}" / "mig"
+    fields = [_read_fields(path) for path in sorted(folder.rglob("access"))]
+    return [int(minor) for one in fields if (minor := one.get("DeviceFileMinor", "")).isdigit()]
+
+
+def _nvidia_cards(proc: Path) -> list[_Card]:
+    cards: list[_Card] = []
     for path in sorted((proc / "driver" / "nvidia" / "gpus").glob("*/information")):
-        fields: dict[str, str] = {}
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            fields[name.strip()] = value.strip()
+        fields = _read_fields(path)
         uuid, minor = fields.get("GPU UUID", ""), fields.get("Device Minor", "")
         if uuid and minor.isdigit():
-            minors[uuid] = int(minor)
-    return minors
+            cards.append(_Card(bus=_plain_bus(path.parent.name), uuid=uuid, minor=int(minor)))
+    return cards
+
+
+def _plain_bus(address: str) -> str:
+    """Return a PCI address in the one form of the many; the driver's own have domains of any length."""
+    domain, _, rest = address.lower().partition(":")
+    return f"{domain.lstrip('0')}:{rest}"
+
+
+def _read_fields(path: Path) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        fields[name.strip()] = value.strip()
+    return fields
 
 
 def _all_nodes(vendor: GpuVendor, dev: Path) -> list[str]:

@@ -94,7 +94,7 @@ class Gpu:
     uuid: str
     vendor: GpuVendor
     pci_bus: str | None = None
-    """PCI address such as 0000:c1:00.0; ROCm needs it to find the device nodes."""
+    """PCI address such as 0000:c1:00.0; device nodes of ROCm and of MIG are found by it."""
     index: int | None = None
     """The driver's number for it; ROCm needs it where cards tell no unique id of their own."""
 

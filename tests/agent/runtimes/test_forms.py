@@ -154,6 +154,22 @@ def test_a_card_is_found_by_its_uuid(nvidia_host: tuple[Path, Path]) -> None:
         gpu_nodes(make_spec(gpus=(Gpu(uuid="GPU-gone", vendor="nvidia"),)), dev=dev, proc=proc)
 
 
+def test_a_mig_instance_gets_the_files_of_its_card_alone(nvidia_host: tuple[Path, Path]) -> None:
+    dev, proc = nvidia_host
+    for number in (30, 31, 39):
+        (dev / f"nvidia-caps/nvidia-cap{number}").touch()
+    for place, number in (("gpu1/mig/gi7", 30), ("gpu1/mig/gi7/ci0", 31), ("gpu0/mig/gi7", 39)):
+        folder = proc / "driver/nvidia/capabilities" / place
+        folder.mkdir(parents=True, exist_ok=True)
+        text = f"DeviceFileMinor: {number}\nDeviceFileMode: 292\nDeviceFileModify: 1\n"
+        (folder / "access").write_text(text)
+    # NVML writes the address so, the driver's folder is called 0000:01:00.0.
+    part = Gpu(uuid=MIG, vendor="nvidia", pci_bus="00000000:01:00.0")
+    nodes = gpu_nodes(make_spec(gpus=(part,)), dev=dev, proc=proc)
+    names = ["nvidiactl", "nvidia-uvm", "nvidia1", "nvidia-cap30", "nvidia-cap31"]
+    assert [os.path.basename(node) for node in nodes] == names
+
+
 def test_an_amd_card_is_found_by_its_pci_address(tmp_path: Path) -> None:
     by_path = tmp_path / "dri/by-path"
     by_path.mkdir(parents=True)
