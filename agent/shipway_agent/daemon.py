@@ -175,7 +175,10 @@ async def _open_node(
     stack.push_async_callback(runtime.aclose)
     log.info("containers run by %s: %s", runtime.name, runtime.description)
     outbox, lives = Outbox(), Lives()
-    log_routes = LogRoutes(lambda: agent_log_place(settings, environ))
+    log_routes = LogRoutes(
+        lambda: agent_log_place(settings, environ),
+        longest_retry_s=settings.agent_reconnect_backoff,
+    )
     manager = ContainerManager(
         identity=_identity(settings, watch.offered),
         around=Surroundings(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from shipway_agent.logs.delivery import LogDelivery
+from shipway_agent.logs.delivery import LogDelivery, Patience
 from shipway_agent.logs.encode import BatchEncoder, LogSource
 from shipway_agent.logs.forward import OpenOutput, OutputForwarder, OutputSink
 from shipway_agent.logs.journal import Journal
@@ -60,6 +60,7 @@ class ContainerOutput:
                 shipping.journal,
                 instead=websocket,
                 on_note=shipping.on_note,
+                patience=Patience(longest_retry_s=shipping.routes.longest_retry_s),
             )
 
     @property

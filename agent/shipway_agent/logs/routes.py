@@ -35,6 +35,7 @@ class LogRoutes:
         *,
         grpc_after_batches: int = 0,
         read_again_s: float = 30.0,
+        longest_retry_s: float = 10.0,
     ) -> None:
         """Prepare.
 
@@ -42,7 +43,9 @@ class LogRoutes:
             find_place: Says where the master is; blocking, and called in a thread.
             grpc_after_batches: So many go by REST first.
             read_again_s: While calls fail, *find_place* is called again after so long.
+            longest_retry_s: Longest wait between two tries of the same batch.
         """
+        self.longest_retry_s = longest_retry_s
         self._find_place, self._read_again_s = find_place, read_again_s
         self._batches_before_grpc = grpc_after_batches
         self._place: LogPlace | None = None
