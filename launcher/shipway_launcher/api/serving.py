@@ -13,6 +13,7 @@ from aiohttp import web
 
 from shipway_launcher.acls import AclBook
 from shipway_launcher.api.auth import Gate
+from shipway_launcher.api.badhttp import server_log
 from shipway_launcher.api.callers import Callers
 from shipway_launcher.api.rates import Rates
 from shipway_launcher.api.routes import Face, make_app
@@ -57,7 +58,9 @@ async def serve_api(
     )
     face = await _make_face(settings, launcher, own_user)
     certificate = await _load_certificate(settings)
-    runner = web.AppRunner(make_app(face), access_log=None, shutdown_timeout=_CLOSE_S)
+    runner = web.AppRunner(
+        make_app(face), access_log=None, shutdown_timeout=_CLOSE_S, logger=server_log
+    )
     await runner.setup()
     try:
         context = None if certificate is None else certificate.context

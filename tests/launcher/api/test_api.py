@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import getpass
 import gzip
-import io
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,72 +14,10 @@ import aiohttp
 import pytest
 
 from shipway_launcher.config import load_settings
-from shipway_launcher.daemon import Serving, run_launcher
+from shipway_launcher.daemon import run_launcher
 from shipway_launcher.errors import SetupError
+from tests.launcher.api.calling import Caller
 from tests.launcher.manifests import make_manifest, make_query
-
-
-@dataclass
-class Answer:
-    """What came back."""
-
-    status: int
-    kind: str
-    body: bytes
-    headers: Mapping[str, str]
-
-    @property
-    def detail(self) -> str:
-        """The detail of a problem document, after a look at the document."""
-        assert self.kind == "application/problem+json", self.body
-        document = json.loads(self.body)
-        assert document["status"] == self.status
-        assert set(document) == {"type", "title", "status", "detail"}
-        assert "%" not in document["detail"]
-        return str(document["detail"])
-
-
-class Caller:
-    """Calls the launcher with its token."""
-
-    def __init__(self, serving: Serving, session: aiohttp.ClientSession) -> None:
-        self.serving, self._session = serving, session
-
-    async def __call__(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        token: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        data = None if body is None else io.BytesIO(content)
-        sent = {"Authorization": f"Bearer {token or self.serving.token}", **(headers or {})}
-        async with self._session.request(
-            method, f"{self.serving.url}{path}", data=data, headers=sent
-        ) as answer:
-            return Answer(answer.status, answer.content_type, await answer.read(), answer.headers)
-
-
-@pytest.fixture
-async def call(tmp_path: Path) -> AsyncIterator[Caller]:
-    """A launcher on a machine without Slurm."""
-    empty = tmp_path / "bin"
-    empty.mkdir()
-    settings = load_settings(
-        flags={
-            "port": 0,
-            "user_name": getpass.getuser(),
-            "job_storage_root": str(tmp_path / "root"),
-            "slurm": {"bin_dir": str(empty)},
-            "limits": {"body_mib": 1},
-            "relay": {"enabled": False},
-        }
-    )
-    async with run_launcher(settings) as serving, aiohttp.ClientSession() as session:
-        yield Caller(serving, session)
 
 
 async def test_the_version_is_bare_and_needs_no_token(call: Caller) -> None:
