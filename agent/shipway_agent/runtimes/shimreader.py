@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from pathlib import Path
 from typing import IO
 
 from shipway_agent.runtimes.chunks import STDERR, STDOUT, Frame, merge_frames
 from shipway_agent.runtimes.foldernews import FolderNews
+from shipway_agent.runtimes.processes import ProcessIdentity
 from shipway_agent.runtimes.shimfiles import (
     FRAME_HEADER,
     UNREAD,
@@ -24,8 +25,9 @@ from shipway_agent.runtimes.shimstore import state_of
 from shipway_agent.runtimes.spec import Chunk, ContainerHandle, ContainerState, Stream
 
 _READ_BYTES = 1 << 20
-_LOOK_INTERVAL_S, _DEAF_LOOK_INTERVAL_S = 5.0, 0.1
-"""How often to look without news, in case that it got lost; and where there never is any."""
+_INTERVAL_S, _LONG_INTERVAL_S, _DEAF_INTERVAL_S = 5.0, 60.0, 0.1
+"""How often to look without news, in case that it got lost: while the end of the shim would not be
+heard of, when it would, and where nothing ever is."""
 
 
 class KeptOutput:
@@ -70,30 +72,60 @@ async def read_output(
         offsets: How much of each stream to leave out.
     """
     reader = _Reader(folder, offsets or {})
-    try:
-        with news.of(folder) as event:
-            is_over = False
-            while True:
-                event.clear()
-                frames = await asyncio.to_thread(reader.read)
-                for chunk in merge_frames(frames):
-                    yield chunk
-                if frames or reader.is_behind:
-                    continue
-                if is_over:
-                    break
-                # In this order: what was written before the end is there after the end was seen.
-                is_over = await asyncio.to_thread(_is_over, folder)
-                if not is_over:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(
-                            _LOOK_INTERVAL_S if event.hears else _DEAF_LOOK_INTERVAL_S
-                        ):
-                            await event.wait()
+    with contextlib.ExitStack() as stack:
+        stack.callback(reader.close)
+        event = stack.enter_context(news.of(folder))
+        interval_s = _INTERVAL_S if event.hears else _DEAF_INTERVAL_S
+        is_over = is_shim_known = False
+        while True:
+            event.clear()
+            frames = await asyncio.to_thread(reader.read)
+            for chunk in merge_frames(frames):
+                yield chunk
+            if frames or reader.is_behind:
+                continue
+            if is_over:
+                break
+            # In this order: what was written before the end is there after the end was seen.
+            is_over, shim = await asyncio.to_thread(_look, folder)
+            if is_over:
+                continue
+            if shim is not None and not is_shim_known:
+                is_shim_known = True
+                if stack.enter_context(_told_of_end(shim, event)) and event.hears:
+                    interval_s = _LONG_INTERVAL_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await event.wait()
         for chunk in merge_frames(await asyncio.to_thread(reader.rest)):
             yield chunk
+
+
+@contextlib.contextmanager
+def _told_of_end(process: ProcessIdentity, event: asyncio.Event) -> Generator[bool]:
+    """Have *event* set when a process ends, which is no news in its folder if it was killed.
+
+    Gives whether the kernel can tell (not before 5.3).
+    """
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        yield False
+        return
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        loop.remove_reader(descriptor)  # it would tell again and again
+        event.set()
+
+    try:
+        loop.add_reader(descriptor, tell)
+        if not process.is_alive:  # the pid may be another process's by now
+            event.set()
+        yield True
     finally:
-        reader.close()
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def first_kept(folder: Path) -> dict[Stream, int]:
@@ -216,5 +248,9 @@ class _Reader:
         return number, data[left_out:]
 
 
-def _is_over(folder: Path) -> bool:
-    return not folder.exists() or state_of(folder)[0] is ContainerState.EXITED
+def _look(folder: Path) -> tuple[bool, ProcessIdentity | None]:
+    """Say whether the container is over, and which process holds it; blocking."""
+    if not folder.exists():
+        return True, None
+    state, started, _ = state_of(folder)
+    return state is ContainerState.EXITED, None if started is None else started.shim

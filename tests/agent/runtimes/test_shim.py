@@ -145,8 +145,11 @@ async def test_a_task_whose_shim_was_killed_is_lost_and_leaves_nothing_running(
     )
     await read_until(runtime, handle, b"out\n")
     await until(lambda: len(processes_with(mark)) == 2)
+    reading = asyncio.ensure_future(read_all(runtime, handle))
     os.kill(shim_pid(case), signal.SIGKILL)
     ended = await runtime.wait(handle)
+    async with asyncio.timeout(20):  # long before it would look without being told
+        assert await reading == (b"out\n", b"")
     assert ended.code is None
     assert "nobody knows its exit status" in ended.reason
     assert processes_with(mark) == []  # although no agent has ended them
