@@ -33,16 +33,16 @@ class Moments:
     running: Work
     ended: Work
 
-    def check_all_done(self) -> None:
+    def check_all_done(self, *, or_not_started: str = LAUNCH_BROKEN) -> None:
         """Check that all three ended as they meant to.
 
-        The one that was being started may have failed instead, if that is told.
+        The one that was being started may have failed instead, in words that match.
         """
         for work in (self.starting, self.running):
             work.let_end()
         for work in (self.running, self.ended):
             work.check_done()
-        self.starting.check_done_or_failed(LAUNCH_BROKEN)
+        self.starting.check_done_or_failed(or_not_started)
 
 
 class Site:

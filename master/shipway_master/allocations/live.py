@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from typing import Self
 
 from google.protobuf.struct_pb2 import Struct
 
+from shipway_common.backoff import backoff_delays_s
 from shipway_master.allocations.allocation import Allocation
 from shipway_master.allocations.errors import AllocationNotFound
 from shipway_master.allocations.exits import Outcome
@@ -128,9 +130,22 @@ class Allocations:
 
     async def _end(self, allocation: Run, outcome: Outcome) -> None:
         self._live.pop(allocation.record.allocation_id, None)
-        await self._authenticator.end_allocation_tokens(allocation.record.allocation_id)
+        await self._end_tokens(allocation.record.allocation_id)
         if self._on_end is not None:
             await self._on_end(allocation, outcome)
+
+    async def _end_tokens(self, allocation_id: AllocationId) -> None:
+        """Take the rights of an ended allocation; a full disk is waited for."""
+        for delay_s in backoff_delays_s(limit_s=10.0):
+            try:
+                await self._authenticator.end_allocation_tokens(allocation_id)
+                return
+            except Unavailable as error:
+                log.error(
+                    "the tokens of an allocation cannot be ended; trying again",
+                    extra={"allocation_id": allocation_id, "error": str(error)},
+                )
+                await asyncio.sleep(delay_s)
 
     async def _write_log(self, allocation: Run, text: str, is_error: bool) -> None:
         line = LogLine(

@@ -310,12 +310,25 @@ class Tasks:
                 record.task_type, record.state, outcome, lost_runs=self._lost_runs[task_id]
             )
             if following.runs_again:
-                await self._start_run(record, run=get_run(allocation.record.allocation_id) + 1)
+                await self._run_again(record, run=get_run(allocation.record.allocation_id) + 1)
             elif following.state.is_final:
                 await self._end(record, following.state, following.exit_status)
             else:
                 record.state = following.state
                 await self._save(record)
+
+    async def _run_again(self, record: TaskRecord, *, run: int) -> None:
+        """Start another run; a full disk is waited for."""
+        for delay_s in backoff_delays_s(limit_s=10.0):
+            try:
+                await self._start_run(record, run=run)
+                return
+            except Unavailable as error:
+                log.error(
+                    "a run of a task cannot be stored; trying again",
+                    extra={"task_id": record.task_id, "error": str(error)},
+                )
+                await asyncio.sleep(delay_s)
 
     async def _end(self, record: TaskRecord, state: TaskState, exit_status: str) -> None:
         record.state, record.exit_status = state, exit_status
