@@ -76,7 +76,15 @@ class _Certificate:
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 
     def load(self) -> None:
-        """Read it again; blocking."""
+        """Read it again; blocking.
+
+        Raises:
+            OSError: It cannot be used; what was read before still is.
+        """
+        # Tried apart first: a certificate and a key that do not fit would leave us without either.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            self._certificate, self._key
+        )
         self.context.load_cert_chain(self._certificate, self._key)
 
 

@@ -24,10 +24,9 @@ from shipway_agent.master.messages import (
     MasterOptions,
     SignalContainer,
     StartContainer,
-    encode_message,
-    parse_message,
 )
 from shipway_agent.master.outbox import Outbox
+from shipway_agent.master.wire import encode_message, parse_message
 from shipway_agent.tasks import first_ended
 from shipway_common.backoff import backoff_delays_s
 

@@ -14,8 +14,8 @@ from shipway_agent.master.messages import (
     PullStats,
     SlotHealth,
     StateChanged,
-    encode_message,
 )
+from shipway_agent.master.wire import encode_message
 from shipway_agent.runtimes.spec import ContainerId
 
 OnRead = Callable[[], None]

@@ -24,6 +24,7 @@ from shipway_common.logsetup import log_context
 log = logging.getLogger(__name__)
 
 _FIND_LIMIT_S = 5.0
+"""For the runtime to say where the processes of new containers are."""
 _REST_S = 30.0
 
 Listener = Callable[[Snapshot], None]
@@ -142,17 +143,23 @@ class Sampler:
     async def _find_new(self, running: Mapping[ContainerId, ContainerHandle]) -> None:
         """Ask the runtime where the processes of containers are that were not seen before."""
         now = time.monotonic()
+        deadline = asyncio.get_running_loop().time() + _FIND_LIMIT_S
         self._rests = {one: until for one, until in self._rests.items() if one in running}
         for container_id in running.keys() - self._meters.known:
             if self._rests.get(container_id, 0.0) <= now:
                 with log_context(container_id=container_id):
-                    if not await self._find(running[container_id]):
+                    if not await self._find(running[container_id], deadline):
                         self._rests[container_id] = now + _REST_S
 
-    async def _find(self, handle: ContainerHandle) -> bool:
-        """Find the processes of one container; returns whether it is read from now on."""
+    async def _find(self, handle: ContainerHandle, deadline: float) -> bool:
+        """Find the processes of one container; returns whether it is read from now on.
+
+        Args:
+            handle: The container.
+            deadline: Of the loop's clock; one for all, since a runtime that hangs does so for each.
+        """
         try:
-            async with asyncio.timeout(_FIND_LIMIT_S):
+            async with asyncio.timeout_at(deadline):
                 processes = await self._find_processes(handle)
         except (ContainerRuntimeError, TimeoutError) as error:
             log.warning("no metrics of a container, trying again later: %r", error)

@@ -46,8 +46,7 @@ class OfferStore:
         """
         offered = [asdict(replace(slot, problem=None, checks={})) for slot in slots]
         document: Any = {"version": _VERSION, "agent_id": self.agent_id, "offered": offered}
-        if document != self._read():
-            write_atomic(self.file, json.dumps(document, indent=1).encode("ascii"))
+        write_atomic(self.file, json.dumps(document, indent=1).encode("ascii"))
 
     def load(self) -> tuple[Slot, ...] | None:
         """Return what this agent offered last; None if that is not known."""

@@ -15,8 +15,8 @@ from shipway_agent.master.messages import (
     Container,
     MasterOptions,
     StartContainer,
-    parse_message,
 )
+from shipway_agent.master.wire import parse_message
 from shipway_agent.runtimes.spec import (
     Archive,
     ArchiveItem,

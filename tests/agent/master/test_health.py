@@ -16,10 +16,9 @@ from shipway_agent.master.messages import (
     SignalContainer,
     SlotHealth,
     StartContainer,
-    encode_message,
-    parse_message,
 )
 from shipway_agent.master.outbox import Outbox
+from shipway_agent.master.wire import encode_message, parse_message
 
 STARTED = AgentStarted(version="1", devices=[], reattached=[], resource_pool="default")
 

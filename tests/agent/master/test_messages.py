@@ -27,9 +27,8 @@ from shipway_agent.master.messages import (
     SignalContainer,
     StartContainer,
     StateChanged,
-    encode_message,
-    parse_message,
 )
+from shipway_agent.master.wire import encode_message, parse_message
 from shipway_agent.runtimes.spec import Address, ContainerId
 from tests.agent.master.peer import compact, sample
 
