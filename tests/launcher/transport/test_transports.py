@@ -37,9 +37,7 @@ def other_user() -> str:
 
 
 @pytest.fixture(params=["local", "sudo", "ssh", "sudo over ssh"])
-async def transport(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncGenerator[Transport]:
+async def transport(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Transport]:
     async with contextlib.AsyncExitStack() as stack:
         own: Transport = LocalTransport(getpass.getuser(), ENVIRONMENT)
         if "ssh" in request.param:
