@@ -221,6 +221,12 @@ class AgentSettings(Settings):
     image_root: Path | None = Field(
         default=None, description="Folder with image files of Apptainer or Enroot."
     )
+    image_limit_gib: int | None = Field(
+        default=None,
+        ge=1,
+        description="How much disk the images may take that were fetched for Apptainer or Enroot, in"
+        " GiB; then those go that were not used for longest; unset: half of the disk.",
+    )
     output_limit_mib: int = Field(
         default=1024,
         ge=1,
@@ -303,6 +309,7 @@ class AgentSettings(Settings):
             docker_host=self.docker.host,
             podman_socket=self.podman.socket,
             image_root=self.image_root,
+            image_limit_bytes=self.image_limit_gib << 30 if self.image_limit_gib else None,
             output_limit_bytes=self.output_limit_mib << 20,
             sandbox_mode=self.sandbox.mode,
             sandbox_expose=self.sandbox.expose,

@@ -203,10 +203,10 @@ def inside(plan: Plan) -> None:
     for line in SYSTEM_MOUNTS.strip().splitlines():
         if os.path.exists(line.split()[0]) or line.startswith("tmpfs"):
             mount_line(rootfs, line)
-    for line in ask(plan.conf, "mounts").splitlines():
-        mount_line(rootfs, os.fsdecode(line))
-    for text in plan.mounts:
-        source, target = text.split(":")[:2]
+    for asked in ask(plan.conf, "mounts").splitlines():
+        mount_line(rootfs, os.fsdecode(asked))
+    for mounted in plan.mounts:
+        source, target = mounted.split(":")[:2]
         kind = "dir" if os.path.isdir(source) else "file"
         mount_line(rootfs, f"{source} {target} none rbind,x-create={kind}")
     script = Path(plan.rc).read_bytes() if plan.rc else None

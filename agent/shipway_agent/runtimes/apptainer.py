@@ -33,6 +33,7 @@ from shipway_agent.runtimes.commands import run_command
 from shipway_agent.runtimes.dockerpull import pull_error
 from shipway_agent.runtimes.environment import check_strings, client_environment
 from shipway_agent.runtimes.held import HeldContainers
+from shipway_agent.runtimes.imagefolder import ImageFolder
 from shipway_agent.runtimes.imagenames import parse_image_name
 from shipway_agent.runtimes.localtmp import keep_mounts_from_removal
 from shipway_agent.runtimes.options import RuntimeOptions
@@ -56,6 +57,7 @@ from shipway_agent.runtimes.spec import (
 from shipway_agent.runtimes.users import open_way, user_to_become
 
 _CALL_LIMIT_S = 60.0
+_IMAGE = "image"
 _no_runscript = b"There is no runscript defined for this container"
 
 
@@ -104,7 +106,16 @@ class ApptainerRuntime:
         self._images = (
             None
             if options.tethered
-            else ApptainerImages(program, options.state_dir / "apptainer-images")
+            else ApptainerImages(
+                program,
+                dialect,
+                ImageFolder(
+                    options.state_dir / "apptainer-images",
+                    ".sif",
+                    limit_bytes=options.image_limit_bytes,
+                    find_used=self._find_used_images,
+                ),
+            )
         )
 
     @property
@@ -115,6 +126,8 @@ class ApptainerRuntime:
     async def open(self) -> None:
         """Get ready."""
         await self._held.open()
+        if self._images is not None:
+            await self._images.open()
 
     async def pull(self, spec: ContainerSpec, on_event: OnEvent) -> None:
         """Look for the image, or fetch it; in a job `start` does that, into its user's cache."""
@@ -124,9 +137,7 @@ class ApptainerRuntime:
             if found == image or spec.force_pull:
                 auth = await self._registry_auth(spec, image, on_event)
                 environment = {**self._environment, **client_variables(spec, auth, self._dialect)}
-                await self._images.fetch(
-                    image, environment, on_event, auth=auth, anew=spec.force_pull
-                )
+                await self._images.fetch(image, environment, on_event, auth=auth)
                 return
             image = found
         if is_file(image):
@@ -167,7 +178,7 @@ class ApptainerRuntime:
                 user=user,
             )
 
-        handle = await self._held.create(spec, plan)
+        handle = await self._held.create(spec, plan, details={_IMAGE: image})
         for text in warnings:
             on_event(Event(kind=EventKind.WARNING, text=text))
         return handle
@@ -237,6 +248,10 @@ class ApptainerRuntime:
         if self._images is None:
             return image
         return await asyncio.to_thread(self._images.kept, image)
+
+    async def _find_used_images(self) -> list[Path]:
+        """Return the images of all containers: one that runs reads its image all along."""
+        return [Path(one.details.get(_IMAGE, "")) for one in await self._held.store.list({})]
 
     async def _verb(self, spec: ContainerSpec, image: str) -> str:
         """Return `run`, which honours the image's own entry point, or `exec` where it has none.

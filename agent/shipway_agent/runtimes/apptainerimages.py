@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 from shipway_agent.errors import ImageNotFound, PullFailed
-from shipway_agent.runtimes.apptainerforms import is_file
+from shipway_agent.runtimes.apptainerforms import Dialect, is_file
 from shipway_agent.runtimes.commands import CommandResult, follow_command
 from shipway_agent.runtimes.dockerpull import pull_error
+from shipway_agent.runtimes.imagefolder import ImageFolder
 from shipway_agent.runtimes.imagenames import parse_image_name
 from shipway_agent.runtimes.registryauth import hide_secrets
 from shipway_agent.runtimes.spec import Event, EventKind, OnEvent, RegistryAuth
@@ -20,19 +19,20 @@ _fetched_schemes = ("docker://", "oras://", "library://", "shub://", "http://", 
 
 
 class ApptainerImages:
-    """A folder of ours with image files, named after where they come from."""
+    """Images by where they come from."""
 
-    def __init__(self, program: str, folder: Path) -> None:
-        self._program = program
-        self._folder = folder
-        self._locks: dict[str, asyncio.Lock] = {}
+    def __init__(self, program: str, dialect: Dialect, folder: ImageFolder) -> None:
+        self._program, self._dialect, self._folder = program, dialect, folder
+
+    async def open(self) -> None:
+        """Get ready."""
+        await asyncio.to_thread(self._folder.open)
 
     def kept(self, image: str) -> str:
         """Return the file of a resolved image that was fetched, else the image; blocking."""
         if is_file(image):
             return image
-        place = self._place(image)
-        return str(place) if place.is_file() else image
+        return str(self._folder.find(image) or image)
 
     def can_fetch(self, image: str) -> bool:
         """Say whether a resolved image comes from somewhere else."""
@@ -45,41 +45,29 @@ class ApptainerImages:
         on_event: OnEvent,
         *,
         auth: RegistryAuth | None,
-        anew: bool,
     ) -> None:
-        """Fetch an image, even if it is here.
+        """Fetch an image, even if it is here, and past the program's own cache, which nobody tidies.
 
         Args:
             image: Resolved.
             environment: For the program, with the credentials.
             on_event: Told what the program tells.
             auth: These, which nobody is to read.
-            anew: Use nothing that the program kept of an earlier time.
 
         Raises:
             ImageNotFound: It does not exist or is hidden from us.
             PullFailed: It did not arrive.
         """
-        place = self._place(image)
-        async with self._locks.setdefault(image, asyncio.Lock()):
+        async with self._folder.fetching(image) as target:
             on_event(Event(kind=EventKind.PULL_BEGAN, text=f"pulling {image}"))
-            await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-            partial = place.with_name(f".{uuid.uuid4().hex}.sif")
-            cache = ["--disable-cache"] if anew else []
-            argv = [self._program, "pull", *cache, str(partial), image]
-            try:
-                async for line in follow_command(argv, environment):
-                    if not isinstance(line, CommandResult):
-                        on_event(Event(kind=EventKind.PULL_PROGRESS, text=line))
-                    elif line.status != 0:
-                        raise _error(image, line, auth)
-                await asyncio.to_thread(partial.replace, place)
-            finally:
-                await asyncio.to_thread(partial.unlink, missing_ok=True)
-
-    def _place(self, image: str) -> Path:
-        name = re.sub("[/:]", "+", image)
-        return self._folder / f"{name}.sif"
+            argv = [self._program, "pull", "--disable-cache", str(target), image]
+            # Layers may be larger than a usual /tmp.
+            places = {f"{self._dialect.prefix}_TMPDIR": str(target.parent)}
+            async for line in follow_command(argv, {**environment, **places}):
+                if not isinstance(line, CommandResult):
+                    on_event(Event(kind=EventKind.PULL_PROGRESS, text=line))
+                elif line.status != 0:
+                    raise _error(image, line, auth)
 
 
 def _error(

@@ -32,6 +32,7 @@ from shipway_agent.runtimes.enrootforms import (
     mount_table,
 )
 from shipway_agent.runtimes.enrootimages import (
+    SUFFIX,
     EnrootImages,
     ImageFile,
     MadeContainer,
@@ -39,6 +40,7 @@ from shipway_agent.runtimes.enrootimages import (
 )
 from shipway_agent.runtimes.environment import check_strings, client_environment
 from shipway_agent.runtimes.held import HeldContainers
+from shipway_agent.runtimes.imagefolder import ImageFolder
 from shipway_agent.runtimes.localtmp import keep_mounts_from_removal
 from shipway_agent.runtimes.options import RuntimeOptions
 from shipway_agent.runtimes.registryauth import find_registry_auth
@@ -88,9 +90,15 @@ async def open_runtime(options: RuntimeOptions) -> EnrootRuntime:
     numbers = re.fullmatch(r"v?(\d+)\.(\d+)(?:[.+~-].*)?", text)
     if numbers and (int(numbers[1]), int(numbers[2])) < _OLDEST:
         raise RuntimeUnavailable(f"{program} is version {text}; 3.4 or newer is needed")
-    images = EnrootImages(
-        program, own, folder=options.state_dir / _IMAGES, image_root=options.image_root
+    folder = ImageFolder(
+        options.state_dir / _IMAGES,
+        SUFFIX,
+        limit_bytes=options.image_limit_bytes,
+        find_used=_no_images,
+        layers=Path(own["ENROOT_CACHE_PATH"]),
     )
+    await asyncio.to_thread(folder.open)
+    images = EnrootImages(program, own, folder=folder, image_root=options.image_root)
     runtime = EnrootRuntime(
         program, text, environment, options, images, can_part_networks=b"--net" in usage.stdout
     )
@@ -152,7 +160,6 @@ class EnrootRuntime:
         warnings: list[str] = []
         spec = keep_mounts_from_removal(spec, warnings.append)
         self._check(spec, warnings)
-        source = await self._find(spec)
         user = user_to_become(spec)
 
         async def plan(folder: Path) -> Launch:
@@ -177,7 +184,9 @@ class EnrootRuntime:
                 mark=mark,
             )
 
-        handle = await self._held.create(spec, plan)
+        async with self._images.using():
+            source = await self._find(spec)
+            handle = await self._held.create(spec, plan)
         for text in warnings:
             on_event(Event(kind=EventKind.WARNING, text=text))
         return handle
@@ -326,6 +335,11 @@ def _lay_out(
             os.chown(path, *user)
 
 
+async def _no_images() -> list[Path]:
+    """Return which images containers need: they were unpacked for them."""
+    return []
+
+
 def _own_places(environment: Mapping[str, str], options: RuntimeOptions) -> dict[str, str]:
     """Say where enroot keeps what is no container: not in a home, which a service may not have.
 
@@ -339,9 +353,6 @@ def _own_places(environment: Mapping[str, str], options: RuntimeOptions) -> dict
         "ENROOT_CACHE_PATH": str(folder / ".cache"),
     }
     if not options.tethered:
-        temporary = options.state_dir / _IMAGES / ".tmp"  # layers may be larger than a usual /tmp
-        temporary.mkdir(parents=True, exist_ok=True, mode=0o755)
-        places["ENROOT_TEMP_PATH"] = str(temporary)
         places["ENROOT_CACHE_PATH"] = str(options.state_dir / _IMAGES / ".cache")
     return {**environment, **places}
 

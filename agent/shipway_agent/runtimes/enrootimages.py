@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
-import uuid
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,12 @@ from shipway_agent.errors import ImageNotFound, SpecUnsupported
 from shipway_agent.runtimes.commands import CommandResult, follow_command
 from shipway_agent.runtimes.dockerpull import pull_error
 from shipway_agent.runtimes.enrootforms import container_name, credentials_file, import_uri
+from shipway_agent.runtimes.imagefolder import ImageFolder
 from shipway_agent.runtimes.imagenames import ImageName, parse_image_name
 from shipway_agent.runtimes.spec import ContainerSpec, Event, EventKind, OnEvent, RegistryAuth
+from shipway_common.files import write_atomic
 
-_SUFFIX = ".sqsh"
+SUFFIX = ".sqsh"
 _schemes = ("docker://", "dockerd://", "podman://")
 
 
@@ -40,13 +41,17 @@ class EnrootImages:
     """Finds images and containers, and fetches images into a folder of ours."""
 
     def __init__(
-        self, program: str, environment: Mapping[str, str], *, folder: Path, image_root: Path | None
+        self,
+        program: str,
+        environment: Mapping[str, str],
+        *,
+        folder: ImageFolder,
+        image_root: Path | None,
     ) -> None:
         self._program = program
         self._environment = environment
         self._folder = folder
         self._image_root = image_root
-        self._locks: dict[str, asyncio.Lock] = {}
 
     def find(self, spec: ContainerSpec, data_path: Path) -> MadeContainer | ImageFile | None:
         """Find what a container is made of; blocking.
@@ -75,8 +80,12 @@ class EnrootImages:
             made = data_path / container_name(image)
             if made.is_dir():
                 return MadeContainer(name=made.name, path=made)
-        kept = self._kept_place(image)
-        return ImageFile(path=kept) if kept is not None and kept.is_file() else None
+        kept = self._find_kept(image)
+        return ImageFile(path=kept) if kept is not None else None
+
+    def using(self) -> AbstractAsyncContextManager[None]:
+        """Keep fetched images as they are meanwhile."""
+        return self._folder.using()
 
     async def fetch(
         self, spec: ContainerSpec, auth: RegistryAuth | None, on_event: OnEvent
@@ -88,49 +97,37 @@ class EnrootImages:
             PullFailed: It did not arrive.
         """
         name = reference_of(spec)
-        place = self._place_of(name)
-        async with self._locks.setdefault(str(name), asyncio.Lock()):
+        async with self._folder.fetching(str(name)) as target:
             on_event(Event(kind=EventKind.PULL_BEGAN, text=f"importing {name}"))
-            await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-            partial = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}{_SUFFIX}")
-            try:
-                await self._import(name, auth, partial, on_event)
-                await asyncio.to_thread(partial.replace, place)
-            finally:
-                await asyncio.to_thread(partial.unlink, missing_ok=True)
+            await self._import(name, auth, target, on_event)
 
     async def _import(
         self, name: ImageName, auth: RegistryAuth | None, target: Path, on_event: OnEvent
     ) -> None:
-        with tempfile.TemporaryDirectory(prefix="shipway-enroot-") as folder:
-            environment = dict(self._environment)
-            if auth is not None:
-                credentials = Path(folder) / ".credentials"
-                credentials.touch(mode=0o600)
-                credentials.write_bytes(credentials_file(name, auth))
-                environment["ENROOT_CONFIG_PATH"] = folder
-            argv = [self._program, "import", "--output", str(target), "--", import_uri(name)]
-            async for line in follow_command(argv, environment):
-                if isinstance(line, CommandResult):
-                    if line.status != 0:
-                        raise pull_error(name, line.words, auth)
-                else:
-                    on_event(Event(kind=EventKind.PULL_PROGRESS, text=line))
+        # Layers may be larger than a usual /tmp.
+        environment = {**self._environment, "ENROOT_TEMP_PATH": str(target.parent)}
+        if auth is not None:
+            credentials = target.with_name(".credentials")
+            await asyncio.to_thread(write_atomic, credentials, credentials_file(name, auth))
+            environment["ENROOT_CONFIG_PATH"] = str(target.parent)
+        argv = [self._program, "import", "--output", str(target), "--", import_uri(name)]
+        async for line in follow_command(argv, environment):
+            if not isinstance(line, CommandResult):
+                on_event(Event(kind=EventKind.PULL_PROGRESS, text=line))
+            elif line.status != 0:
+                raise pull_error(name, line.words, auth)
 
     def _shared_places(self, image: str) -> list[Path]:
         if self._image_root is None or ".." in image.split("/"):
             return []
-        names = (image, f"{image}{_SUFFIX}", f"{container_name(image)}{_SUFFIX}")
+        names = (image, f"{image}{SUFFIX}", f"{container_name(image)}{SUFFIX}")
         return [self._image_root / name for name in names]
 
-    def _kept_place(self, image: str) -> Path | None:
+    def _find_kept(self, image: str) -> Path | None:
         try:
-            return self._place_of(parse_image_name(image.removeprefix("docker://")))
+            return self._folder.find(str(parse_image_name(image.removeprefix("docker://"))))
         except SpecUnsupported:
             return None
-
-    def _place_of(self, name: ImageName) -> Path:
-        return self._folder / f"{container_name(str(name))}{_SUFFIX}"
 
 
 def reference_of(spec: ContainerSpec) -> ImageName:

@@ -45,8 +45,16 @@ class HeldContainers:
         """Get ready."""
         await self.store.open()
 
-    async def create(self, spec: ContainerSpec, plan: Planner) -> ContainerHandle:
-        """Make the container; see `Runtime.create`."""
+    async def create(
+        self, spec: ContainerSpec, plan: Planner, *, details: Mapping[str, str] | None = None
+    ) -> ContainerHandle:
+        """Make the container; see `Runtime.create`.
+
+        Args:
+            spec: What it is to be.
+            plan: Says how it is started.
+            details: What its runtime wants to know of it later.
+        """
         async with self.store.making(spec) as folder:
             launch = replace(
                 await plan(folder),
@@ -54,7 +62,9 @@ class HeldContainers:
                 output_limit_bytes=self._options.output_limit_bytes,
                 output_patience_s=self._options.output_patience_s,
             )
-            container = HeldContainer(id=spec.id, labels=spec.labels, ports=spec.ports)
+            container = HeldContainer(
+                id=spec.id, labels=spec.labels, ports=spec.ports, details=details or {}
+            )
             await self.store.save(container, launch)
         return ContainerHandle(container_id=spec.id, native_id=spec.id)
 

@@ -39,7 +39,9 @@ class RuntimeOptions:
     podman_socket: str | None = None
     """URL of Podman's API; None: CONTAINER_HOST of *environ*, else the usual places."""
     image_root: Path | None = None
-    """Where Apptainer images lie as <root>/<image reference>."""
+    """Where images of Apptainer and Enroot lie as <root>/<image reference>."""
+    image_limit_bytes: int | None = None
+    """How much the images may take that are fetched for Apptainer or Enroot; None: half the disk."""
     sandbox_mode: SandboxMode = "auto"
     sandbox_expose: tuple[Path, ...] = ()
     """Host paths that the sandbox shows read-only even where it hides their parent."""

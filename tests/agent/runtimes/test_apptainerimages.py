@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -48,6 +49,30 @@ async def test_an_image_is_fetched_before_the_start_and_kept(
     assert len(registry.asked) == asked
     await insecure.pull(replace(spec, force_pull=True), ignore)
     assert len(registry.asked) > asked
+
+
+async def test_the_image_of_a_container_does_not_make_room_for_another(
+    case: Case, make_spec: MakeSpec, registry: ImageRegistry
+) -> None:
+    registry.login = None
+    environ = {**case.options.environ, "APPTAINER_NOHTTPS": "true"}
+    runtime = await case.open(environ=environ, image_limit_bytes=1)
+    folder = case.options.state_dir / "apptainer-images"
+    for name in ("lab/unused", "lab/used"):
+        registry.path = name
+        spec = make_spec(image=registry.image, argv=("sh", "-c", "echo ran"))
+        await runtime.pull(spec, ignore)
+    handle = await runtime.create(spec, ignore)
+    for path in folder.glob("*.sif"):
+        os.utime(path, (0, 0))
+    registry.path = "lab/new"
+    await runtime.pull(make_spec(image=registry.image), ignore)
+    assert sorted(path.name.partition("+lab+")[2] for path in folder.iterdir()) == [
+        "new+1.sif",
+        "used+1.sif",
+    ]
+    await runtime.start(handle)
+    assert (await runtime.wait(handle)).code == 0
 
 
 async def test_what_the_registry_refuses_fails_the_pull_in_its_words(
