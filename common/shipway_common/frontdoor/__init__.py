@@ -7,4 +7,5 @@ connection and so listens on a private socket of its own.
 
 from __future__ import annotations
 
+from shipway_common.frontdoor.door import KEEPALIVE as KEEPALIVE
 from shipway_common.frontdoor.door import FrontDoor as FrontDoor

@@ -17,13 +17,14 @@ from shipway_common.frontdoor.pump import Pump
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
-_KEEPALIVE = (
+KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),
 )
+"""Options by which the kernel finds out that the other machine is gone, when nothing is being said."""
 
 
 class FrontDoor:
@@ -132,7 +133,7 @@ class FrontDoor:
 
 def _notice_silence(connection: socket.socket) -> None:
     """Let the kernel find out that the other machine is gone, when nothing is being said."""
-    for level, option, value in _KEEPALIVE:
+    for level, option, value in KEEPALIVE:
         connection.setsockopt(level, option, value)
 
 

@@ -10,10 +10,13 @@ from aiohttp import web
 from shipway_launcher.relay.errors import (
     BadRequest,
     MasterRefused,
-    MissingToken,
+    MasterUnreachable,
+    NotYours,
+    PeerLost,
     RelayError,
     SpoolFailed,
     StreamRefused,
+    Superseded,
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -52,18 +55,23 @@ async def errors_as_answers(request: web.Request, handler: Handler) -> web.Strea
     try:
         return await handler(request)
     except RelayError as error:
-        return error_answer(_code(error), _text(error))
+        return error_answer(code_of(error), text_of(error))
     except web.HTTPRequestEntityTooLarge as error:
         return error_answer(grpc.StatusCode.RESOURCE_EXHAUSTED, error.text or str(error))
 
 
-def _code(error: RelayError) -> grpc.StatusCode:
+def code_of(error: RelayError) -> grpc.StatusCode:
+    """Return what a call ends with that met *error*."""
     match error:
         case BadRequest():
             return grpc.StatusCode.INVALID_ARGUMENT
-        case MissingToken() | StreamRefused():
+        case StreamRefused():
             return grpc.StatusCode.UNAUTHENTICATED
-        case SpoolFailed():
+        case NotYours():
+            return grpc.StatusCode.PERMISSION_DENIED
+        case PeerLost() | Superseded():
+            return grpc.StatusCode.ABORTED
+        case SpoolFailed() | MasterUnreachable():
             return grpc.StatusCode.UNAVAILABLE
         case MasterRefused() if error.code in _reasons:
             return error.code
@@ -71,5 +79,6 @@ def _code(error: RelayError) -> grpc.StatusCode:
             return grpc.StatusCode.INTERNAL
 
 
-def _text(error: RelayError) -> str:
+def text_of(error: RelayError) -> str:
+    """Return the words for whoever called."""
     return error.message if isinstance(error, MasterRefused) else str(error)

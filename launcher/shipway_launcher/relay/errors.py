@@ -2,7 +2,9 @@
 
 RelayError
 ├── BadRequest            what the job sent is no such message; 400
-├── MissingToken          the job sent no token; 401
+├── NotYours              the token is a job's, and speaks for another one; 403
+├── Superseded            the same peer called again, and that call is the one that is answered; 409
+├── PeerLost              one of the peers of an all-gather is gone; 409
 ├── SpoolFailed           the message could not be written to disk; 503, the job may try again
 ├── StreamRefused         the master no longer knows the token; 401 for all that still comes
 ├── MasterUnreachable     no answer, or one that says "later"; retried
@@ -22,8 +24,16 @@ class BadRequest(RelayError):
     """The body or the path is not what this route takes; the text says where and why."""
 
 
-class MissingToken(RelayError):
-    """No token came with the request, so the master would not accept it either."""
+class NotYours(RelayError):
+    """A job speaks for an allocation, a task or a trial that is not its own."""
+
+
+class Superseded(RelayError):
+    """The peer of an all-gather called again, so nobody waits for this answer any more."""
+
+
+class PeerLost(RelayError):
+    """A peer of an all-gather left and did not come back; the text names it."""
 
 
 class SpoolFailed(RelayError):

@@ -9,7 +9,7 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +70,12 @@ def create_journal(path: Path) -> Journal:
     return Journal(path=path, size_bytes=FIRST_OFFSET, lines=0, room_bytes=FIRST_OFFSET)
 
 
-def load_journal(path: Path) -> tuple[Journal, list[str]]:
+def load_journal(path: Path, visit: Callable[[Message, int], None]) -> Journal:
     """Open a journal of an earlier run and cut off a message that was only half written.
 
-    Returns:
-        The journal, and the keys of its messages in order.
+    Args:
+        path: The file.
+        visit: Is shown each message in order, and the offset at which it ends.
 
     Raises:
         ValueError: The file is no journal, or one of a newer version.
@@ -86,13 +87,12 @@ def load_journal(path: Path) -> tuple[Journal, list[str]]:
         data = _MAGIC
         path.write_bytes(data)
     journal = Journal(path=path, size_bytes=FIRST_OFFSET, lines=0, room_bytes=FIRST_OFFSET)
-    keys: list[str] = []
     for message, end in _messages(data, FIRST_OFFSET):
         journal.size_bytes, journal.lines = end, journal.lines + message.lines
-        keys.append(message.key)
+        visit(message, end)
     os.truncate(path, journal.size_bytes)
     journal.room_bytes = journal.size_bytes
-    return journal, keys
+    return journal
 
 
 def append_messages(journal: Journal, messages: Iterable[Message]) -> None:

@@ -50,6 +50,8 @@ class Batch:
     """Log lines that were dropped before them, for want of space."""
     number: int
     end: int
+    is_doubtful: bool = False
+    """An earlier run of the relay may have delivered some of it, and ended before it noted that."""
 
     @property
     def lines(self) -> int:
@@ -57,8 +59,13 @@ class Batch:
         return sum(message.lines for message in self.messages)
 
 
-Deliver = Callable[[Batch], Awaitable[None]]
-"""Returns when the batch is the master's, or was given up with a word about it."""
+Deliver = Callable[[Batch], Awaitable[bool]]
+"""Returns when the batch is the master's, or was given up with a word about it.
+
+What it returns says whether the master already had some of a doubtful one.
+"""
+Visit = Callable[[Message, bool], None]
+"""Is shown a message of an earlier run, and whether it is noted as delivered."""
 
 
 class Lane:
@@ -71,6 +78,7 @@ class Lane:
         self._number, self._offset = 1, FIRST_OFFSET  # the next message to deliver
         self._delivered_lines = 0  # of the segment that holds it
         self._gap_lines = 0
+        self._is_doubtful = False
         self._waiting: asyncio.Queue[tuple[Message, asyncio.Future[None]]] = asyncio.Queue(_WAITING)
         self._files = asyncio.Lock()  # held by whoever makes or removes segments
         self._arrived = asyncio.Event()
@@ -88,11 +96,11 @@ class Lane:
         lines = sum(segment.lines for segment in self._undelivered())
         return lines - self._delivered_lines + self._gap_lines
 
-    def load(self) -> list[str]:
+    def load(self, visit: Visit | None = None) -> None:
         """Take up what an earlier run left; blocking, before anything else.
 
-        Returns:
-            The keys of all messages that are still on disk, delivered or not.
+        Args:
+            visit: Is shown all messages that are still on disk, delivered or not, in order.
 
         Raises:
             OSError: The folder cannot be read or written.
@@ -102,14 +110,13 @@ class Lane:
         if state is not None:
             self._number, self._offset = state["segment"], state["offset"]
             self._delivered_lines, self._gap_lines = state["delivered_lines"], state["gap_lines"]
-        keys: list[str] = []
         for path in sorted(self._folder.glob(f"{self._name}-*.journal")):
             number = int(path.stem.rpartition("-")[2])
             if number < self._number and not self._limits.keeps_delivered:
                 path.unlink()  # delivered; the run that delivered it ended before it could do this
                 continue
-            self._segments[number], found = load_journal(path)
-            keys += found
+            self._segments[number] = load_journal(path, self._visitor(number, visit))
+            self._is_doubtful = True
         if not self._segments:
             self._segments[self._number] = create_journal(self._path(self._number))
             self._go_to_segment(self._number)
@@ -117,7 +124,13 @@ class Lane:
             self._go_to_segment(min((n for n in self._segments if n > self._number), default=0))
         self._offset = min(self._offset, self._segments[self._number].size_bytes)
         self._arrived.set()
-        return keys
+
+    def _visitor(self, number: int, visit: Visit | None) -> Callable[[Message, int], None]:
+        def show(message: Message, end: int) -> None:
+            if visit is not None:
+                visit(message, (number, end) <= (self._number, self._offset))
+
+        return show
 
     async def put(self, message: Message) -> None:
         """Add a message; when this returns, it is on disk and will be delivered.
@@ -157,7 +170,9 @@ class Lane:
                 await self._arrived.wait()
                 await asyncio.sleep(self._limits.linger_s)
                 continue
-            await deliver(batch)
+            had_some = await deliver(batch)
+            # A power loss takes back some notes, so go on asking while the master knows more.
+            self._is_doubtful = self._is_doubtful and had_some
             await self._done(batch)
 
     def finish(self) -> None:
@@ -215,7 +230,13 @@ class Lane:
                     extra={"file": str(segment.path), "offset": self._offset},
                 )
                 end = segment.size_bytes
-            return Batch(messages=messages, gap_lines=self._gap_lines, number=self._number, end=end)
+            return Batch(
+                messages=messages,
+                gap_lines=self._gap_lines,
+                number=self._number,
+                end=end,
+                is_doubtful=self._is_doubtful,
+            )
 
     async def _done(self, batch: Batch) -> None:
         async with self._files:

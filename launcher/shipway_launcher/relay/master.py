@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self, cast
 
@@ -13,6 +13,8 @@ import grpc.aio
 from shipway_launcher.relay.address import MasterAddress, MasterUrl
 from shipway_launcher.relay.errors import MasterRefused, MasterUnreachable
 from shipway_launcher.relay.settings import MasterTlsSettings
+
+SERVICE = "determined.api.v1.Determined"
 
 Metadata = tuple[tuple[str, str], ...]
 """Who a call is made for: the job's own token, under the name that the master reads."""
@@ -38,6 +40,11 @@ _options: Sequence[tuple[str, int | str]] = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
+
+
+def method_path(rpc: str) -> str:
+    """Return the name of an RPC of the API as it goes over the wire."""
+    return f"/{SERVICE}/{rpc}"
 
 
 class MasterRpc:
@@ -84,22 +91,17 @@ class MasterRpc:
             MasterUnreachable: No answer in time, or one that asks to come later.
             MasterRefused: The answer is no.
         """
-        channel = await self._current_channel()
+        channel = await self.channel()
         invoke = cast(
             "Callable[..., Awaitable[bytes]]",
             channel.unary_unary(  # pyright: ignore[reportUnknownMemberType]
-                f"/determined.api.v1.Determined/{rpc}",
-                request_serializer=None,
-                response_deserializer=None,
+                method_path(rpc), request_serializer=None, response_deserializer=None
             ),
         )
         try:
             return await invoke(request, timeout=limit_s, metadata=metadata, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
-            text = error.details() or "no reason given"
-            if error.code() in _later:
-                raise MasterUnreachable(f"{error.code().name}: {text}") from error
-            raise MasterRefused(error.code(), text) from error
+            raise _explain(error) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -107,7 +109,27 @@ class MasterRpc:
             # The call was cancelled, not we: its channel was closed, for the master has moved.
             raise MasterUnreachable("the master has another address now") from error
 
-    async def _current_channel(self) -> grpc.aio.Channel:
+    async def ask(
+        self, rpc: str, request: bytes, metadata: Metadata, *, limit_s: float
+    ) -> AsyncIterator[bytes]:
+        """Call *rpc*, which answers with many messages; else like `call`."""
+        channel = await self.channel()
+        invoke = cast(
+            "Callable[..., AsyncIterator[bytes]]",
+            channel.unary_stream(  # pyright: ignore[reportUnknownMemberType]
+                method_path(rpc), request_serializer=None, response_deserializer=None
+            ),
+        )
+        try:
+            async for answer in invoke(
+                request, timeout=limit_s, metadata=metadata, wait_for_ready=True
+            ):
+                yield answer
+        except grpc.aio.AioRpcError as error:
+            raise _explain(error) from error
+
+    async def channel(self) -> grpc.aio.Channel:
+        """Return the channel to where the master is now, waiting for its address."""
         url = await self._address.wait()
         async with self._connecting:
             if self._channel is None or self._channel_url != url:
@@ -128,3 +150,10 @@ class MasterRpc:
         override = () if name is None else (("grpc.ssl_target_name_override", name),)
         credentials = grpc.ssl_channel_credentials(root_certificates=roots)
         return grpc.aio.secure_channel(url.authority, credentials, options=(*_options, *override))
+
+
+def _explain(error: grpc.aio.AioRpcError) -> MasterUnreachable | MasterRefused:
+    text = error.details() or "no reason given"
+    if error.code() in _later:
+        return MasterUnreachable(f"{error.code().name}: {text}")
+    return MasterRefused(error.code(), text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -15,6 +16,9 @@ from shipway_proto.determined.api.v1 import task_pb2 as api_task
 from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
 from shipway_proto.determined.log.v1 import log_pb2
 from shipway_proto.determined.task.v1 import task_pb2
+
+POST_LOGS = "PostTaskLogs"
+POST_METRICS = "PostTrialProfilerMetricsBatch"
 
 _TEXT = ("task_id", "allocation_id", "agent_id", "container_id", "log", "source", "stdtype")
 _names = {name: name for name in (*_TEXT, "rank_id", "timestamp", "level")} | {
@@ -80,6 +84,66 @@ def gap_line(like: task_pb2.TaskLog, text: str) -> api_task.PostTaskLogsRequest:
     return api_task.PostTaskLogsRequest(logs=[line])
 
 
+def own_line(
+    task_id: str, allocation_id: str, text: str, *, level: log_pb2.LogLevel.ValueType
+) -> bytes:
+    """Make a request with one line of the relay's own for the log of a task."""
+    now_s = time.time()
+    line = task_pb2.TaskLog(
+        task_id=task_id,
+        allocation_id=allocation_id,
+        log=text + "\n",
+        source="launcher",
+        stdtype="stderr",
+        level=level,
+        timestamp=timestamp_pb2.Timestamp(
+            seconds=int(now_s), nanos=int(now_s % 1 * 1_000_000) * 1000
+        ),
+    )
+    return api_task.PostTaskLogsRequest(logs=[line]).SerializeToString()
+
+
+def stamp_lines(request: api_task.PostTaskLogsRequest) -> bool:
+    """Give lines without a time that of now; returns whether there were such lines.
+
+    The master would do so when they arrive, which may be much later.
+    """
+    bare = [line for line in request.logs if not line.HasField("timestamp")]
+    for line in bare:
+        line.timestamp.FromMicroseconds(time.time_ns() // 1000)
+    return bool(bare)
+
+
+def metrics_request(body: Mapping[str, Any]) -> api_trial.PostTrialProfilerMetricsBatchRequest:
+    """Make the message of `POST /api/v1/trials/profiler/metrics`.
+
+    Raises:
+        BadRequest: A field has the wrong type.
+    """
+    request = api_trial.PostTrialProfilerMetricsBatchRequest()
+    _parse(body, request)
+    return request
+
+
+def log_lines_answer(line: task_pb2.TaskLog) -> bytes:
+    """Make the answer of `GET /api/v1/tasks/{task_id}/logs` with one line in it."""
+    answer = api_task.TaskLogsResponse(
+        timestamp=line.timestamp,
+        level=line.level,
+        task_id=line.task_id,
+        allocation_id=line.allocation_id,
+        agent_id=line.agent_id,
+        container_id=line.container_id,
+        log=line.log,
+        source=line.source,
+        stdtype=line.stdtype,
+    )
+    if line.HasField("rank_id"):
+        answer.rank_id = line.rank_id
+    result = json_format.MessageToDict(answer, always_print_fields_with_no_presence=True)
+    return json.dumps({"result": result}).encode() + b"\n"
+
+
 def notify_request(
     allocation_id: str, body: Mapping[str, Any]
 ) -> api_trial.NotifyContainerRunningRequest:
@@ -115,10 +179,11 @@ def pending_preemption_request(
     return api_trial.AllocationPendingPreemptionSignalRequest(allocation_id=allocation_id)
 
 
-def all_gather_answer(answer: bytes) -> dict[str, Any]:
-    """Turn the master's answer into JSON in which integers are still integers."""
+def all_gather_json(answer: bytes) -> bytes:
+    """Turn the answer into JSON in which integers are still integers."""
     response = api_trial.AllocationAllGatherResponse.FromString(answer)
-    return {"data": [struct_json(item) for item in response.data]}
+    data = [struct_json(item) for item in response.data]
+    return json.dumps({"data": data}, ensure_ascii=False, allow_nan=False).encode()
 
 
 def struct_json(struct: struct_pb2.Struct) -> dict[str, Any]:
@@ -152,7 +217,9 @@ def _number_json(number: float) -> float | int | str:
 
 def _parse(
     body: Mapping[str, Any],
-    message: api_trial.NotifyContainerRunningRequest | api_trial.AllocationAllGatherRequest,
+    message: api_trial.NotifyContainerRunningRequest
+    | api_trial.AllocationAllGatherRequest
+    | api_trial.PostTrialProfilerMetricsBatchRequest,
 ) -> None:
     try:
         json_format.ParseDict(dict(body), message, ignore_unknown_fields=True)

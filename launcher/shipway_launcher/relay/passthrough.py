@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 import aiohttp
-from aiohttp import hdrs, web
+from aiohttp import AddrInfoType, hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from shipway_common.backoff import backoff_delays_s
+from shipway_common.frontdoor import KEEPALIVE
+from shipway_launcher.relay import websockets
 from shipway_launcher.relay.address import MasterAddress, MasterUrl
 from shipway_launcher.relay.settings import MasterTlsSettings
 
@@ -49,6 +53,8 @@ class PassThrough:
     ) -> None:
         self._address, self._tls, self._master_wait_s = address, tls, master_wait_s
         self._session: aiohttp.ClientSession | None = None
+        self._websockets: aiohttp.ClientSession | None = None
+        self._stack = AsyncExitStack()
         self._is_away = False
 
     async def __aenter__(self) -> Self:
@@ -56,8 +62,13 @@ class PassThrough:
             ssl.create_default_context,
             cafile=None if self._tls.certificate_file is None else str(self._tls.certificate_file),
         )
+        connector = aiohttp.TCPConnector(
+            limit=0, ssl=trust, socket_factory=_socket_that_notices_silence
+        )
+        self._stack.push_async_callback(connector.close)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=trust),
+            connector=connector,
+            connector_owner=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -68,6 +79,17 @@ class PassThrough:
                 hdrs.CONTENT_TYPE,
             ),
         )
+        self._stack.push_async_callback(self._session.close)
+        self._websockets = aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING),
+            raise_for_status=websockets.keep_refusal,
+        )
+        self._stack.push_async_callback(self._websockets.close)
         return self
 
     async def __aexit__(
@@ -76,8 +98,7 @@ class PassThrough:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._stack.aclose()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Pass *request* on; if the master stays away, end the connection without an answer.
@@ -86,6 +107,8 @@ class PassThrough:
         take an error status for the master's last word.
         """
         try:
+            if websockets.is_websocket(request):
+                return await self._join(request)
             async with await self._ask(request) as answer:
                 return await _pass_back(request, answer)
         except (aiohttp.ClientError, OSError) as error:
@@ -93,6 +116,31 @@ class PassThrough:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=502)
+
+    async def _join(self, request: web.Request) -> web.StreamResponse:
+        assert self._websockets is not None
+        master = await self._address.wait()
+        headers = _end_to_end(request.headers)
+        headers.popall(hdrs.HOST, None)
+        try:
+            far = await websockets.connect(
+                self._websockets,
+                URL(master.url + request.raw_path, encoded=True),
+                headers,
+                websockets.wanted_protocols(request),
+                server_hostname=self._tls.certificate_name if master.is_tls else None,
+            )
+        except websockets.HandshakeRefused as refusal:
+            answer = refusal.answer
+            return web.Response(
+                status=answer.status,
+                reason=answer.reason,
+                headers=_end_to_end(answer.headers),
+                body=answer.body,
+            )
+        self._is_away = False
+        async with far:
+            return await websockets.join(request, far)
 
     async def _ask(self, request: web.Request) -> aiohttp.ClientResponse:
         """Send the request, waiting a while for a master that cannot be connected to."""
@@ -141,6 +189,16 @@ async def _pass_back(request: web.Request, answer: aiohttp.ClientResponse) -> we
         await back.write(chunk)
     await back.write_eof()
     return back
+
+
+def _socket_that_notices_silence(
+    info: AddrInfoType,  # pyright: ignore[reportUnknownParameterType]
+) -> socket.socket:
+    """Make a socket that finds out when the master's machine is gone, when nothing is being said."""
+    made = socket.socket(info[0], info[1], info[2])
+    for level, option, value in KEEPALIVE:
+        made.setsockopt(level, option, value)
+    return made
 
 
 def _end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import resource
 import socket
+import tempfile
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,11 +15,17 @@ from typing import Self
 
 from aiohttp import web
 
+from shipway_common.frontdoor import FrontDoor
 from shipway_launcher.relay.address import MasterAddress
 from shipway_launcher.relay.answers import errors_as_answers
+from shipway_launcher.relay.calls import Calls
+from shipway_launcher.relay.grpcface import GrpcFace, serving_grpc
+from shipway_launcher.relay.jobs import Jobs
+from shipway_launcher.relay.listentls import ListenTls
 from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.passthrough import PassThrough
 from shipway_launcher.relay.routes import Routes
+from shipway_launcher.relay.sending import LargeAnswers
 from shipway_launcher.relay.settings import RelaySettings
 from shipway_launcher.relay.signals import job_owner, put_pending_preemption
 from shipway_launcher.relay.spool import Spool
@@ -24,14 +34,15 @@ log = logging.getLogger(__name__)
 
 _BODY_BYTES = 96 << 20  # the master's own limit for one message
 _CLOSE_S = 2.0
+_TIDY_EVERY_S = 600.0
 
 
 class Relay:
     """What jobs take for the master; serves between `__aenter__` and `__aexit__`.
 
-    In the order of need: the connection to the master, the spool, the pass-through, the listener.
-    They are left in reverse: no new call is taken, the calls under way end, what is being
-    delivered is noted, and all else stays in the spool for the next run.
+    In the order of need: the jobs, the connection to the master, the spool, the pass-through, the
+    two faces, the port that both share. They are left in reverse: no new call is taken, the calls
+    under way end, what is being delivered is noted, and all else stays in the spool for the next run.
     """
 
     def __init__(self, settings: RelaySettings, spool_dir: Path, master: MasterAddress) -> None:
@@ -43,6 +54,7 @@ class Relay:
             master: Where the master is; whoever receives manifests tells it.
         """
         self._settings, self._spool_dir, self._master = settings, spool_dir, master
+        self._jobs = Jobs(spool_dir.parent / "jobs", keep_h=settings.spool.keep_h)
         self._stack = AsyncExitStack()
         self._port: int | None = None
         self._spool: Spool | None = None
@@ -50,22 +62,24 @@ class Relay:
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
+            tls = await asyncio.to_thread(ListenTls.of, settings.listen_tls)
+            await asyncio.to_thread(self._jobs.load)
+            _allow_many_connections()
             rpc = await stack.enter_async_context(MasterRpc(self._master, settings.tls))
-            spool = await stack.enter_async_context(Spool(self._spool_dir, settings.spool, rpc))
+            spool = await stack.enter_async_context(
+                Spool(self._spool_dir, settings.spool, settings.gather, rpc)
+            )
             through = await stack.enter_async_context(
                 PassThrough(self._master, settings.tls, master_wait_s=settings.master_wait_s)
             )
+            calls, large = Calls(spool, self._jobs), LargeAnswers()
             app = web.Application(client_max_size=_BODY_BYTES, middlewares=[errors_as_answers])
-            Routes(spool, rpc).add_to(app)
-            app.router.add_route("*", "/{path:.*}", through.handle)
-            runner = web.AppRunner(
-                app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_S
-            )
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, settings.host, settings.port)
-            await site.start()
-            self._port = runner.addresses[0][1]
+            Routes(calls, through, large).add_to(app)
+            face = GrpcFace(calls, rpc, large, master_wait_s=settings.master_wait_s)
+            self._port = await self._listen(stack, app, face, tls)
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            for work in (self._tidy(), *(() if tls is None else (tls.renew(),))):
+                stack.callback(group.create_task(work).cancel)
             self._spool = spool
             self._stack = stack.pop_all()
         log.info("relay listens", extra={"host": settings.host, "port": self._port})
@@ -78,6 +92,44 @@ class Relay:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    async def _listen(
+        self, stack: AsyncExitStack, app: web.Application, face: GrpcFace, tls: ListenTls | None
+    ) -> int:
+        settings = self._settings
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-relay-")))
+        socket_path = folder / "grpc"  # the folder is 0700: nobody else gets behind the front door
+        door = await stack.enter_async_context(FrontDoor(socket_path))
+        await stack.enter_async_context(serving_grpc(face, socket_path))
+        runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_S
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        assert runner.server is not None
+        port = await door.listen(
+            settings.host, settings.port, runner.server, tls=None if tls is None else tls.context
+        )
+        stack.callback(door.stop_listening)
+        return port
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY_EVERY_S)
+            try:
+                await self._jobs.forget_old()
+            except OSError as error:
+                log.warning("cannot forget old jobs", extra={"reason": str(error)})
+
+    async def learn(self, environment: Mapping[str, str]) -> None:
+        """Hear of a job that is about to be submitted, by the variables of its task.
+
+        Raises:
+            ValueError: Its DET_MASTER is no URL of a master.
+            OSError: What must be remembered cannot be written down.
+        """
+        await self._master.learn(environment["DET_MASTER"])
+        await self._jobs.learn(environment)
 
     async def report_preemption(self, allocation_id: str, token: str) -> None:
         """Tell the master once that a preemption is pending, as if the job had said so.
@@ -102,4 +154,12 @@ class Relay:
         host = self._settings.host
         if host in {"0.0.0.0", "::", ""}:  # noqa: S104 (compared, not bound)
             host = socket.getfqdn()
-        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+        scheme = "http" if self._settings.listen_tls.certificate_file is None else "https"
+        authority = f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
+        return f"{scheme}://{authority}"
+
+
+def _allow_many_connections() -> None:
+    """Take as many open files as this process may have: a large job has thousands of ranks."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from shipway_common.settings import Settings
 from shipway_launcher.relay.address import parse_master_url
@@ -20,6 +20,67 @@ class MasterTlsSettings(Settings):
     )
     certificate_name: str | None = Field(
         None, description="Name to expect in the certificate instead of the URL's host."
+    )
+
+
+class ListenTlsSettings(Settings):
+    """TLS of the relay's own port."""
+
+    certificate_file: Path | None = Field(
+        None,
+        description=(
+            "PEM file with the relay's certificate and those that lead to its authority; with it"
+            " the relay speaks TLS only. Read again when it changes."
+        ),
+    )
+    key_file: Path | None = Field(
+        None, description="PEM file with the certificate's key, without a passphrase."
+    )
+    trust_file: Path | None = Field(
+        None,
+        description=(
+            "PEM file that jobs are given as DET_MASTER_CERT_FILE, to verify the relay by: that of"
+            " the authority, or the certificate itself where it is self-signed. By default jobs"
+            " verify it by the authorities of their images."
+        ),
+    )
+    certificate_name: str | None = Field(
+        None,
+        description="Name in the certificate, where it is not the host of the URL jobs are given.",
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together")
+        if self.certificate_file is None and (self.trust_file or self.certificate_name):
+            raise ValueError("trust_file and certificate_name are of use with a certificate_file")
+        return self
+
+
+class GatherSettings(Settings):
+    """How long the relay waits for the ranks of a job."""
+
+    slow_after_s: Annotated[float, Field(gt=0)] = Field(
+        600.0,
+        description=(
+            "Seconds after the first rank for which an all-gather waits before a line in the task's"
+            " log names the ranks that have not come."
+        ),
+    )
+    return_within_s: Annotated[float, Field(gt=0)] = Field(
+        60.0,
+        description=(
+            "Seconds within which a rank that lost its connection during an all-gather must come"
+            " back; then the wait of the others ends with an error that names it."
+        ),
+    )
+    running_within_s: Annotated[float, Field(gt=0)] = Field(
+        300.0,
+        description=(
+            "Seconds after the first container of a job runs; a line in the task's log names the"
+            " ranks that do not run by then."
+        ),
     )
 
 
@@ -76,6 +137,14 @@ class RelaySettings(Settings):
     tls: MasterTlsSettings = Field(
         default_factory=lambda: MasterTlsSettings.model_validate({}),
         description="TLS to the master.",
+    )
+    listen_tls: ListenTlsSettings = Field(
+        default_factory=lambda: ListenTlsSettings.model_validate({}),
+        description="TLS of the relay's own port.",
+    )
+    gather: GatherSettings = Field(
+        default_factory=lambda: GatherSettings.model_validate({}),
+        description="How long to wait for the ranks of a job.",
     )
     spool: SpoolSettings = Field(
         default_factory=lambda: SpoolSettings.model_validate({}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -55,7 +56,7 @@ class SignalSpool:
         async with AsyncExitStack() as stack:
             rpc = await stack.enter_async_context(MasterRpc(self._master, self._settings.tls))
             self._spool = await stack.enter_async_context(
-                Spool(self._spool_dir, self._settings.spool, rpc)
+                Spool(self._spool_dir, self._settings.spool, self._settings.gather, rpc)
             )
             self._stack = stack.pop_all()
         return self
@@ -67,6 +68,15 @@ class SignalSpool:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    async def learn(self, environment: Mapping[str, str]) -> None:
+        """Hear where the master is from the variables of a job's task.
+
+        Raises:
+            ValueError: DET_MASTER is no URL of a master.
+            OSError: It cannot be written down.
+        """
+        await self._master.learn(environment["DET_MASTER"])
 
     async def report_preemption(self, allocation_id: str, token: str) -> None:
         """Tell the master once, as soon as it is there, that a preemption is pending.

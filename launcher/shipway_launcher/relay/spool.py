@@ -15,7 +15,7 @@ from typing import Self
 
 from shipway_launcher.relay.errors import BadRequest, SpoolFailed
 from shipway_launcher.relay.master import MasterRpc
-from shipway_launcher.relay.settings import SpoolSettings
+from shipway_launcher.relay.settings import GatherSettings, SpoolSettings
 from shipway_launcher.relay.stream import Owner, Stream
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,16 @@ class Spool:
     """The relay's memory on disk; to be entered, after the connection to the master."""
 
     def __init__(
-        self, folder: Path, settings: SpoolSettings, master: MasterRpc, *, tidy_every_s: float = 5.0
+        self,
+        folder: Path,
+        settings: SpoolSettings,
+        gather: GatherSettings,
+        master: MasterRpc,
+        *,
+        tidy_every_s: float = 5.0,
     ) -> None:
         self._folder, self._settings, self._master = folder, settings, master
+        self._gather = gather
         self._tidy_every_s = tidy_every_s
         self._streams: dict[str, Stream] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -85,7 +92,9 @@ class Spool:
                 return stream
             if len(self._streams) >= _STREAMS:
                 raise SpoolFailed(f"{_STREAMS} allocations are kept already")
-            stream = Stream(owner, self._folder / name, self._settings.allocation_mib << 20)
+            stream = Stream(
+                owner, self._folder / name, self._settings.allocation_mib << 20, self._gather
+            )
             try:
                 await asyncio.to_thread(stream.create)
             except OSError as error:
@@ -100,7 +109,9 @@ class Spool:
         found: dict[str, Stream] = {}
         for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
             try:
-                found[folder.name] = Stream.load(folder, self._settings.allocation_mib << 20)
+                found[folder.name] = Stream.load(
+                    folder, self._settings.allocation_mib << 20, self._gather
+                )
             except (OSError, ValueError) as error:
                 log.error(
                     "cannot take up what was kept for an allocation; look at the folder",

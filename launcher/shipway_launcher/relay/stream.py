@@ -1,8 +1,12 @@
-"""All that comes from one allocation, in two lanes: signals, which are few and urgent, and logs."""
+"""All that comes from one allocation: signals, which are few and urgent, logs, and metrics.
+
+Each kind has a lane of its own, so that none waits for another.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -12,16 +16,27 @@ from pathlib import Path
 from shipway_common.files import write_atomic
 from shipway_common.logsetup import log_context
 from shipway_launcher.relay.delivery import Delivery
-from shipway_launcher.relay.errors import StreamRefused
+from shipway_launcher.relay.errors import SpoolFailed, StreamRefused
+from shipway_launcher.relay.gathering import Answer, Gathering, GatherTiming, master_request
 from shipway_launcher.relay.journal import Message
 from shipway_launcher.relay.lane import Lane, LaneLimits
 from shipway_launcher.relay.master import MasterRpc, Metadata
+from shipway_launcher.relay.messages import POST_LOGS, own_line
+from shipway_launcher.relay.newest import NewestLines
+from shipway_launcher.relay.ranks import Ranks
+from shipway_launcher.relay.settings import GatherSettings
+from shipway_proto.determined.api.v1 import task_pb2 as api_task
+from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
+from shipway_proto.determined.log.v1 import log_pb2
 
 log = logging.getLogger(__name__)
 
 _STREAM_FILE = "stream.json"
+_VERSION = 2
 _SEGMENTS = 8  # a lane at its limit drops this part of it at once
 _LOGS_LINGER_S = 0.05
+_OWN_LINES = 64  # of the relay's own, that wait for the disk
+_RUNNING = "running:"
 _SIGNALS = LaneLimits(total_bytes=None, segment_bytes=1 << 30, keeps_delivered=True)
 
 
@@ -31,31 +46,48 @@ class Owner:
 
     allocation_id: str
     metadata: Metadata
+    task_id: str = ""
+    """Empty where only the allocation is known, whose id begins with it."""
+
+    @property
+    def task(self) -> str:
+        """The task that the allocation is one of."""
+        return self.task_id or self.allocation_id.rpartition(".")[0]
 
 
 class Stream:
     """The messages of one owner. Enter the spool, not this."""
 
-    def __init__(self, owner: Owner, folder: Path, limit_bytes: int) -> None:
+    def __init__(
+        self, owner: Owner, folder: Path, limit_bytes: int, gather: GatherSettings
+    ) -> None:
         self.owner, self.folder = owner, folder
         self.refused: str | None = None
         """What the master said when it refused the token; nothing is taken any more."""
         self.used_s = time.time()
-        self.logs = Lane(
-            folder,
-            "logs",
-            LaneLimits(
-                total_bytes=limit_bytes,
-                segment_bytes=max(1, limit_bytes // _SEGMENTS),
-                keeps_delivered=False,
-                linger_s=_LOGS_LINGER_S,
-            ),
+        bulk = LaneLimits(
+            total_bytes=limit_bytes,
+            segment_bytes=max(1, limit_bytes // _SEGMENTS),
+            keeps_delivered=False,
+            linger_s=_LOGS_LINGER_S,
         )
+        self.logs = Lane(folder, "logs", bulk)
+        self.metrics = Lane(folder, "metrics", bulk)
         self.signals = Lane(folder, "signals", _SIGNALS)
+        self.newest = NewestLines()
+        self.ranks = Ranks(late_after_s=gather.running_within_s, on_late=self._say)
+        self.gathering = Gathering(
+            folder,
+            GatherTiming(slow_after_s=gather.slow_after_s, return_within_s=gather.return_within_s),
+            nodes=self.ranks.nodes,
+            on_complete=self._tell_gathered,
+            on_trouble=self._say,
+        )
+        self._own_lines: asyncio.Queue[bytes] = asyncio.Queue(_OWN_LINES)
         self._known: dict[str, asyncio.Future[None] | None] = {}  # None: it is on disk
 
     @classmethod
-    def load(cls, folder: Path, limit_bytes: int) -> Stream:
+    def load(cls, folder: Path, limit_bytes: int, gather: GatherSettings) -> Stream:
         """Take up the stream of an earlier run; blocking.
 
         Raises:
@@ -64,11 +96,15 @@ class Stream:
         """
         try:
             state = json.loads((folder / _STREAM_FILE).read_bytes())
-            if state["version"] != 1:
-                raise ValueError(f"{folder} is of version {state['version']}, not 1")
+            if state["version"] not in {1, _VERSION}:
+                raise ValueError(f"{folder} is of version {state['version']}, not {_VERSION}")
             metadata = tuple((name, value) for name, value in state["metadata"])
-            owner = Owner(allocation_id=state["allocation_id"], metadata=metadata)
-            stream = cls(owner, folder, limit_bytes)
+            owner = Owner(
+                allocation_id=state["allocation_id"],
+                metadata=metadata,
+                task_id=state.get("task_id", ""),
+            )
+            stream = cls(owner, folder, limit_bytes, gather)
             stream.refused = state["refused"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{folder / _STREAM_FILE} is damaged: {error!r}") from error
@@ -88,9 +124,19 @@ class Stream:
 
     def open(self) -> None:
         """Read what is on disk; blocking."""
-        self.logs.load()
-        for key in self.signals.load():
-            self._known[key] = None
+        self.logs.load(self._recall_lines)
+        self.metrics.load()
+        self.signals.load(self._recall_signal)
+        self.gathering.load()
+
+    def _recall_lines(self, message: Message, is_delivered: bool) -> None:
+        if not is_delivered and message.rpc == POST_LOGS:
+            self.newest.note(api_task.PostTaskLogsRequest.FromString(message.request))
+
+    def _recall_signal(self, message: Message, is_delivered: bool) -> None:
+        self._known[message.key] = None
+        if message.key.startswith(_RUNNING):
+            self.ranks.remember(api_trial.NotifyContainerRunningRequest.FromString(message.request))
 
     async def put_logs(self, message: Message) -> None:
         """Keep log lines until they are delivered.
@@ -101,6 +147,25 @@ class Stream:
         """
         self._use()
         await self.logs.put(message)
+
+    async def put_metrics(self, message: Message) -> None:
+        """Keep readings until they are delivered; errors as of `put_logs`."""
+        self._use()
+        await self.metrics.put(message)
+
+    async def put_running(self, notice: api_trial.NotifyContainerRunningRequest) -> None:
+        """Keep the word that a rank runs; errors as of `put_logs`."""
+        message = Message(
+            rpc="NotifyContainerRunning",
+            key=f"{_RUNNING}{notice.rank}",
+            request=notice.SerializeToString(),
+        )
+        if await self.put_signal(message):
+            log.info(
+                "container running",
+                extra={"allocation_id": self.owner.allocation_id, "rank": notice.rank},
+            )
+            self.ranks.note(notice)
 
     async def put_signal(self, message: Message) -> bool:
         """Keep a signal until it is delivered, unless one with the same key came before.
@@ -141,7 +206,9 @@ class Stream:
         writers: list[asyncio.Task[None]] = []
         with log_context(allocation_id=self.owner.allocation_id):
             async with asyncio.TaskGroup() as group:
-                writers = [group.create_task(lane.run_writer()) for lane in self._lanes]
+                self.ranks.watch()
+                writers = [group.create_task(self._write_own_lines())]
+                writers += [group.create_task(lane.run_writer()) for lane in self._lanes]
                 try:
                     async with asyncio.TaskGroup() as deliveries:
                         for lane in self._lanes:
@@ -149,6 +216,8 @@ class Stream:
                 except* StreamRefused as refused:
                     await self._refuse(str(refused.exceptions[0]))
                 finally:
+                    self.ranks.close()
+                    self.gathering.close()
                     for writer in writers:
                         writer.cancel()
 
@@ -158,8 +227,43 @@ class Stream:
             lane.finish()
 
     @property
-    def _lanes(self) -> tuple[Lane, Lane]:
-        return self.signals, self.logs
+    def _lanes(self) -> tuple[Lane, ...]:
+        return self.signals, self.logs, self.metrics
+
+    def _say(self, text: str) -> None:
+        """Tell whoever reads the task's log."""
+        log.warning(text, extra={"allocation_id": self.owner.allocation_id})
+        line = own_line(
+            self.owner.task,
+            self.owner.allocation_id,
+            text,
+            level=log_pb2.LOG_LEVEL_WARNING,
+        )
+        with contextlib.suppress(asyncio.QueueFull):  # it is in our own log
+            self._own_lines.put_nowait(line)
+
+    async def _write_own_lines(self) -> None:
+        while True:
+            line = await self._own_lines.get()
+            try:
+                await self.logs.put(Message(rpc=POST_LOGS, request=line, lines=1))
+            except SpoolFailed as error:
+                log.warning("a line for a task's log is lost", extra={"reason": str(error)})
+
+    async def _tell_gathered(self, answer: Answer) -> None:
+        """Tell the master that all ranks are there, once per group."""
+        message = Message(
+            rpc="AllocationAllGather",
+            key=f"gather:{answer.key}",
+            request=master_request(answer, self.owner.allocation_id),
+        )
+        try:
+            await self.put_signal(message)
+        except SpoolFailed as error:  # the ranks can do without the master's knowing
+            log.error(
+                "the master is not told that all ranks are there",
+                extra={"allocation_id": self.owner.allocation_id, "reason": str(error)},
+            )
 
     def _use(self) -> None:
         if self.refused is not None:
@@ -178,8 +282,9 @@ class Stream:
 
     def _save(self) -> None:
         state = {
-            "version": 1,
+            "version": _VERSION,
             "allocation_id": self.owner.allocation_id,
+            "task_id": self.owner.task_id,
             "metadata": self.owner.metadata,
             "refused": self.refused,
         }

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from shipway_launcher.relay import MasterAddress, Relay, RelaySettings
-from tests.launcher.relay.master import AUTH, StandInMaster
+from tests.launcher.relay.master import ALLOCATION, AUTH, TASK, TOKEN, TRIAL, StandInMaster
 
 RunRelay = Callable[..., Any]
 
@@ -33,6 +33,7 @@ async def run_relay(master: StandInMaster, tmp_path: Path) -> AsyncIterator[RunR
             own = await stack.enter_async_context(AsyncExitStack())
             address = MasterAddress(config.master, tmp_path / "master.json")
             relay = await own.enter_async_context(Relay(config, tmp_path / "spool", address))
+            await relay.learn(make_environment(config.master or master.url))
             return relay, own.aclose
 
         yield start
@@ -50,6 +51,18 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         headers=AUTH, timeout=aiohttp.ClientTimeout(total=30)
     ) as session:
         yield session
+
+
+def make_environment(master: str, **changes: str) -> dict[str, str]:
+    """The variables of a task, as far as the relay looks at them."""
+    return {
+        "DET_MASTER": master,
+        "DET_ALLOCATION_ID": ALLOCATION,
+        "DET_TASK_ID": TASK,
+        "DET_TRIAL_ID": str(TRIAL),
+        "DET_SESSION_TOKEN": TOKEN,
+        **changes,
+    }
 
 
 async def eventually(is_true: Callable[[], object], *, limit_s: float = 15) -> None:

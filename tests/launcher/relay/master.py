@@ -20,6 +20,9 @@ from shipway_proto.determined.api.v1 import task_pb2, trial_pb2
 from shipway_proto.determined.task.v1.task_pb2 import TaskLog
 
 TOKEN = "job-token"
+TASK = "3f0c8d52-5d7a-4c1f-9e5b-111111111111"
+ALLOCATION = f"{TASK}.1"
+TRIAL = 7
 AUTH = {"Grpc-Metadata-x-allocation-token": f"Bearer {TOKEN}"}
 
 
@@ -32,14 +35,17 @@ class StandInMaster:
         self.batches: list[list[TaskLog]] = []
         self.preemptions: list[str] = []
         self.running: list[trial_pb2.NotifyContainerRunningRequest] = []
-        self.gathers: list[str] = []
+        self.gathers: list[trial_pb2.AllocationAllGatherRequest] = []
+        self.readings: list[Any] = []
+        self.ready: list[str] = []
+        self.questions = 0
+        self.lose_answers = 0
+        """So many of the next calls are carried out, and their answers lost."""
         self.refusals: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.refuse_log: Callable[[TaskLog], bool] = lambda log: False
         self.hold = asyncio.Event()
         self.hold.set()
         self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = _no_answer
-        self._peers: dict[str, trial_pb2.AllocationAllGatherRequest] = {}
-        self._gathered = asyncio.Condition()
         self._stack = contextlib.AsyncExitStack()
 
     @property
@@ -89,30 +95,98 @@ class StandInMaster:
             ),
             "NotifyContainerRunning": (trial_pb2.NotifyContainerRunningRequest, self._running),
             "AllocationAllGather": (trial_pb2.AllocationAllGatherRequest, self._gather),
+            "PostTrialProfilerMetricsBatch": (
+                trial_pb2.PostTrialProfilerMetricsBatchRequest,
+                self._post_metrics,
+            ),
+            "AllocationReady": (task_pb2.AllocationReadyRequest, self._ready),
         }
-        return grpc.method_handlers_generic_handler(
-            "determined.api.v1.Determined",
-            {
-                name: grpc.unary_unary_rpc_method_handler(
-                    self._checked(name, handler),
-                    request_deserializer=message.FromString,
-                    response_serializer=lambda answer: answer.SerializeToString(),
-                )
-                for name, (message, handler) in calls.items()
-            },
-        )
+        streams: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
+            "TaskLogs": (task_pb2.TaskLogsRequest, self._task_logs),
+            "GetTrialProfilerMetrics": (
+                trial_pb2.GetTrialProfilerMetricsRequest,
+                self._profiler_metrics,
+            ),
+        }
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._checked(name, handler),
+                request_deserializer=message.FromString,
+                response_serializer=lambda answer: answer.SerializeToString(),
+            )
+            for name, (message, handler) in calls.items()
+        } | {
+            name: grpc.unary_stream_rpc_method_handler(
+                self._streamed(name, find),
+                request_deserializer=message.FromString,
+                response_serializer=lambda answer: answer.SerializeToString(),
+            )
+            for name, (message, find) in streams.items()
+        }
+        return grpc.method_handlers_generic_handler("determined.api.v1.Determined", handlers)
 
     def _checked(self, name: str, handler: Callable[[Any, Any], Awaitable[Any]]) -> Any:
         async def checked(request: Any, context: Any) -> Any:
-            await self.hold.wait()
-            metadata = dict(context.invocation_metadata())
-            if metadata.get("x-allocation-token") != f"Bearer {TOKEN}":
-                await context.abort(grpc.StatusCode.UNAUTHENTICATED, "invalid credentials")
-            if name in self.refusals:
-                await context.abort(*self.refusals[name])
-            return await handler(request, context)
+            await self._check(name, context)
+            answer = await handler(request, context)
+            if self.lose_answers > 0:
+                self.lose_answers -= 1
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+            return answer
 
         return checked
+
+    def _streamed(self, name: str, find: Callable[[Any], list[Any]]) -> Any:
+        async def stream(request: Any, context: Any) -> Any:
+            await self._check(name, context)
+            self.questions += 1
+            for answer in find(request):
+                yield answer
+
+        return stream
+
+    async def _check(self, name: str, context: Any) -> None:
+        await self.hold.wait()
+        metadata = dict(context.invocation_metadata())
+        if metadata.get("x-allocation-token") != f"Bearer {TOKEN}":
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "invalid credentials")
+        if name in self.refusals:
+            await context.abort(*self.refusals[name])
+
+    def _task_logs(self, request: task_pb2.TaskLogsRequest) -> list[Any]:
+        """Answer as the contract has it: after one time, until and with another."""
+        before, after = request.timestamp_before, request.timestamp_after
+        return [
+            task_pb2.TaskLogsResponse(
+                timestamp=line.timestamp,
+                task_id=line.task_id,
+                agent_id=line.agent_id,
+                container_id=line.container_id,
+                log=line.log,
+            )
+            for batch in self.batches
+            for line in batch
+            if line.allocation_id in request.allocation_ids
+            and after.ToNanoseconds() < line.timestamp.ToNanoseconds() <= before.ToNanoseconds()
+        ]
+
+    def _profiler_metrics(self, request: trial_pb2.GetTrialProfilerMetricsRequest) -> list[Any]:
+        return [
+            trial_pb2.GetTrialProfilerMetricsResponse(batch=batch)
+            for batch in self.readings
+            if batch.labels == request.labels
+        ]
+
+    async def _post_metrics(
+        self, request: trial_pb2.PostTrialProfilerMetricsBatchRequest, context: Any
+    ) -> Any:
+        self.readings += request.batches
+        return trial_pb2.PostTrialProfilerMetricsBatchResponse()
+
+    async def _ready(self, request: task_pb2.AllocationReadyRequest, context: Any) -> Any:
+        self.ready.append(request.allocation_id)
+        context.set_trailing_metadata((("x-trail", "end"),))
+        return task_pb2.AllocationReadyResponse()
 
     async def _post_logs(self, request: task_pb2.PostTaskLogsRequest, context: Any) -> Any:
         if any(self.refuse_log(log) for log in request.logs):
@@ -131,25 +205,11 @@ class StandInMaster:
     async def _gather(
         self, request: trial_pb2.AllocationAllGatherRequest, context: Any
     ) -> trial_pb2.AllocationAllGatherResponse:
-        self.gathers.append(request.request_uuid)
-        self._peers[request.request_uuid] = request
-        try:
-            async with self._gathered:
-                self._gathered.notify_all()
-                await self._gathered.wait_for(lambda: len(self._peers) >= request.num_peers)
-        except asyncio.CancelledError:
-            self._peers.pop(request.request_uuid, None)
-            raise
-        return trial_pb2.AllocationAllGatherResponse(
-            data=[peer.data for peer in self._peers.values()]
-        )
+        self.gathers.append(request)
+        return trial_pb2.AllocationAllGatherResponse(data=[request.data])
 
     async def _serve_http(self, request: web.Request) -> web.StreamResponse:
         return await self.answer(request)
-
-    @property
-    def peers(self) -> int:
-        return len(self._peers)
 
 
 async def _no_answer(request: web.Request) -> web.StreamResponse:

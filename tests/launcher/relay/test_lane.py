@@ -42,13 +42,14 @@ class Reader:
     def numbers(self) -> list[int]:
         return [int(message.request.partition(b":")[0]) for message in self.messages]
 
-    async def deliver(self, batch: Batch) -> None:
+    async def deliver(self, batch: Batch) -> bool:
         if self._left == 0:
             await asyncio.Event().wait()
         if self._left is not None:
             self._left -= 1
         self.messages += batch.messages
         self.gaps.append(batch.gap_lines)
+        return False
 
 
 @contextlib.asynccontextmanager
@@ -170,10 +171,10 @@ async def test_lines_dropped_while_they_were_delivered_are_no_gap(tmp_path: Path
     go_on, began = asyncio.Event(), asyncio.Event()
     reader = Reader()
 
-    async def deliver(batch: Batch) -> None:
+    async def deliver(batch: Batch) -> bool:
         began.set()
         await go_on.wait()
-        await reader.deliver(batch)
+        return await reader.deliver(batch)
 
     lane = Lane(tmp_path, "logs", limits)
     lane.load()

@@ -18,11 +18,11 @@ from shipway_launcher.relay.errors import BadRequest, SpoolFailed
 from shipway_launcher.relay.journal import Message
 from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.messages import task_logs_request
-from shipway_launcher.relay.settings import MasterTlsSettings, SpoolSettings
+from shipway_launcher.relay.settings import GatherSettings, MasterTlsSettings, SpoolSettings
 from shipway_launcher.relay.spool import Spool, folder_name
 from shipway_launcher.relay.stream import Owner
-from tests.launcher.relay.conftest import RunRelay, eventually
-from tests.launcher.relay.master import TOKEN, StandInMaster
+from tests.launcher.relay.conftest import RunRelay, eventually, make_environment
+from tests.launcher.relay.master import TASK, TOKEN, StandInMaster
 from tests.launcher.relay.test_delivery import LOGS, PREEMPTION, make_line, post
 
 
@@ -43,7 +43,11 @@ async def spooling(master: StandInMaster, folder: Path, **settings: Any) -> Asyn
     async with (
         MasterRpc(address, MasterTlsSettings.model_validate({})) as rpc,
         Spool(
-            folder / "spool", SpoolSettings.model_validate(settings), rpc, tidy_every_s=0.05
+            folder / "spool",
+            SpoolSettings.model_validate(settings),
+            GatherSettings.model_validate({}),
+            rpc,
+            tidy_every_s=0.05,
         ) as spool,
     ):
         yield spool
@@ -109,9 +113,9 @@ async def test_a_damaged_folder_is_named_and_stops_nothing_else(
     await stop()
     [folder] = folders(tmp_path)
     folder.joinpath("stream.json").write_text(json.dumps({"version": 9}))
-    other = {"logs": [make_line("x\n", allocationId="other.1")]}
     relay, _ = await run_relay()
-    await post(client, relay.url + LOGS, other)
+    await relay.learn(make_environment(master.url, DET_ALLOCATION_ID=f"{TASK}.2"))
+    await post(client, relay.url + LOGS, {"logs": [make_line("x\n", allocationId=f"{TASK}.2")]})
     await eventually(lambda: master.lines == ["x\n"])
     [record] = [r for r in caplog.records if "cannot take up" in r.message]
     assert record.__dict__["folder"] == str(folder)
