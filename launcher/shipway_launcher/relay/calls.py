@@ -7,7 +7,7 @@ from shipway_launcher.relay.gathering import Answer
 from shipway_launcher.relay.jobs import Job, Jobs
 from shipway_launcher.relay.journal import Message
 from shipway_launcher.relay.master import Metadata
-from shipway_launcher.relay.messages import POST_LOGS, POST_METRICS, stamp_lines
+from shipway_launcher.relay.messages import POST_METRICS, stamp_lines
 from shipway_launcher.relay.signals import put_pending_preemption
 from shipway_launcher.relay.spool import Spool
 from shipway_launcher.relay.stream import Owner, Stream
@@ -40,10 +40,7 @@ class Calls:
             job.check_line(line.task_id, line.allocation_id)
         stamp_lines(request)
         stream = await self._stream(job, metadata)
-        await stream.put_logs(
-            Message(rpc=POST_LOGS, request=request.SerializeToString(), lines=len(request.logs))
-        )
-        stream.newest.note(request)
+        await stream.put_logs(request)
 
     async def post_metrics(
         self, job: Job, metadata: Metadata, request: api_trial.PostTrialProfilerMetricsBatchRequest
@@ -83,7 +80,7 @@ class Calls:
     async def newest_line(self, job: Job, metadata: Metadata, container_id: str) -> TaskLog | None:
         """Return the newest line that was taken from a container; None: the master may know."""
         stream = await self._stream(job, metadata)
-        return stream.newest.find(container_id)
+        return await stream.find_newest(container_id)
 
     async def _stream(self, job: Job, metadata: Metadata) -> Stream:
         await self._jobs.note_use(job)

@@ -66,6 +66,8 @@ What it returns says whether the master already had some of a doubtful one.
 """
 Visit = Callable[[Message, bool], None]
 """Is shown a message of an earlier run, and whether it is noted as delivered."""
+_Waiting = tuple[Message | None, asyncio.Future[None]]
+"""What is to be written, and what is told of it; None: nothing, only tell when it is its turn."""
 
 
 class Lane:
@@ -79,7 +81,7 @@ class Lane:
         self._delivered_lines = 0  # of the segment that holds it
         self._gap_lines = 0
         self._is_doubtful = False
-        self._waiting: asyncio.Queue[tuple[Message, asyncio.Future[None]]] = asyncio.Queue(_WAITING)
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(_WAITING)
         self._files = asyncio.Lock()  # held by whoever makes or removes segments
         self._arrived = asyncio.Event()
         self._is_finishing = False
@@ -132,28 +134,53 @@ class Lane:
 
         return show
 
-    async def put(self, message: Message) -> None:
+    async def put(self, message: Message, written: asyncio.Future[None] | None = None) -> None:
         """Add a message; when this returns, it is on disk and will be delivered.
+
+        A caller who is cancelled does not take it back: it may be on its way to the disk.
+
+        Args:
+            message: What to add.
+            written: Is told what became of it, also if the caller is cancelled.
 
         Raises:
             SpoolFailed: It is not, and nothing of it is kept.
         """
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._waiting.put((message, written))
-        if self._is_closed:
-            raise SpoolFailed("the relay is stopping")
-        await written
+        await self._wait_turn(message, written or asyncio.get_running_loop().create_future())
+
+    async def settle(self) -> None:
+        """Wait until all that was handed over before is on disk, or refused.
+
+        Raises:
+            SpoolFailed: The relay is stopping.
+        """
+        await self._wait_turn(None, asyncio.get_running_loop().create_future())
+
+    async def _wait_turn(self, message: Message | None, written: asyncio.Future[None]) -> None:
+        if not self._is_closed:
+            try:
+                await self._waiting.put((message, written))
+            except asyncio.CancelledError:
+                written.set_exception(SpoolFailed("the caller left before it was written"))
+                written.exception()  # whoever waits gets it; if nobody does, that is no news
+                raise
+        if self._is_closed and not written.done():
+            written.set_exception(SpoolFailed("the relay is stopping"))
+        await asyncio.shield(written)
 
     async def run_writer(self) -> None:
         """Write what `put` hands over, as many messages at once as wait; until cancelled."""
-        group: list[tuple[Message, asyncio.Future[None]]] = []
+        group: list[_Waiting] = []
         self._is_closed = False
         try:
             while True:
                 group = [await self._waiting.get()]
                 while len(group) < _WAITING and not self._waiting.empty():
                     group.append(self._waiting.get_nowait())
-                _answer(group, await self._write_group([message for message, _ in group]))
+                # What was refused while it waited must not be kept after all.
+                wanted = [message for message, written in group if not written.done()]
+                messages = [message for message in wanted if message is not None]
+                _answer(group, await self._write_group(messages) if messages else None)
                 self._arrived.set()
         finally:
             self._is_closed = True
@@ -324,13 +351,12 @@ class Lane:
         return self._folder / f"{self._name}-{number:08d}.journal"
 
 
-def _answer(
-    group: Sequence[tuple[Message, asyncio.Future[None]]], failure: SpoolFailed | None
-) -> None:
+def _answer(group: Sequence[_Waiting], failure: SpoolFailed | None) -> None:
     for _, written in group:
-        if written.done():  # answered, or its caller has gone
+        if written.done():
             continue
         if failure is None:
             written.set_result(None)
         else:
             written.set_exception(failure)
+            written.exception()  # whoever waits gets it; if nobody does, that is no news

@@ -28,6 +28,7 @@ from shipway_launcher.relay.settings import GatherSettings
 from shipway_proto.determined.api.v1 import task_pb2 as api_task
 from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
 from shipway_proto.determined.log.v1 import log_pb2
+from shipway_proto.determined.task.v1.task_pb2 import TaskLog
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ _SEGMENTS = 8  # a lane at its limit drops this part of it at once
 _LOGS_LINGER_S = 0.05
 _OWN_LINES = 64  # of the relay's own, that wait for the disk
 _RUNNING = "running:"
+_SIGNALS_KEPT = 1 << 18
 _SIGNALS = LaneLimits(total_bytes=None, segment_bytes=1 << 30, keeps_delivered=True)
 
 
@@ -138,7 +140,7 @@ class Stream:
         if message.key.startswith(_RUNNING):
             self.ranks.remember(api_trial.NotifyContainerRunningRequest.FromString(message.request))
 
-    async def put_logs(self, message: Message) -> None:
+    async def put_logs(self, request: api_task.PostTaskLogsRequest) -> None:
         """Keep log lines until they are delivered.
 
         Raises:
@@ -146,7 +148,24 @@ class Stream:
             StreamRefused: The master does not know the token any more.
         """
         self._use()
-        await self.logs.put(message)
+        message = Message(
+            rpc=POST_LOGS, request=request.SerializeToString(), lines=len(request.logs)
+        )
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        written.add_done_callback(lambda _: self._note_newest(request, written))
+        await self.logs.put(message, written)
+
+    def _note_newest(
+        self, request: api_task.PostTaskLogsRequest, written: asyncio.Future[None]
+    ) -> None:
+        if written.exception() is None:
+            self.newest.note(request)
+
+    async def find_newest(self, container_id: str) -> TaskLog | None:
+        """Return the newest line that was taken from a container; errors as of `put_logs`."""
+        self._use()
+        await self.logs.settle()
+        return self.newest.find(container_id)
 
     async def put_metrics(self, message: Message) -> None:
         """Keep readings until they are delivered; errors as of `put_logs`."""
@@ -183,20 +202,19 @@ class Stream:
             if before is not None:
                 await asyncio.shield(before)
             return False
-        written = self._known[message.key] = asyncio.get_running_loop().create_future()
-        try:
-            await self.signals.put(message)
-        except BaseException as error:
-            del self._known[message.key]
-            if isinstance(error, Exception):
-                written.set_exception(error)
-                written.exception()  # whoever waits gets it; if nobody does, that is no news
-            else:
-                written.cancel()
-            raise
-        written.set_result(None)
-        self._known[message.key] = None
+        if len(self._known) >= _SIGNALS_KEPT:
+            raise SpoolFailed(f"{_SIGNALS_KEPT} signals of one allocation are kept already")
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        written.add_done_callback(lambda _: self._note_signal(message.key, written))
+        self._known[message.key] = written
+        await self.signals.put(message, written)
         return True
+
+    def _note_signal(self, key: str, written: asyncio.Future[None]) -> None:
+        if written.exception() is None:
+            self._known[key] = None
+        else:
+            del self._known[key]
 
     async def run(self, master: MasterRpc) -> None:
         """Write and deliver until `finish` is called or the token is refused."""

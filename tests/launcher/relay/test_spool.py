@@ -15,12 +15,12 @@ import pytest
 
 from shipway_launcher.relay.address import MasterAddress
 from shipway_launcher.relay.errors import BadRequest, SpoolFailed
-from shipway_launcher.relay.journal import Message
 from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.messages import task_logs_request
 from shipway_launcher.relay.settings import GatherSettings, MasterTlsSettings, SpoolSettings
 from shipway_launcher.relay.spool import Spool, folder_name
 from shipway_launcher.relay.stream import Owner
+from shipway_proto.determined.api.v1.task_pb2 import PostTaskLogsRequest
 from tests.launcher.relay.conftest import RunRelay, eventually, make_environment
 from tests.launcher.relay.master import TASK, TOKEN, StandInMaster
 from tests.launcher.relay.test_delivery import LOGS, PREEMPTION, make_line, post
@@ -32,9 +32,8 @@ def make_owner(number: int) -> Owner:
     )
 
 
-def make_logs(text: str) -> Message:
-    request = task_logs_request({"logs": [make_line(text)]})
-    return Message(rpc="PostTaskLogs", request=request.SerializeToString(), lines=1)
+def make_logs(text: str) -> PostTaskLogsRequest:
+    return task_logs_request({"logs": [make_line(text)]})
 
 
 @contextlib.asynccontextmanager
