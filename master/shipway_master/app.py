@@ -28,9 +28,11 @@ from shipway_master.services.profiler import ProfilerService
 from shipway_master.services.settings import UserSettingService
 from shipway_master.services.templates import TemplateService
 from shipway_master.services.tokens import TokenService
+from shipway_master.services.usage import UsageService
 from shipway_master.services.users import UserService
 from shipway_master.services.workspaces import WorkspaceService
 from shipway_master.store.database import opened
+from shipway_master.usage import UsageRoutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             WorkspaceService(database),
             LogService(log_book, StoredTasks(database)),
             ProfilerService(Readings(database)),
+            UsageService(database),
         ]
         cluster = await stack.enter_async_context(
             running_cluster(
@@ -85,6 +88,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         services += cluster.services
         routes: list[web.AbstractRouteDef] = [
             *InfoRoutes(identity, database).routes(),
+            *UsageRoutes(database, authenticator).routes(),
             *cluster.routes,
         ]
         registry = await stack.enter_async_context(Registry(services, authenticator))

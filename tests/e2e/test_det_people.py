@@ -1,14 +1,17 @@
-"""The stock `det` command where people keep things: tokens, templates, the master's log and notice."""
+"""The stock `det` command about what is kept: tokens, templates, the master's log, its notice, use."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import Site
-from tests.e2e.tasks import fetch_command, wait_for_log
+from tests.e2e.tasks import fetch_command, wait_for_end, wait_for_log
 
 
 def test_a_token_made_by_the_client_lets_another_one_in(site: Site, det: Any) -> None:
@@ -68,3 +71,22 @@ def test_the_masters_log_and_its_notice(site: Site) -> None:
     assert len(log.splitlines()) == 5
     assert "down at five" in told
     assert "down at five" not in cleared
+
+
+def test_who_used_how_much(site: Site) -> None:
+    command_id = site.det.run(
+        "cmd", "run", "--detach", "--config", "resources.slots=2", "sleep 1"
+    ).stdout.strip()
+    wait_for_end(site.api, command_id)
+    span = ("2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z")
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+
+    raw = csv.DictReader(io.StringIO(site.det.run("res", "raw", *span).stdout))
+    runs = csv.DictReader(io.StringIO(site.det.run("res", "allocations", *span).stdout))
+    sums = csv.DictReader(io.StringIO(site.det.run("res", "aggregated", today, today).stdout))
+
+    assert {"determined"} <= {one["username"] for one in raw}
+    [run] = [one for one in runs if one["allocation_id"] == f"{command_id}.1"]
+    assert float(run["slot_hours"]) * 3600 > 2
+    [total] = [one for one in sums if one["aggregation_type"] == "total"]
+    assert float(total["seconds"]) > 2

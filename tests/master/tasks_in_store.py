@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import insert, update
 
 from shipway_master.store.database import Database
-from shipway_master.store.tasks import TaskRow
+from shipway_master.store.tasks import AllocationRow, TaskRow
 from tests.master.running import ADMIN_ID
 
 
@@ -37,3 +37,31 @@ async def end_task(database: Database, task_id: str) -> None:
     async with database.writing() as session:
         statement = update(TaskRow).where(TaskRow.task_id == task_id)
         await session.execute(statement.values(ended_at=datetime.now(UTC), state="TERMINATED"))
+
+
+async def add_run(
+    database: Database,
+    allocation_id: str,
+    *,
+    slots: int,
+    began_at: datetime | None,
+    ended_at: datetime | None = None,
+    pool: str = "gpu",
+) -> None:
+    """Write down a run of a task of its own, which waits still if it never began."""
+    task_id = allocation_id.rpartition(".")[0]
+    await add_task(database, task_id, ended_at=ended_at)
+    known = {
+        "allocation_id": allocation_id,
+        "task_id": task_id,
+        "run": 1,
+        "slots": slots,
+        "state": "RUNNING" if ended_at is None else "TERMINATED",
+        "requested_at": began_at or datetime.now(UTC),
+        "started_at": began_at,
+        "ended_at": ended_at,
+    }
+    async with database.writing() as session:
+        of_task = update(TaskRow).where(TaskRow.task_id == task_id)
+        await session.execute(of_task.values(resource_pool=pool, workspace_id=1))
+        await session.execute(insert(AllocationRow).values(known))

@@ -36,7 +36,7 @@ def build_site(
     rest = RestFace(registry)
 
     async def not_found(request: web.Request) -> web.Response:
-        await _require_user(request, authenticator)
+        await require_user(request, authenticator)
         return message_response(404, f"api not found: {request.method} {request.path}")
 
     site = web.Application(middlewares=[_told_as_message])
@@ -55,7 +55,13 @@ def message_response(status: int, text: str) -> web.Response:
     )
 
 
-async def _require_user(request: web.Request, authenticator: Authenticator) -> None:
+async def require_user(request: web.Request, authenticator: Authenticator) -> None:
+    """Let nobody but a user (no task) ask.
+
+    Raises:
+        Unauthenticated: There is no valid token.
+        PermissionDenied: The user has been deactivated.
+    """
     headers = lower_headers(request)
     carriers = {name: headers[name] for name in ("authorization",) if name in headers}
     principal = await authenticator.principal(
