@@ -109,7 +109,9 @@ def _other_gres(texts: Sequence[str]) -> list[str]:
     for item in items:
         name = item.removeprefix("gres:").removeprefix("gres/").partition(":")[0].partition("=")[0]
         if name.strip() == "gpu":
-            raise WrongRequest("unable to launch job: slurm option --gres=gpu is not configurable")
+            raise WrongRequest(
+                "unable to launch job: slurm option --gres may not be used to configure GPU resources"
+            )
     return list(dict.fromkeys(items))
 
 

@@ -112,6 +112,8 @@ class Searcher:
     ) -> bool:
         """Ask for all jobs at once; say whether there was an answer, or is nobody to ask."""
         by_id = {dispatch.job_id: dispatch for dispatch in left if dispatch.job_id}
+        if not by_id:
+            return True
         try:
             rows = await self._slurm.accounted(list(by_id))
         except (BackendError, TransportError) as error:

@@ -175,7 +175,7 @@ def test_a_file_of_nodes_to_exclude_is_refused() -> None:
     ],
 )
 def test_gpus_are_not_asked_for_by_the_way(option: str) -> None:
-    with pytest.raises(WrongRequest, match="slurm option --gres=gpu is not configurable"):
+    with pytest.raises(WrongRequest, match="--gres may not be used to configure GPU"):
         prepared(slurm_arguments=[option])
 
 
