@@ -8,7 +8,7 @@ from shipway_launcher.relay.jobs import Job, Jobs
 from shipway_launcher.relay.journal import Message
 from shipway_launcher.relay.master import Metadata
 from shipway_launcher.relay.messages import POST_METRICS, stamp_lines
-from shipway_launcher.relay.signals import put_pending_preemption
+from shipway_launcher.relay.signals import put_allocation_signal
 from shipway_launcher.relay.spool import Spool
 from shipway_launcher.relay.stream import Owner, Stream
 from shipway_proto.determined.api.v1 import task_pb2 as api_task
@@ -52,10 +52,11 @@ class Calls:
             stream = await self._stream(job, metadata)
             await stream.put_metrics(Message(rpc=POST_METRICS, request=request.SerializeToString()))
 
-    async def pending_preemption(self, job: Job, metadata: Metadata, allocation_id: str) -> None:
-        """Take to disk that a preemption is pending; errors as of `post_logs`."""
+    async def signal(self, job: Job, metadata: Metadata, rpc: str, allocation_id: str) -> None:
+        """Take one of `SIGNALS` to disk; errors as of `post_logs`."""
         job.check_allocation(allocation_id)
-        await put_pending_preemption(self._spool, _owner(job, metadata))
+        await self._jobs.note_use(job)
+        await put_allocation_signal(self._spool, _owner(job, metadata), rpc)
 
     async def notify_running(
         self, job: Job, metadata: Metadata, notice: api_trial.NotifyContainerRunningRequest

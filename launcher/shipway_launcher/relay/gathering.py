@@ -18,7 +18,7 @@ from uuid import UUID
 from shipway_common.files import write_atomic
 from shipway_launcher.relay.errors import BadRequest, PeerLost, RelayError, Superseded
 from shipway_launcher.relay.messages import all_gather_json
-from shipway_launcher.relay.ranks import name_ranks
+from shipway_launcher.relay.ranks import MOST_RANKS, name_ranks
 from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ class _Group:
     slow: asyncio.TimerHandle
     wanted: int
     waiting: dict[str, _Peer] = field(default_factory=dict[str, _Peer])
+    ids: dict[int, str] = field(default_factory=dict[int, str])
+    """The newest id of each rank that named itself."""
     left: dict[str, tuple[int | None, asyncio.TimerHandle]] = field(
         default_factory=dict[str, tuple[int | None, asyncio.TimerHandle]]
     )
@@ -78,6 +80,11 @@ class _Group:
         ids = [known for known, (its, _) in self.left.items() if rank is not None and its == rank]
         for known in {peer_id, *ids} & self.left.keys():
             self.left.pop(known)[1].cancel()
+
+    def take_out(self, peer_id: str, rank: int | None) -> _Peer | None:
+        """Take out a peer, or the same rank under an earlier id: its connection may be long dead."""
+        known = peer_id if rank is None else self.ids.get(rank, peer_id)
+        return self.waiting.pop(peer_id, None) or self.waiting.pop(known, None)
 
     def drop(self) -> None:
         """Stop waiting for anybody."""
@@ -160,18 +167,28 @@ class Gathering:
         if self._group is not None:
             self._group.drop()
 
+    def refuse(self, error: RelayError) -> None:
+        """End the wait of all with *error*."""
+        group, self._group = self._group, None
+        if group is not None:
+            group.drop()
+            _answer_all(group.waiting.values(), error)
+
     def _enter(
         self, group: _Group, peer_id: str, request: api_trial.AllocationAllGatherRequest
     ) -> _Peer:
         rank = _rank(request)
         group.forget_left(peer_id, rank)
-        older = group.waiting.pop(peer_id, None)
+        older = group.take_out(peer_id, rank)
         if older is not None and not older.answer.done():
+            who = f"peer {peer_id}" if rank is None else f"rank {rank}"
             older.answer.set_exception(
-                Superseded(f"peer {peer_id} called again; this call is no longer answered")
+                Superseded(f"{who} called again; this call is no longer answered")
             )
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         peer = group.waiting[peer_id] = _Peer(request, rank, answer)
+        if rank is not None:
+            group.ids[rank] = peer_id
         _log_peer("a rank waits for an all-gather", group, rank)
         return peer
 
@@ -195,10 +212,7 @@ class Gathering:
                 )
             await self._on_complete(answer)
         except RelayError as error:
-            for peer in peers:
-                if not peer.answer.done():
-                    peer.answer.set_exception(error)
-                    peer.answer.exception()  # whoever waits gets it
+            _answer_all(peers, error)
             self._complete = None
             return
         for peer in peers:
@@ -231,9 +245,7 @@ class Gathering:
         group.drop()
         self._group = None
         self._on_trouble(text)
-        for peer in group.waiting.values():
-            if not peer.answer.done():
-                peer.answer.set_exception(PeerLost(text))
+        _answer_all(group.waiting.values(), PeerLost(text))
 
     def _note_slow(self) -> None:
         group = self._group
@@ -265,6 +277,13 @@ def _log_peer(text: str, group: _Group, rank: int | None) -> None:
     log.debug(text, extra={"rank": rank, "waiting": len(group.waiting), "wanted": group.wanted})
 
 
+def _answer_all(peers: Iterable[_Peer], error: RelayError) -> None:
+    for peer in peers:
+        if not peer.answer.done():
+            peer.answer.set_exception(error)
+            peer.answer.exception()  # whoever waits gets it; if nobody does, that is no news
+
+
 def _combine(peers: Mapping[str, _Peer]) -> Answer:
     """Put the data of all into the order of ranks, if each names its own."""
     order = list(peers.values())
@@ -275,8 +294,8 @@ def _combine(peers: Mapping[str, _Peer]) -> Answer:
 
 
 def _peer_id(request: api_trial.AllocationAllGatherRequest) -> str:
-    if request.num_peers < 1:
-        raise BadRequest(f"numPeers must be positive, it is {request.num_peers}")
+    if not 1 <= request.num_peers <= MOST_RANKS:
+        raise BadRequest(f"numPeers: {request.num_peers} is not between 1 and {MOST_RANKS}")
     try:
         return str(UUID(request.request_uuid))
     except ValueError as error:

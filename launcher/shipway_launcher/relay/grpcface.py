@@ -21,8 +21,9 @@ from shipway_launcher.relay.calls import Calls
 from shipway_launcher.relay.errors import BadRequest, MasterUnreachable, RelayError
 from shipway_launcher.relay.jobs import Job
 from shipway_launcher.relay.master import SERVICE, MasterRpc, Metadata
-from shipway_launcher.relay.messages import POST_LOGS, POST_METRICS
+from shipway_launcher.relay.messages import POST_LOGS, POST_METRICS, parse_allocation_id
 from shipway_launcher.relay.sending import LargeAnswers
+from shipway_launcher.relay.signals import SIGNALS
 from shipway_proto.determined.api.v1 import task_pb2 as api_task
 from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
 
@@ -33,9 +34,6 @@ _STOP_S = 2.0
 _TOKENS = ("x-user-token", "x-allocation-token")
 _speaks_for_allocation = frozenset(
     {
-        "AckAllocationPreemptionSignal",
-        "AllocationReady",
-        "AllocationWaiting",
         "MarkAllocationResourcesDaemon",
         "PostAllocationAcceleratorData",
         "PostAllocationProxyAddress",
@@ -60,8 +58,8 @@ class GrpcFace(grpc.GenericRpcHandler):
         self._own: dict[str, _Own] = {
             POST_LOGS: self._post_logs,
             POST_METRICS: self._post_metrics,
-            "AllocationPendingPreemptionSignal": self._pending_preemption,
             "NotifyContainerRunning": self._notify_running,
+            **{rpc: self._signal(rpc) for rpc in SIGNALS},
         }
 
     def service(
@@ -98,8 +96,7 @@ class GrpcFace(grpc.GenericRpcHandler):
                 await self._large.send_message(context, gathered.message)
             elif rpc in _speaks_for_allocation:
                 message = await _only(requests)
-                about = _read(api_trial.AllocationPendingPreemptionSignalRequest, message)
-                job.check_allocation(about.allocation_id)
+                job.check_allocation(_allocation_of(message))
                 await self._pass(method, _one(message), context)
             else:
                 await self._pass(method, requests, context)
@@ -116,10 +113,12 @@ class GrpcFace(grpc.GenericRpcHandler):
         await self._calls.post_metrics(job, metadata, request)
         return api_trial.PostTrialProfilerMetricsBatchResponse().SerializeToString()
 
-    async def _pending_preemption(self, message: bytes, job: Job, metadata: Metadata) -> bytes:
-        request = _read(api_trial.AllocationPendingPreemptionSignalRequest, message)
-        await self._calls.pending_preemption(job, metadata, request.allocation_id)
-        return api_trial.AllocationPendingPreemptionSignalResponse().SerializeToString()
+    def _signal(self, rpc: str) -> _Own:
+        async def handle(message: bytes, job: Job, metadata: Metadata) -> bytes:
+            await self._calls.signal(job, metadata, rpc, _allocation_of(message))
+            return b""  # their answers have no fields
+
+        return handle
 
     async def _notify_running(self, message: bytes, job: Job, metadata: Metadata) -> bytes:
         request = _read(api_trial.NotifyContainerRunningRequest, message)
@@ -204,6 +203,13 @@ def _read(kind: type[_Request], message: bytes) -> _Request:
         return kind.FromString(message)
     except DecodeError as error:
         raise BadRequest(f"the message is no {kind.DESCRIPTOR.name}") from error
+
+
+def _allocation_of(message: bytes) -> str:
+    try:
+        return parse_allocation_id(message)
+    except DecodeError as error:
+        raise BadRequest("the message names no allocation") from error
 
 
 def _find_token(context: _Context) -> Metadata | None:

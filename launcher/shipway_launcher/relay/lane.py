@@ -312,7 +312,7 @@ class Lane:
         lost = segment.lines - self._delivered_lines
         self._gap_lines += lost
         log.warning(
-            "log lines dropped: the spool is full",
+            "the oldest of a full spool is dropped",
             extra={"lines": lost, "file": str(segment.path)},
         )
         await self._advance()

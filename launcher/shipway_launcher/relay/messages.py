@@ -172,11 +172,20 @@ def all_gather_request(
     return request
 
 
-def pending_preemption_request(
-    allocation_id: str,
-) -> api_trial.AllocationPendingPreemptionSignalRequest:
-    """Make the message of `POST …/signals/pending_preemption`."""
-    return api_trial.AllocationPendingPreemptionSignalRequest(allocation_id=allocation_id)
+def allocation_request(allocation_id: str) -> bytes:
+    """Make the message of a call that names an allocation and nothing else: they all look alike."""
+    return api_trial.AllocationPendingPreemptionSignalRequest(
+        allocation_id=allocation_id
+    ).SerializeToString()
+
+
+def parse_allocation_id(message: bytes) -> str:
+    """Return the allocation that a message names in its first field.
+
+    Raises:
+        DecodeError: It is no message.
+    """
+    return api_trial.AllocationPendingPreemptionSignalRequest.FromString(message).allocation_id
 
 
 def all_gather_json(answer: bytes) -> bytes:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
 
+MOST_RANKS = 1 << 17
+"""Of one job: more are no job but a mistake."""
+
 _NAMED = 20
 
 

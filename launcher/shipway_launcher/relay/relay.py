@@ -27,7 +27,11 @@ from shipway_launcher.relay.passthrough import PassThrough
 from shipway_launcher.relay.routes import Routes
 from shipway_launcher.relay.sending import LargeAnswers
 from shipway_launcher.relay.settings import RelaySettings
-from shipway_launcher.relay.signals import job_owner, put_pending_preemption
+from shipway_launcher.relay.signals import (
+    PENDING_PREEMPTION,
+    job_owner,
+    put_allocation_signal,
+)
 from shipway_launcher.relay.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -138,7 +142,9 @@ class Relay:
             RelayError: It was not taken.
         """
         assert self._spool is not None, "to be entered first"
-        await put_pending_preemption(self._spool, job_owner(allocation_id, token))
+        await put_allocation_signal(
+            self._spool, job_owner(allocation_id, token), PENDING_PREEMPTION
+        )
 
     @property
     def url(self) -> str:

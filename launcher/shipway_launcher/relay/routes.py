@@ -23,10 +23,11 @@ from shipway_launcher.relay.messages import (
 )
 from shipway_launcher.relay.passthrough import PassThrough
 from shipway_launcher.relay.sending import LargeAnswers
+from shipway_launcher.relay.signals import SIGNALS
 
 _THREAD_BYTES = 128 << 10  # a larger body is read in a thread, so that it delays nobody else
 _ALLOCATION = "/api/v1/allocations/{allocation_id}"
-_of_allocation = re.compile(r"/api/v1/allocations/([^/]+)/")
+_of_allocation = re.compile(r"/api/v1/allocations/([^/?]+)")
 _newest_line_query = {
     "limit": "1",
     "orderBy": "ORDER_BY_DESC",
@@ -50,10 +51,9 @@ class Routes:
         for verb, path, handler in (
             (hdrs.METH_POST, "/api/v1/task/logs", self._task_logs),
             (hdrs.METH_POST, "/api/v1/trials/profiler/metrics", self._metrics),
-            (
-                hdrs.METH_POST,
-                f"{_ALLOCATION}/signals/pending_preemption",
-                self._pending_preemption,
+            *(
+                (hdrs.METH_POST, f"{_ALLOCATION}/{path}", self._signal(rpc))
+                for rpc, path in SIGNALS.items()
             ),
             (hdrs.METH_POST, f"{_ALLOCATION}/notify_container_running", self._notify_running),
             (hdrs.METH_POST, f"{_ALLOCATION}/all_gather", self._all_gather),
@@ -76,12 +76,14 @@ class Routes:
         return handle
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
-        spoken_for = _of_allocation.match(request.raw_path)
+        # As loosely as any master may read a path, lest an odd spelling slips through.
+        path = re.sub("//+", "/", unquote(request.raw_path))
+        spoken_for = _of_allocation.match(path)
         if spoken_for is not None and request.method != hdrs.METH_GET:
             metadata = _find_token(request.headers)
             job = None if metadata is None else self._calls.find_job(metadata)
             if job is not None:
-                job.check_allocation(unquote(spoken_for.group(1)))
+                job.check_allocation(spoken_for.group(1))
         return await self._through.handle(request)
 
     async def _task_logs(
@@ -105,11 +107,13 @@ class Routes:
         await self._calls.post_metrics(job, metadata, metrics)
         return web.json_response({})
 
-    async def _pending_preemption(
-        self, request: web.Request, job: Job, metadata: Metadata
-    ) -> web.StreamResponse:
-        await self._calls.pending_preemption(job, metadata, request.match_info["allocation_id"])
-        return web.json_response({})
+    def _signal(self, rpc: str) -> _Handler:
+        async def handle(request: web.Request, job: Job, metadata: Metadata) -> web.StreamResponse:
+            allocation_id = request.match_info["allocation_id"]
+            await self._calls.signal(job, metadata, rpc, allocation_id)
+            return web.json_response({})
+
+        return handle
 
     async def _notify_running(
         self, request: web.Request, job: Job, metadata: Metadata

@@ -90,12 +90,12 @@ class SpoolSettings(Settings):
     allocation_mib: Annotated[int, Field(ge=1)] = Field(
         64,
         description=(
-            "Log lines kept for one allocation, in MiB; beyond it the oldest are dropped and a"
-            " line in the task's log says how many."
+            "Log lines kept for one allocation, in MiB, and as much of metrics; beyond it the"
+            " oldest are dropped, and a line in the task's log says how many lines."
         ),
     )
     total_mib: Annotated[int, Field(ge=1)] = Field(
-        4096, description="Log lines kept for all allocations together, in MiB."
+        4096, description="Log lines and metrics kept for all allocations together, in MiB."
     )
     keep_h: Annotated[float, Field(gt=0)] = Field(
         168.0,

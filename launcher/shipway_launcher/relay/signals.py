@@ -12,7 +12,7 @@ from typing import Self
 from shipway_launcher.relay.address import MasterAddress
 from shipway_launcher.relay.journal import Message
 from shipway_launcher.relay.master import MasterRpc
-from shipway_launcher.relay.messages import pending_preemption_request
+from shipway_launcher.relay.messages import allocation_request
 from shipway_launcher.relay.settings import RelaySettings
 from shipway_launcher.relay.spool import Spool
 from shipway_launcher.relay.stream import Owner
@@ -20,23 +20,31 @@ from shipway_launcher.relay.stream import Owner
 log = logging.getLogger(__name__)
 
 
-async def put_pending_preemption(spool: Spool, owner: Owner) -> None:
-    """Take to disk that a preemption is pending; once for each allocation, whoever says it.
+PENDING_PREEMPTION = "AllocationPendingPreemptionSignal"
+
+SIGNALS: Mapping[str, str] = {
+    PENDING_PREEMPTION: "signals/pending_preemption",
+    "AckAllocationPreemptionSignal": "signals/ack_preemption",
+    "AllocationReady": "ready",
+    "AllocationWaiting": "waiting",
+}
+"""The calls that say nothing but that something is so, and where each is below an allocation.
+
+The master must hear of each, and does not mind when; whoever calls cannot wait for it.
+"""
+
+
+async def put_allocation_signal(spool: Spool, owner: Owner, rpc: str) -> None:
+    """Take one of `SIGNALS` to disk; once for each allocation, whoever says it.
 
     Raises:
         RelayError: It was not taken.
     """
-    signal = pending_preemption_request(owner.allocation_id)
     stream = await spool.stream(owner)
-    is_new = await stream.put_signal(
-        Message(
-            rpc="AllocationPendingPreemptionSignal",
-            key="pending_preemption",
-            request=signal.SerializeToString(),
-        )
-    )
-    if is_new:
-        log.info("pending preemption reported", extra={"allocation_id": owner.allocation_id})
+    signal = allocation_request(owner.allocation_id)
+    key = SIGNALS[rpc].removeprefix("signals/")
+    if await stream.put_signal(Message(rpc=rpc, key=key, request=signal)):
+        log.info("signal reported", extra={"allocation_id": owner.allocation_id, "signal": key})
 
 
 def job_owner(allocation_id: str, token: str) -> Owner:
@@ -85,4 +93,6 @@ class SignalSpool:
             RelayError: It was not taken.
         """
         assert self._spool is not None, "to be entered first"
-        await put_pending_preemption(self._spool, job_owner(allocation_id, token))
+        await put_allocation_signal(
+            self._spool, job_owner(allocation_id, token), PENDING_PREEMPTION
+        )

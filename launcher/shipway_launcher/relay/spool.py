@@ -143,9 +143,9 @@ class Spool:
 
     async def _keep_total(self) -> None:
         limit = self._settings.total_mib << 20
-        while sum(stream.logs.backlog_bytes for stream in self._streams.values()) > limit:
-            largest = max(self._streams.values(), key=lambda stream: stream.logs.backlog_bytes)
-            if not await largest.logs.drop_oldest():
+        lanes = [lane for stream in self._streams.values() for lane in stream.bulk]
+        while sum(lane.backlog_bytes for lane in lanes) > limit:
+            if not await max(lanes, key=lambda lane: lane.backlog_bytes).drop_oldest():
                 return
 
     async def _forget_old(self) -> None:

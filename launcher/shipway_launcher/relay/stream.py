@@ -16,14 +16,14 @@ from pathlib import Path
 from shipway_common.files import write_atomic
 from shipway_common.logsetup import log_context
 from shipway_launcher.relay.delivery import Delivery
-from shipway_launcher.relay.errors import SpoolFailed, StreamRefused
+from shipway_launcher.relay.errors import BadRequest, SpoolFailed, StreamRefused
 from shipway_launcher.relay.gathering import Answer, Gathering, GatherTiming, master_request
 from shipway_launcher.relay.journal import Message
 from shipway_launcher.relay.lane import Lane, LaneLimits
 from shipway_launcher.relay.master import MasterRpc, Metadata
 from shipway_launcher.relay.messages import POST_LOGS, own_line
 from shipway_launcher.relay.newest import NewestLines
-from shipway_launcher.relay.ranks import Ranks
+from shipway_launcher.relay.ranks import MOST_RANKS, Ranks
 from shipway_launcher.relay.settings import GatherSettings
 from shipway_proto.determined.api.v1 import task_pb2 as api_task
 from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
@@ -173,7 +173,13 @@ class Stream:
         await self.metrics.put(message)
 
     async def put_running(self, notice: api_trial.NotifyContainerRunningRequest) -> None:
-        """Keep the word that a rank runs; errors as of `put_logs`."""
+        """Keep the word that a rank runs; errors as of `put_logs`.
+
+        Raises:
+            BadRequest: There can be no such rank.
+        """
+        if not 0 <= notice.rank < max(1, notice.num_peers) <= MOST_RANKS:
+            raise BadRequest(f"there can be no rank {notice.rank} of {notice.num_peers}")
         message = Message(
             rpc="NotifyContainerRunning",
             key=f"{_RUNNING}{notice.rank}",
@@ -245,8 +251,13 @@ class Stream:
             lane.finish()
 
     @property
+    def bulk(self) -> tuple[Lane, ...]:
+        """What may be much, and gives way where there is no room."""
+        return self.logs, self.metrics
+
+    @property
     def _lanes(self) -> tuple[Lane, ...]:
-        return self.signals, self.logs, self.metrics
+        return self.signals, *self.bulk
 
     def _say(self, text: str) -> None:
         """Tell whoever reads the task's log."""
@@ -294,6 +305,7 @@ class Stream:
             "the master refused the allocation's token; what is not delivered is dropped",
             extra={"reason": reason, "lines": self.logs.backlog_lines},
         )
+        self.gathering.refuse(StreamRefused(reason))
         await asyncio.to_thread(self._save)
         for lane in self._lanes:
             await lane.clear()

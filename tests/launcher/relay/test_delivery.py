@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import stat
 import sys
 from pathlib import Path
@@ -269,6 +268,7 @@ async def main(port, master, folder, environment):
     address = MasterAddress(master, Path(folder) / "master.json")
     async with Relay(settings, Path(folder) / "spool", address) as relay:
         await relay.learn(json.loads(environment))
+        print(relay.url, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main(*sys.argv[1:]))
@@ -278,25 +278,19 @@ asyncio.run(main(*sys.argv[1:]))
 async def test_a_killed_relay_loses_nothing_that_it_answered_for(
     master: StandInMaster, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    argv = [sys.executable, "-c", RUN_RELAY, str(port), master.url, str(tmp_path)]
+    argv = [sys.executable, "-c", RUN_RELAY, "0", master.url, str(tmp_path)]
     argv.append(json.dumps(make_environment(master.url)))
     await master.stop()
-    process = await asyncio.create_subprocess_exec(*argv)
+    process, url = await start_relay(argv)
     try:
-        await _listening(port)
         await post(client, url + LOGS, {"logs": [make_line("one\n"), make_line("two\n")]})
         await post(client, url + PREEMPTION)
         await post(client, url + RUNNING, make_notice(1))
         process.send_signal(signal.SIGKILL)
         await process.wait()
         await master.start()
-        process = await asyncio.create_subprocess_exec(*argv)
+        process, url = await start_relay(argv)
         await eventually(lambda: master.lines and master.preemptions and master.running)
-        await _listening(port)
         await post(client, url + PREEMPTION)
         await post(client, url + LOGS, {"logs": [make_line("three\n")]})
         await eventually(lambda: len(master.lines) >= 3)
@@ -308,16 +302,11 @@ async def test_a_killed_relay_loses_nothing_that_it_answered_for(
     assert len(master.running) == 1
 
 
-async def _listening(port: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return
+async def start_relay(argv: list[str]) -> tuple[asyncio.subprocess.Process, str]:
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        return process, (await process.stdout.readline()).decode().strip()
 
 
 async def test_the_spool_is_for_the_launchers_user_alone(

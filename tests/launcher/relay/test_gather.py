@@ -212,7 +212,7 @@ async def test_late_ranks_are_named_in_the_tasks_log(
     ("changes", "status", "text"),
     [
         ({"requestUuid": "nonsense"}, 400, "no UUID"),
-        ({"numPeers": 0}, 400, "must be positive"),
+        ({"numPeers": 0}, 400, "is not between"),
         ({"numPeers": "x"}, 400, "numPeers"),
         ({"data": [1]}, 400, ""),
     ],
