@@ -7,7 +7,6 @@ import enum
 import grp
 import os
 import re
-import shutil
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -18,13 +17,16 @@ from shipway_launcher.backends import make_slurm
 from shipway_launcher.config import Impersonation, LauncherSettings, is_loopback
 from shipway_launcher.daemon import check_user
 from shipway_launcher.errors import BackendError, LauncherError, SetupError, TransportError
+from shipway_launcher.machines import open_machine
 from shipway_launcher.slurm.cli import Programs
 from shipway_launcher.slurm.commands import SLURM_PROGRAMS
 from shipway_launcher.tls import Certificate
 from shipway_launcher.tokens import read_token
+from shipway_launcher.transport.base import Command
 from shipway_launcher.users import Users
 
 _LOCAL_FILE_SYSTEMS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "f2fs"}
+_TEST_S = 20.0
 
 
 class Grade(enum.StrEnum):
@@ -47,20 +49,24 @@ class Finding:
 
 async def check(settings: LauncherSettings) -> AsyncIterator[Finding]:
     """Look at everything; nothing is changed, and no job is made."""
-    for finding in await asyncio.to_thread(lambda: list(_check_machine(settings))):
+    for finding in await asyncio.to_thread(lambda: list(_check_here(settings))):
         yield finding
-    async for finding in _check_slurm(settings):
-        yield finding
+    try:
+        async with open_machine(settings) as machine:
+            users = Users(settings, machine)
+            for part in (_check_who, _check_root, _check_programs, _check_slurm):
+                async for finding in part(settings, users):
+                    yield finding
+    except SetupError as error:
+        yield _bad("ssh", str(error))
+    except TransportError as error:
+        yield _bad("ssh.host", str(error))
 
 
-def _check_machine(settings: LauncherSettings) -> Iterator[Finding]:
-    yield from _check_who(settings)
-    yield from _check_root(settings.job_storage_root)
+def _check_here(settings: LauncherSettings) -> Iterator[Finding]:
+    yield from _check_folder(settings)
     yield from _check_token(settings.token_file)
-    yield from _check_programs(settings)
-    yield from _check_agent(settings.agent_command[0])
-    if settings.impersonation is Impersonation.SUDO and shutil.which("sudo") is None:
-        yield _bad("impersonation", "there is no sudo")
+    yield from _check_group(settings)
     if not is_loopback(settings.host) and settings.tls.cert_file is None:
         yield _warn(
             "host",
@@ -70,11 +76,17 @@ def _check_machine(settings: LauncherSettings) -> Iterator[Finding]:
     yield from _check_tls(settings)
 
 
-def _check_who(settings: LauncherSettings) -> Iterator[Finding]:
+async def _check_who(settings: LauncherSettings, users: Users) -> AsyncIterator[Finding]:
     try:
-        check_user(settings)
+        check_user(settings, users.own.user)
     except SetupError as error:
         yield _bad("user_name", str(error).removeprefix("user_name: "))
+    if settings.ssh.is_used:
+        login = await users.machine.login()
+        yield _good("ssh.host", f"{login.account.user} logs in on {users.machine.name}")
+
+
+def _check_group(settings: LauncherSettings) -> Iterator[Finding]:
     if settings.group_name is not None:
         try:
             group = grp.getgrnam(settings.group_name)
@@ -85,8 +97,28 @@ def _check_who(settings: LauncherSettings) -> Iterator[Finding]:
             yield _warn("group_name", f"this user is not in the group {settings.group_name}")
 
 
-def _check_root(root: Path) -> Iterator[Finding]:
-    key = "job_storage_root"
+async def _check_root(settings: LauncherSettings, users: Users) -> AsyncIterator[Finding]:
+    """Look at the folder for jobs where it is on another machine."""
+    if not settings.ssh.is_used:
+        return
+    key, root = "job_storage_root", str(settings.job_storage_root)
+
+    async def is_so(flag: str) -> bool:
+        asked = Command(argv=("test", flag, root), timeout_s=_TEST_S)
+        return (await users.own.run(asked)).exit_status == 0
+
+    if not await is_so("-e"):
+        yield _good(key, f"{root} will be made on {users.machine.name} at the first start")
+    elif not await is_so("-O") or not await is_so("-w"):
+        yield _bad(key, f"{root} on {users.machine.name} does not belong to {users.own.user}")
+    else:
+        yield _good(key, f"{root} on {users.machine.name}")
+
+
+def _check_folder(settings: LauncherSettings) -> Iterator[Finding]:
+    root = settings.records_dir
+    is_for_jobs = root == settings.job_storage_root and not settings.ssh.is_used
+    key = "job_storage_root" if is_for_jobs else "state_dir"
     above = next(folder for folder in (root, *root.parents) if folder.exists())
     if not os.access(above, os.W_OK | os.X_OK):
         yield _bad(key, f"this user cannot write into {above}")
@@ -98,7 +130,7 @@ def _check_root(root: Path) -> Iterator[Finding]:
         if stat.S_IMODE(status.st_mode) & 0o022:
             yield _bad(key, f"others may write into {root}; chmod go-w {root}")
     kind = _file_system(above)
-    if kind in _LOCAL_FILE_SYSTEMS:
+    if is_for_jobs and kind in _LOCAL_FILE_SYSTEMS:
         yield _warn(
             key, f"{root} is on {kind}; fine only if all compute nodes see this very folder"
         )
@@ -132,26 +164,26 @@ def _check_tls(settings: LauncherSettings) -> Iterator[Finding]:
         yield _good("tls", str(settings.tls.cert_file))
 
 
-def _check_programs(settings: LauncherSettings) -> Iterator[Finding]:
-    programs = Programs(settings.slurm.bin_dir, settings.path or os.defpath)
+async def _check_programs(settings: LauncherSettings, users: Users) -> AsyncIterator[Finding]:
+    machine = users.machine
+    programs = Programs(settings.slurm.bin_dir, users.path, machine.find_program)
     for name in (*SLURM_PROGRAMS, "srun"):
-        found = programs.find(name)
+        found = await programs.find(name)
         if found is None:
-            yield _bad("path", f"there is no {name}; set path or slurm.bin_dir")
+            yield _bad("path", f"there is no {name} on {machine.name}; set path or slurm.bin_dir")
         else:
             yield _good("path", found)
-
-
-def _check_agent(program: str) -> Iterator[Finding]:
-    found = shutil.which(program)
-    if found is None:
-        yield _bad("agent_command", f"there is no program {program}")
+    agent = await machine.find_program(settings.agent_command[0], users.path)
+    if agent is None:
+        yield _bad("agent_command", f"there is no program {settings.agent_command[0]}")
     else:
-        yield _good("agent_command", f"{found} (must be there on the compute nodes as well)")
+        yield _good("agent_command", f"{agent} (must be there on the compute nodes as well)")
+    is_acting = settings.impersonation is Impersonation.SUDO
+    if is_acting and await machine.find_program("sudo", users.path) is None:
+        yield _bad("impersonation", f"there is no sudo on {machine.name}")
 
 
-async def _check_slurm(settings: LauncherSettings) -> AsyncIterator[Finding]:
-    users = Users(settings)
+async def _check_slurm(settings: LauncherSettings, users: Users) -> AsyncIterator[Finding]:
     slurm = make_slurm(settings, users)
     try:
         facts = await slurm.facts()
@@ -171,6 +203,7 @@ async def _check_slurm(settings: LauncherSettings) -> AsyncIterator[Finding]:
     yield _good("slurm", f"partitions {names}; {len(cluster.nodes)} nodes")
     if (
         settings.relay.enabled
+        and not settings.ssh.is_used
         and settings.relay.is_loopback
         and settings.relay.advertised_url is None
     ):

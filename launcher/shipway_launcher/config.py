@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from shipway_common.settings import Settings, SettingsError, parse_settings
 from shipway_launcher.batch.settings import BatchSettings
 from shipway_launcher.relay.settings import RelaySettings
+from shipway_launcher.transport.settings import SshSettings
 from shipway_launcher.transport.sudo import DEFAULT_HELPER
 
 _MASTER_KEYS = (
@@ -189,11 +190,18 @@ class LauncherSettings(Settings):
     tls: ApiTlsSettings = Field(default_factory=lambda: ApiTlsSettings.model_validate({}))
     job_storage_root: Path = Field(
         default_factory=lambda: Path.home() / ".launcher",
-        description="Folder for the records and the files of jobs; the compute nodes must see it"
-        " under the same path.",
+        description="Folder for the files of jobs, and for the launcher's records if state_dir is not"
+        " set; the compute nodes must see it under the same path.",
+    )
+    state_dir: Path | None = Field(
+        None,
+        description="Folder on this machine for the launcher's records. By default"
+        " job_storage_root; over SSH `~/.launcher`.",
     )
     user_name: str | None = Field(
-        None, description="Who runs the launcher. `root` must be named here to be allowed."
+        None,
+        description="Who runs the launcher; over SSH, as whom it logs in. `root` must be named here"
+        " to be allowed.",
     )
     group_name: str | None = Field(
         None, description="The launcher's Unix group, as in master.yaml; `check` compares it."
@@ -231,6 +239,7 @@ class LauncherSettings(Settings):
         " shipway-agent beside the launcher's own Python.",
     )
     slurm: SlurmSettings = Field(default_factory=lambda: SlurmSettings.model_validate({}))
+    ssh: SshSettings = Field(default_factory=lambda: SshSettings.model_validate({}))
     batch: BatchSettings = Field(default_factory=lambda: BatchSettings.model_validate({}))
     watch: WatchSettings = Field(default_factory=lambda: WatchSettings.model_validate({}))
     limits: LimitSettings = Field(default_factory=lambda: LimitSettings.model_validate({}))
@@ -266,10 +275,35 @@ class LauncherSettings(Settings):
             raise ValueError("set only one of singularity_image_root and apptainer_image_root")
         return self
 
+    @model_validator(mode="after")
+    def _says_what_is_on_the_login_node(self) -> LauncherSettings:
+        if not self.ssh.is_used:
+            return self
+        for key in ("job_storage_root", "agent_command"):
+            if key not in self.model_fields_set:
+                raise ValueError(f"with ssh.host, {key} must be set: it is a path on that host")
+        if not self.relay.enabled:
+            return self
+        if self.relay.advertised_url is None:
+            raise ValueError(
+                "with ssh.host, relay.advertised_url must be set: http://HOST:PORT, by which the"
+                " compute nodes reach the login node (or relay.enabled: false)"
+            )
+        if self.relay.port == 0:
+            raise ValueError("with ssh.host, relay.port cannot be 0: sshd is told of it")
+        return self
+
+    @property
+    def records_dir(self) -> Path:
+        """Where the launcher's own records are, on this machine."""
+        if self.state_dir is not None:
+            return self.state_dir
+        return Path.home() / ".launcher" if self.ssh.is_used else self.job_storage_root
+
     @property
     def token_file(self) -> Path:
         """Where the token is."""
-        return self.auth_file or self.job_storage_root / "launcher.token"
+        return self.auth_file or self.records_dir / "launcher.token"
 
     @property
     def image_root(self) -> Path | None:
@@ -310,12 +344,30 @@ def load_settings(
     if master_text is not None:
         files = _master_section(master_text) | files
     over: dict[str, Any] = dict(flags or {})
-    if environment.get("SLURM_CONF"):
+    is_here = not _names_login_node(files, over)
+    if environment.get("SLURM_CONF") and is_here:
         over["slurm"] = {"conf_file": environment["SLURM_CONF"]}
     settings = parse_settings(LauncherSettings, environment=files, flags=over, file_name=file_name)
+    if settings.ssh.is_used:
+        return _of_login_node(settings)
     inherited = environment.get("PATH") or os.defpath
     path = (settings.path or "${PATH}").replace("${PATH}", inherited)
     return settings.model_copy(update={"path": path})
+
+
+def _names_login_node(*sources: Mapping[str, Any]) -> bool:
+    sections = [source.get("ssh") for source in sources]
+    found = [cast("dict[str, Any]", one) for one in sections if isinstance(one, dict)]
+    return any(one.get("host") for one in found)
+
+
+def _of_login_node(settings: LauncherSettings) -> LauncherSettings:
+    """Leave PATH to be found there, and take the helper of the Python that is there."""
+    update: dict[str, Any] = {"path": settings.path or "${PATH}"}
+    if "sudo_helper" not in settings.model_fields_set:
+        python = settings.ssh.pythons(settings.agent_command[0])[0]
+        update["sudo_helper"] = [python, *DEFAULT_HELPER[1:]]
+    return settings.model_copy(update=update)
 
 
 def _load_mapping(text: str | None, name: str) -> dict[str, Any]:

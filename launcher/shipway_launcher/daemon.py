@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import pwd
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from shipway_launcher.api.serving import serve_api
 from shipway_launcher.backends import make_slurm
 from shipway_launcher.background import Background
 from shipway_launcher.carriers.shelf import QueryShelf
-from shipway_launcher.config import Impersonation, LauncherSettings
+from shipway_launcher.config import LauncherSettings
 from shipway_launcher.dispatches.end import Ender
 from shipway_launcher.dispatches.follow import Follower
 from shipway_launcher.dispatches.notice import PreemptionNotices, PreemptionSink
@@ -24,8 +22,10 @@ from shipway_launcher.dispatches.submit import Submitter
 from shipway_launcher.dispatches.vanished import Patience
 from shipway_launcher.errors import SetupError
 from shipway_launcher.launches import Parts
+from shipway_launcher.machines import open_machine
 from shipway_launcher.relay import MasterAddress, Relay, SignalSpool
 from shipway_launcher.service import Launcher
+from shipway_launcher.transport.machine import LocalMachine
 from shipway_launcher.users import Users
 from shipway_launcher.watch import Watch
 
@@ -43,19 +43,25 @@ class Serving:
     relay_url: str | None
 
 
-def check_user(settings: LauncherSettings) -> None:
-    """See to it that the launcher runs as who it is meant to.
+def check_user(settings: LauncherSettings, user: str) -> None:
+    """See to it that the launcher, and so its jobs, run as who they are meant to.
+
+    Args:
+        settings: The launcher's.
+        user: Who runs Slurm's commands.
 
     Raises:
-        SetupError: It does not.
+        SetupError: They do not.
     """
-    me = pwd.getpwuid(os.geteuid()).pw_name
-    if settings.user_name is not None and settings.user_name != me:
-        raise SetupError(f"user_name: the launcher is to run as {settings.user_name}, not as {me}")
-    if os.geteuid() == 0 and settings.user_name is None:
+    do, does = ("log in", "logs in") if settings.ssh.is_used else ("run", "runs")
+    if settings.user_name is not None and settings.user_name != user:
         raise SetupError(
-            "user_name: the launcher runs as root, and so would all jobs; run it as another user,"
-            " or set user_name: root to allow it"
+            f"user_name: the launcher is to {do} as {settings.user_name}, not as {user}"
+        )
+    if user == "root" and settings.user_name is None:
+        raise SetupError(
+            f"user_name: the launcher {does} as root, and so all jobs would run as root; {do} as"
+            " another user, or set user_name: root to allow it"
         )
 
 
@@ -63,16 +69,16 @@ def check_user(settings: LauncherSettings) -> None:
 async def run_launcher(settings: LauncherSettings) -> AsyncGenerator[Serving]:
     """Start everything; on the way out stop in reverse, leaving the jobs alone.
 
-    In the order of need: the folders, the records of earlier runs, the relay, the REST face, and
-    the watch, without which a call that needs a look at Slurm waits.
+    In the order of need: the folders, the records of earlier runs, the relay, the way to the
+    cluster, the REST face, and the watch, without which a call that needs a look at Slurm waits.
 
     Raises:
         SetupError: The settings do not fit this machine.
     """
-    await asyncio.to_thread(check_user, settings)
-    store = DispatchStore(settings.job_storage_root)
-    is_shared = settings.impersonation is not Impersonation.NONE
-    await asyncio.to_thread(store.open, is_shared=is_shared)
+    store = DispatchStore(settings.records_dir)
+    if not settings.ssh.is_used:  # before anything is made as the wrong user
+        await asyncio.to_thread(lambda: check_user(settings, LocalMachine().user))
+    await asyncio.to_thread(store.open)
     registry = Registry(store)
     await registry.load()
     failure: SetupError | None = None
@@ -96,10 +102,12 @@ async def _start(
 ) -> Serving:
     """Start the parts that run, in the order of need."""
     relay = await _enter_relay(stack, settings)
+    machine = await stack.enter_async_context(open_machine(settings, for_jobs=True))
+    check_user(settings, machine.user)
+    users = Users(settings, machine)
     background = await stack.enter_async_context(Background())
-    launcher, watch, notices = _put_together(settings, store, registry, relay, background)
-    own_user = pwd.getpwuid(os.geteuid()).pw_name
-    api = await stack.enter_async_context(serve_api(settings, launcher, own_user=own_user))
+    launcher, watch, notices = _put_together(settings, users, store, registry, relay, background)
+    api = await stack.enter_async_context(serve_api(settings, launcher, own_user=machine.user))
     group = await stack.enter_async_context(asyncio.TaskGroup())
     for work, name in (
         (notices.run(), "preemptions"),
@@ -112,13 +120,13 @@ async def _start(
 
 def _put_together(
     settings: LauncherSettings,
+    users: Users,
     store: DispatchStore,
     registry: Registry,
     relay: _RelayFace,
     background: Background,
 ) -> tuple[Launcher, Watch, PreemptionNotices]:
     root = settings.job_storage_root
-    users = Users(settings)
     slurm = make_slurm(settings, users)
     notices = PreemptionNotices(registry, users, relay.sink, root)
     follower = Follower(
@@ -175,7 +183,7 @@ class _RelayFace:
 
 async def _enter_relay(stack: AsyncExitStack, settings: LauncherSettings) -> _RelayFace:
     """Start the relay, or only its spool for the launcher's own signals if it is not wanted."""
-    folder = settings.relay_dir or settings.job_storage_root / "relay"
+    folder = settings.relay_dir or settings.records_dir / "relay"
     try:
         await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -82,7 +82,7 @@ async def serve_api(
 
 
 async def _make_face(settings: LauncherSettings, launcher: Launcher, own_user: str) -> Face:
-    root = settings.job_storage_root
+    root = settings.records_dir
     callers = Callers(
         settings.token_file,
         TokenBook(root),

@@ -25,6 +25,7 @@ from shipway_launcher.dispatches.files import check_dispatch_id
 from shipway_launcher.dispatches.prepare import prepare
 from shipway_launcher.errors import LauncherError
 from shipway_launcher.launches import make_site
+from shipway_launcher.machines import open_machine
 from shipway_launcher.manifest import parse_json, parse_manifest
 from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.tokens import read_token
@@ -79,14 +80,15 @@ async def submit(
 async def _render(
     body: bytes, user: str, dispatch_id: str | None, settings: LauncherSettings
 ) -> str:
-    users = Users(settings)
-    slurm = make_slurm(settings, users)
     facts, cluster = SlurmFacts(version=None, mpi_plugins=frozenset()), None
-    try:
-        facts = await slurm.facts()
-        cluster = await slurm.cluster()
-    except LauncherError as error:
-        click.echo(f"not asked Slurm: {error}", err=True)
+    async with open_machine(settings) as machine:
+        users = Users(settings, machine)
+        slurm = make_slurm(settings, users)
+        try:
+            facts = await slurm.facts()
+            cluster = await slurm.cluster()
+        except LauncherError as error:
+            click.echo(f"not asked Slurm: {error}", err=True)
     manifest = parse_manifest(parse_json(body))
     prepared = prepare(
         manifest,

@@ -81,7 +81,7 @@ async def mine(days: float, settings: LauncherSettings) -> None:
 @run_async
 async def list_tokens(settings: LauncherSettings) -> None:
     """List the tokens, without what is secret of them."""
-    entries = await asyncio.to_thread(TokenBook(settings.job_storage_root).load)
+    entries = await asyncio.to_thread(TokenBook(settings.records_dir).load)
     table = Table("ID", "USER", "FOR", "SCOPE", "MADE", "EXPIRES", box=None)
     for entry in sorted(entries.values(), key=lambda entry: entry.created_at):
         table.add_row(
@@ -101,7 +101,7 @@ async def list_tokens(settings: LauncherSettings) -> None:
 @run_async
 async def revoke(token_id: str, settings: LauncherSettings) -> None:
     """Make the token of this ID worthless at once."""
-    await asyncio.to_thread(TokenBook(settings.job_storage_root).revoke, token_id)
+    await asyncio.to_thread(TokenBook(settings.records_dir).revoke, token_id)
 
 
 @token.command()
@@ -119,7 +119,7 @@ async def rotate(grace_h: float | None, settings: LauncherSettings) -> None:
 
 
 def _rotate(settings: LauncherSettings, grace: timedelta) -> None:
-    path, book = settings.token_file, TokenBook(settings.job_storage_root)
+    path, book = settings.token_file, TokenBook(settings.records_dir)
     user = pwd.getpwuid(os.geteuid()).pw_name
     # Where the launcher has never run, the one to replace is not in the book yet.
     book.note_current(lambda: load_or_make_token(path), user=user, grace=grace)
@@ -136,7 +136,7 @@ def _add(
     scope: str = "",
 ) -> str:
     made, now = new_token(), datetime.now(UTC)
-    TokenBook(settings.job_storage_root).add(
+    TokenBook(settings.records_dir).add(
         TokenEntry(
             digest=digest_of(made),
             user=user,

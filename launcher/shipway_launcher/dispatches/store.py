@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 from pathlib import Path
 
 from shipway_common.files import write_atomic
-from shipway_launcher.dispatches.files import jobs_root
 from shipway_launcher.dispatches.record import Dispatch, DispatchId, parse_record, render_record
 from shipway_launcher.errors import SetupError
-from shipway_launcher.transport.tree import remove_tree
+from shipway_launcher.transport.tree import make_own_folder, remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -21,35 +18,25 @@ _SUBMISSION_LOG = "submission.log"
 
 
 class DispatchStore:
-    """The folder `dispatches` in job_storage_root, for the launcher's user alone."""
+    """The folder `dispatches` in the launcher's folder of records, for its user alone."""
 
     def __init__(self, root: Path) -> None:
-        """Use the job_storage_root *root*."""
+        """Use *root*, on this machine."""
         self._root = root
         self._folder = root / "dispatches"
 
-    def open(self, *, is_shared: bool) -> None:
+    def open(self) -> None:
         """Make the folders that are missing.
-
-        Args:
-            is_shared: Whether jobs of several users put their folders below this root.
 
         Raises:
             SetupError: They cannot be made, or are not safe.
         """
         try:
-            if not self._root.exists():
-                self._root.mkdir(parents=True)
-                self._root.chmod(0o755)
-            _check_folder(self._root, is_shared=is_shared)
+            make_own_folder(self._root)
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._folder.chmod(0o700)
-            jobs = jobs_root(self._root)
-            jobs.mkdir(parents=True, exist_ok=True)
-            jobs.parent.chmod(0o755)
-            jobs.chmod(0o1777 if is_shared else 0o755)
         except OSError as error:
-            raise SetupError(f"job_storage_root: {error}") from error
+            raise SetupError(f"state_dir or job_storage_root: {error}") from error
 
     def load_all(self) -> list[Dispatch]:
         """Read all records; one that cannot be read is left alone and reported."""
@@ -91,15 +78,3 @@ class DispatchStore:
     def remove(self, dispatch_id: DispatchId) -> None:
         """Remove all that is kept of a dispatch."""
         remove_tree(self._folder / dispatch_id)
-
-
-def _check_folder(folder: Path, *, is_shared: bool) -> None:
-    status = folder.stat()
-    if status.st_uid != os.geteuid():
-        raise SetupError(f"job_storage_root: {folder} does not belong to the launcher's user")
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        raise SetupError(f"job_storage_root: others may write into {folder}; chmod go-w {folder}")
-    if is_shared and not status.st_mode & 0o001:
-        raise SetupError(
-            f"job_storage_root: the jobs' users cannot enter {folder}; chmod o+x {folder}"
-        )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -56,14 +55,26 @@ _DOWN = "Unable to contact slurm controller: scontrol ping says that it is DOWN"
 class Programs:
     """Where Slurm's commands are."""
 
-    def __init__(self, bin_dir: Path | None, path: str) -> None:
-        """Look in *bin_dir* if it is given, else in *path*."""
+    def __init__(
+        self,
+        bin_dir: Path | None,
+        path: str,
+        look: Callable[[str, str], Awaitable[str | None]],
+    ) -> None:
+        """Look in *bin_dir* if it is given, else in *path*.
+
+        Args:
+            bin_dir: A folder.
+            path: Folders with colons between.
+            look: Finds a program in such a list, on the machine that the commands run on.
+        """
         self.path = str(bin_dir) if bin_dir else path
+        self._look = look
         self._found: dict[str, str] = {}
 
-    def find(self, name: str) -> str | None:
+    async def find(self, name: str) -> str | None:
         """Return the full path of a command, None if there is none."""
-        if name not in self._found and (found := shutil.which(name, path=self.path)):
+        if name not in self._found and (found := await self._look(name, self.path)):
             self._found[name] = found
         return self._found.get(name)
 
@@ -150,8 +161,9 @@ class CommandLineSlurm:
         return await self._listing.jobs(lambda argv: self._ask(asking, argv))
 
     async def accounted(self, job_ids: Collection[SlurmJobId]) -> Mapping[SlurmJobId, JobRow]:
-        is_absent = self._programs.find("sacct") is None
-        if not job_ids or is_absent or time.monotonic() < self._no_accounting_until:
+        if not job_ids or time.monotonic() < self._no_accounting_until:
+            return {}
+        if await self._programs.find("sacct") is None:
             return {}
         if self._accounting_error is not None and time.monotonic() < self._accounting_again_at:
             raise self._accounting_error  # each try may take long, and holds up the watch
@@ -214,7 +226,7 @@ class CommandLineSlurm:
 
     async def _run(self, user: Transport, argv: Sequence[str], timeout_s: float) -> Completed:
         name, *arguments = argv
-        program = self._programs.find(name)
+        program = await self._programs.find(name)
         if program is None:
             raise TransportError(f"cannot run {name}: it is not in {self._programs.path}")
         is_question = name not in ("sbatch", "scancel")

@@ -18,6 +18,7 @@ _MODULES = (
     "errors",
     "transport.tree",
     "transport.base",
+    "transport.program",
     "transport.local",
     "transport.wire",
     "transport.frames",

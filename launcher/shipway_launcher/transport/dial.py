@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,12 +39,14 @@ class AsyncsshStream:
         self._words = b""
 
     async def read(self) -> bytes:
-        data: bytes = await self._process.stdout.read(_BLOCK)
-        return data
+        with _lost_as_os_error():
+            data: bytes = await self._process.stdout.read(_BLOCK)
+            return data
 
     async def write(self, data: bytes) -> None:
-        self._process.stdin.write(data)
-        await self._process.stdin.drain()
+        with _lost_as_os_error():
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
 
     async def forward(self, host: str, port: int) -> int:
         import asyncssh
@@ -65,8 +67,19 @@ class AsyncsshStream:
 
     async def collect_words(self) -> None:
         """Keep the end of what comes as standard error, for as long as it comes."""
-        while data := await self._process.stderr.read(_BLOCK):
-            self._words = (self._words + data)[-_WORDS_BYTES:]
+        with contextlib.suppress(OSError), _lost_as_os_error():
+            while data := await self._process.stderr.read(_BLOCK):
+                self._words = (self._words + data)[-_WORDS_BYTES:]
+
+
+@contextlib.contextmanager
+def _lost_as_os_error() -> Generator[None]:
+    import asyncssh
+
+    try:
+        yield
+    except asyncssh.Error as error:
+        raise ConnectionError(str(error) or type(error).__name__) from error
 
 
 class AsyncsshDialer:
@@ -102,7 +115,10 @@ class AsyncsshDialer:
         async with AsyncExitStack() as stack:
             connection = await self._connect(stack, self._host, None)
             try:
-                process = await connection.create_process(command, encoding=None)
+                # Whatever the ssh config wants for people: bytes go through as they are.
+                process = await connection.create_process(
+                    command, encoding=None, request_pty=False, x11_forwarding=False
+                )
             except asyncssh.ChannelOpenError as error:
                 raise TransportError(
                     f"{self._host} opens no session ({error.reason}); see MaxSessions of its sshd"
@@ -121,12 +137,10 @@ class AsyncsshDialer:
 
         try:
             options, given = await asyncio.to_thread(self._read_settings, host)
-            jumps = options.tunnel if isinstance(options.tunnel, str) else ""
-            if tunnel is None and jumps not in ("", "none"):
-                for jump in jumps.split(","):
+            if tunnel is None:
+                for jump in self._jumps(given["host"], options):
                     tunnel = await self._connect(stack, jump, tunnel)
-            if tunnel is not None:
-                given["tunnel"] = tunnel
+            given["tunnel"] = tunnel
             connection = await asyncssh.connect(**given)
         except (OSError, ValueError, asyncssh.Error) as error:
             raise _explain(error, host) from error
@@ -146,16 +160,25 @@ class AsyncsshDialer:
             "config": [str(path) for path in files if path.is_file()],
             "password_auth": False,
             "kbdint_auth": False,
+            "agent_forwarding": False,
             **(self._own_host() if host == self._host else _jump_host(host)),
         }
         if settings.identity_file is not None:
             given["client_keys"] = [str(settings.identity_file.expanduser())]
         try:
             options = asyncssh.SSHClientConnectionOptions(**given)
+            if options.proxy_command == ["none"]:  # OpenSSH's word for it
+                given["proxy_command"] = None
             given["known_hosts"] = self._known_hosts(options.known_hosts)
         except (OSError, ValueError, asyncssh.Error) as error:
             raise _explain(error, host) from error
         return options, given
+
+    def _jumps(self, host: str, options: asyncssh.SSHClientConnectionOptions) -> list[str]:
+        """Return through which hosts to go; none is its own, though a `Host *` may say so."""
+        text = options.tunnel if isinstance(options.tunnel, str) else ""
+        jumps = [] if text in ("", "none") else text.split(",")
+        return [] if [_jump_host(jump)["host"] for jump in jumps] == [host] else jumps
 
     def _own_host(self) -> dict[str, Any]:
         settings = self._settings

@@ -144,8 +144,6 @@ class FarEnd:
                 return {}, await own.read(path, offset=head["offset"], limit=head["limit"])
             case "remove":
                 await own.remove(path)
-            case "exists":
-                return {"exists": await asyncio.to_thread(path.exists)}, b""
             case "find":
                 names: Sequence[str] = head["names"]
                 return {"found": {name: shutil.which(name, path=head["in"]) for name in names}}, b""

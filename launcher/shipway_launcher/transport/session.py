@@ -24,6 +24,7 @@ from shipway_launcher.transport.frames import (
     encode_frame,
     encode_message,
 )
+from shipway_launcher.transport.machine import Account
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +57,6 @@ class Stream(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """A user of the far machine."""
-
-    user: str
-    uid: int
-    home: str
-    shell: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FarFacts:
     """What the far end says of its machine."""
 
@@ -85,7 +76,7 @@ class Session:
     """Calls to one far end. When the stream ends, all calls under way fail, and so do later ones."""
 
     def __init__(self, stream: Stream, mark: bytes, *, silence_s: float) -> None:
-        """Begin; `started` makes one."""
+        """Begin; `start_session` makes one."""
         self._stream, self._mark, self._silence_s = stream, mark, silence_s
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Message]] = {}

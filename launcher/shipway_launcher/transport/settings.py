@@ -11,6 +11,8 @@ from pydantic import Field, field_validator
 from shipway_common.settings import Settings
 from shipway_launcher.transport.bundle import is_plain_word
 
+DEFAULT_CONFIG_FILES = (Path("~/.ssh/config"), Path("/etc/ssh/ssh_config"))
+
 
 class SshSettings(Settings):
     """How a login node is reached, if the launcher does not run on one."""
@@ -29,7 +31,7 @@ class SshSettings(Settings):
         description="As whom to log in; by default the ssh config's, else the launcher's user.",
     )
     config_files: list[Path] = Field(
-        default_factory=lambda: [Path("~/.ssh/config"), Path("/etc/ssh/ssh_config")],
+        default_factory=lambda: list(DEFAULT_CONFIG_FILES),
         description="OpenSSH's settings files to read, those that are there; in a key that is set"
         " twice the first wins.",
     )

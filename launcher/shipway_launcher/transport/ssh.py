@@ -98,10 +98,3 @@ class SshTransport:
             return await ask()
         except LinkLost:
             return await ask()
-
-
-async def find_account(link: Link, user: str) -> dict[str, Any] | None:
-    """Return what the other machine knows of *user*, None if it knows none."""
-    answer = await link.call({"do": "account", "user": user}, limit_s=_TRANSFER_S)
-    found: dict[str, Any] | None = answer.head["account"]
-    return found

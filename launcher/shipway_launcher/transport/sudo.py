@@ -1,4 +1,4 @@
-"""This machine, as another user, through `sudo -n -u`."""
+"""The same machine as another transport's, as another user, through `sudo -n -u`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shipway_launcher.errors import TransportError
-from shipway_launcher.transport.base import Command, Completed
-from shipway_launcher.transport.local import LocalTransport
+from shipway_launcher.transport.base import Command, Completed, Transport
 from shipway_launcher.transport.tree import Entry, FileStatus
 from shipway_launcher.transport.wire import pack
 
@@ -40,7 +39,7 @@ class SudoTransport:
         self,
         user: str,
         environment: Mapping[str, str],
-        local: LocalTransport,
+        own: Transport,
         helper: Sequence[str] = DEFAULT_HELPER,
     ) -> None:
         """Act as *user*.
@@ -48,13 +47,13 @@ class SudoTransport:
         Args:
             user: A checked name of an existing user.
             environment: What every program of this user gets.
-            local: Runs sudo itself.
+            own: Runs sudo itself.
             helper: The helper program.
         """
         self._helper = tuple(helper)
         self._user = user
         self._environment = dict(environment)
-        self._local = local
+        self._own = own
 
     @property
     def user(self) -> str:
@@ -64,7 +63,7 @@ class SudoTransport:
         settings = {**self._environment, **command.environment}
         shown = {name: value for name, value in settings.items() if _SHOWN.fullmatch(name)}
         hidden = {name: value for name, value in settings.items() if name not in shown}
-        return await self._local.run(
+        return await self._own.run(
             Command(
                 argv=(
                     *("sudo", "-n", "-u", self._user),

@@ -40,6 +40,23 @@ class FileStatus:
     """Seconds since 1970."""
 
 
+def make_own_folder(folder: Path) -> os.stat_result:
+    """Make a folder into which nobody but this process's user may write, if it is missing.
+
+    Raises:
+        OSError: It cannot be made, or is not safe.
+    """
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{folder} does not belong to the launcher's user")
+    if stat.S_IMODE(status.st_mode) & 0o022:
+        raise PermissionError(f"others may write into {folder}; chmod go-w {folder}")
+    return status
+
+
 def make_root(root: Path, jobs: Path, *, is_shared: bool) -> None:
     """Make the folder *root* of this process's user, and *jobs* below it for folders of users.
 
@@ -51,14 +68,7 @@ def make_root(root: Path, jobs: Path, *, is_shared: bool) -> None:
     Raises:
         OSError: They cannot be made, or are not safe.
     """
-    if not root.exists():
-        root.mkdir(parents=True)
-        root.chmod(0o755)
-    status = root.stat()
-    if status.st_uid != os.geteuid():
-        raise PermissionError(f"{root} does not belong to the launcher's user")
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        raise PermissionError(f"others may write into {root}; chmod go-w {root}")
+    status = make_own_folder(root)
     if is_shared and not status.st_mode & 0o001:
         raise PermissionError(f"the jobs' users cannot enter {root}; chmod o+x {root}")
     jobs.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ def make_ended(name: str, age: timedelta, *, state: str, submission: Submission)
 async def test_old_dispatches_go_with_their_files(tmp_path: Path) -> None:
     root = tmp_path / "root"
     store = DispatchStore(root)
-    store.open(is_shared=False)
+    store.open()
     registry = Registry(store)
     users = Users(load_settings(flags={"job_storage_root": str(root)}))
     slurm = make_slurm(load_settings(), users)

@@ -13,13 +13,14 @@ from shipway_launcher.dispatches.registry import Registry
 from shipway_launcher.dispatches.state import DispatchState
 from shipway_launcher.dispatches.store import DispatchStore
 from shipway_launcher.errors import NotFound, SetupError, StorageError
+from shipway_launcher.transport.tree import make_root
 from tests.launcher.dispatches.test_outcome import make_dispatch
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> DispatchStore:
     found = DispatchStore(tmp_path / "root")
-    found.open(is_shared=False)
+    found.open()
     return found
 
 
@@ -88,14 +89,19 @@ async def test_what_was_removed_is_gone(store: DispatchStore, tmp_path: Path) ->
 
 def test_folders_are_closed_to_others(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    DispatchStore(root).open(is_shared=False)
+    jobs = root / "jobs/environments"
+    DispatchStore(root).open()
     assert (root / "dispatches").stat().st_mode & 0o777 == 0o700
-    assert (root / "jobs/environments").stat().st_mode & 0o7777 == 0o755
-    DispatchStore(root).open(is_shared=True)
-    assert (root / "jobs/environments").stat().st_mode & 0o7777 == 0o1777
+    make_root(root, jobs, is_shared=False)
+    assert jobs.stat().st_mode & 0o7777 == 0o755
+    make_root(root, jobs, is_shared=True)
+    assert jobs.stat().st_mode & 0o7777 == 0o1777
     root.chmod(0o777)
     with pytest.raises(SetupError, match="others may write"):
-        DispatchStore(root).open(is_shared=False)
+        DispatchStore(root).open()
+    root.chmod(0o700)
+    with pytest.raises(PermissionError, match="users cannot enter"):
+        make_root(root, jobs, is_shared=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
@@ -104,4 +110,4 @@ def test_a_folder_of_someone_else_is_not_used(tmp_path: Path) -> None:
     root.mkdir()
     os.chown(root, 12345, 12345)
     with pytest.raises(SetupError, match="does not belong"):
-        DispatchStore(root).open(is_shared=False)
+        DispatchStore(root).open()

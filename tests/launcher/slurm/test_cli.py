@@ -18,6 +18,7 @@ from shipway_launcher.errors import (
 from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
 from shipway_launcher.slurm.rows import SlurmJobId
 from shipway_launcher.transport.local import LocalTransport
+from shipway_launcher.transport.machine import LocalMachine
 
 
 class StandIns:
@@ -65,7 +66,10 @@ def own() -> LocalTransport:
 @pytest.fixture
 def slurm(programs: StandIns, own: LocalTransport) -> CommandLineSlurm:
     return CommandLineSlurm(
-        Programs(programs.folder, "/usr/bin:/bin"), own, query_timeout_s=2, submit_timeout_s=3
+        Programs(programs.folder, "/usr/bin:/bin", LocalMachine().find_program),
+        own,
+        query_timeout_s=2,
+        submit_timeout_s=3,
     )
 
 

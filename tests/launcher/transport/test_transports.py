@@ -8,8 +8,9 @@ import getpass
 import os
 import pwd
 import shutil
+import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from shipway_launcher.transport.ssh import SshTransport
 from shipway_launcher.transport.sudo import SudoTransport
 from shipway_launcher.transport.tree import Entry, Kind
 from shipway_launcher.users import Users
+from tests.lab.folders import new_folder, remove_folder
 from tests.lab.processes import is_alive
 from tests.lab.require import require
 from tests.launcher.transport.conftest import link_to
@@ -37,7 +39,7 @@ def other_user() -> str:
 
 
 @pytest.fixture(params=["local", "sudo", "ssh", "sudo over ssh"])
-async def transport(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Transport]:
+async def transport(request: pytest.FixtureRequest, open_folder: Path) -> AsyncGenerator[Transport]:
     async with contextlib.AsyncExitStack() as stack:
         own: Transport = LocalTransport(getpass.getuser(), ENVIRONMENT)
         if "ssh" in request.param:
@@ -48,7 +50,7 @@ async def transport(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGene
                 pytest.skip("acting for another user needs root")
             require("sudo", [] if shutil.which("sudo") else ["sudo"])
             settings = {**ENVIRONMENT, "A": "b=c d'$"}
-            own = SudoTransport(other_user(), settings, own, _helper(tmp_path))
+            own = SudoTransport(other_user(), settings, own, _helper(open_folder))
         yield own
 
 
@@ -56,21 +58,25 @@ def _helper(folder: Path) -> list[str]:
     """Make the helper reachable for a user who cannot read this checkout or run its Python."""
     require("the helper", [] if Path("/usr/bin/python3").exists() else ["python3"])
     package = folder / "package/shipway_launcher"
-    shutil.copytree(Path(shipway_launcher.__file__).parent, package)
-    for path in (package.parent, package, *package.rglob("*")):
-        path.chmod(0o755)
+    if not package.exists():
+        shutil.copytree(Path(shipway_launcher.__file__).parent, package)
+        for path in (package.parent, package, *package.rglob("*")):
+            path.chmod(0o755)
     return ["env", f"PYTHONPATH={package.parent}", "/usr/bin/python3", "-m", HELPER]
 
 
+@pytest.fixture(scope="module")
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody can reach; pytest closes its own ones to others."""
+    folder = new_folder("transports")
+    yield folder
+    remove_folder(folder)
+
+
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
+def shared(open_folder: Path) -> Path:
     """A folder in which each user may make one, and which everybody can reach."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path("/tmp"):
-            break
-        folder.chmod(folder.stat().st_mode | 0o011)
-    folder = tmp_path / "environments"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=open_folder))
     folder.chmod(0o1777)
     return folder
 
