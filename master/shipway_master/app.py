@@ -19,6 +19,7 @@ from shipway_master.logbook import LogBook, StoredTasks
 from shipway_master.notice import ClusterNotice
 from shipway_master.readings import Readings
 from shipway_master.recentlogs import keeping_recent_logs
+from shipway_master.retention import LogRetention
 from shipway_master.rpc import Registry
 from shipway_master.server import serving
 from shipway_master.services.auth import AuthService
@@ -52,7 +53,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
     Entered in this order, left in reverse:
 
     1. the database, its migrations run; the first users and workspace;
-    2. the log book, which writes what is still waiting before it goes;
+    2. the log book, which writes what is still waiting before it goes, and what removes old logs;
     3. the cluster: what ran before is taken up, and is let go of again;
     4. the registry of services, which lets calls in progress end;
     5. the port: it is open only while everything behind it is there.
@@ -64,10 +65,14 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         identity = await load_identity(database, config.cluster_name)
         authenticator = Authenticator(database)
         log_book = await stack.enter_async_context(LogBook(database))
+        retention = LogRetention(config.retention_policy, database, log_book)
+        await stack.enter_async_context(retention.on_schedule())
         services: list[object] = [
             AuthService(database, authenticator),
             UserService(database, authenticator),
-            MasterService(config, identity, recent_logs, ClusterNotice(database)),
+            MasterService(
+                config, identity, recent_logs, ClusterNotice(database), retention=retention
+            ),
             TokenService(database, authenticator, config.security.token),
             UserSettingService(database),
             TemplateService(database),

@@ -23,6 +23,7 @@ from shipway_master.cluster.config import (
     ResourceManagerConfig,
     check_managers,
 )
+from shipway_master.retention import RetentionPolicy
 from shipway_master.tasks.defaults import TaskContainerDefaults
 from shipway_master.tasks.owners import DefaultTaskUser
 
@@ -148,6 +149,8 @@ class MasterConfig(Settings):
     log: Log = Log()
     security: Security = Security()
     db: Db = Db()
+    retention_policy: RetentionPolicy = RetentionPolicy()
+    """How long logs are kept."""
     resource_manager: ResourceManagerConfig = AgentManagerConfig()
     """Where tasks run: on agents, or in Slurm through a launcher; agents may always call in."""
     resource_pools: Sequence[PoolConfig] = ()

@@ -67,10 +67,12 @@ def test_the_masters_log_and_its_notice(site: Site) -> None:
     told = site.admin.run("master", "cluster-message", "get").stdout
     site.admin.run("master", "cluster-message", "clear")
     cleared = site.admin.run("master", "cluster-message", "get").stdout
+    removed = site.admin.run("task", "cleanup-logs").stdout
 
     assert len(log.splitlines()) == 5
     assert "down at five" in told
     assert "down at five" not in cleared
+    assert "0" in removed  # they are kept for ever, unless the settings say otherwise
 
 
 def test_who_used_how_much(site: Site) -> None:

@@ -50,6 +50,7 @@ class LogBook:
         self._pending: list[_Pending] = []
         self._wake = asyncio.Event()
         self._is_closing = False
+        self._writing = asyncio.Lock()
         self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -84,6 +85,15 @@ class LogBook:
         self._pending.append(pending)
         self._wake.set()
         await pending.stored
+
+    async def remove(self, task_id: str) -> int:
+        """Remove the log of a task that ended long ago; returns how many lines it had.
+
+        Raises:
+            Unavailable: The database refused; nothing was removed.
+        """
+        async with self._writing:
+            return await self._shelf.remove(task_id)
 
     def announce_end(self, task_id: str) -> None:
         """Tell those who follow *task_id* to ask for its end. Call it when `end_of` has one."""
@@ -180,7 +190,8 @@ class LogBook:
             return
         try:
             parts = await _packed(group)
-            await self._shelf.store(parts)
+            async with self._writing:
+                await self._shelf.store(parts)
         except MasterError as error:
             await self._failed(group, error)
             return

@@ -86,6 +86,20 @@ class LogShelf:
         while len(self._tails) > _REMEMBERED_TAILS:
             self._tails.popitem(last=False)
 
+    async def remove(self, task_id: str) -> int:
+        """Remove the log of a task that will get no more lines; returns how many it had.
+
+        Raises:
+            Unavailable: The database refused; nothing was removed.
+        """
+        lines = func.sum(LogChunkRow.last_id - LogChunkRow.first_id + 1)
+        async with self._database.writing() as session:
+            count = await session.scalar(select(lines).where(LogChunkRow.task_id == task_id))
+            for row in (LogChunkRow, LogStreamRow):
+                await session.execute(delete(row).where(row.task_id == task_id))
+        self._tails.pop(task_id, None)
+        return count or 0
+
     async def last_id(self, task_id: str) -> int:
         """Tell the id of the newest line of *task_id*; 0 when it has none."""
         statement = select(func.max(LogChunkRow.last_id)).where(LogChunkRow.task_id == task_id)

@@ -11,13 +11,18 @@ from shipway_master.errors import InvalidArgument
 from shipway_master.identity import VERSION, Identity
 from shipway_master.notice import ClusterNotice
 from shipway_master.recentlogs import LoggedLine, RecentLogs
+from shipway_master.retention import LogRetention
 from shipway_master.rpc import Call
 from shipway_master.structs import to_struct
 from shipway_proto.determined.api.v1.master_pb2 import (
+    CleanupLogsRequest,
+    CleanupLogsResponse,
     DeleteClusterMessageRequest,
     DeleteClusterMessageResponse,
     GetClusterMessageRequest,
     GetClusterMessageResponse,
+    GetKubernetesResourceManagersRequest,
+    GetKubernetesResourceManagersResponse,
     GetMasterConfigRequest,
     GetMasterConfigResponse,
     GetMasterRequest,
@@ -58,10 +63,16 @@ class MasterService:
     """The RPCs about the master."""
 
     def __init__(
-        self, config: MasterConfig, identity: Identity, logs: RecentLogs, notice: ClusterNotice
+        self,
+        config: MasterConfig,
+        identity: Identity,
+        logs: RecentLogs,
+        notice: ClusterNotice,
+        *,
+        retention: LogRetention,
     ) -> None:
         self._config, self._identity = config, identity
-        self._logs, self._notice = logs, notice
+        self._logs, self._notice, self._retention = logs, notice, retention
 
     async def GetMaster(self, request: GetMasterRequest, call: Call) -> GetMasterResponse:
         """Tell what this master is and can do."""
@@ -116,6 +127,17 @@ class MasterService:
         if request.follow:
             return _answers(self._logs.follow(offset=request.offset))
         return _answers(_each(self._logs.read(offset=request.offset, limit=request.limit)))
+
+    async def CleanupLogs(self, request: CleanupLogsRequest, call: Call) -> CleanupLogsResponse:
+        """Remove at once the logs that are older than `retention_policy` allows."""
+        call.principal.require_admin()
+        return CleanupLogsResponse(removed_count=await self._retention.clean())
+
+    async def GetKubernetesResourceManagers(
+        self, request: GetKubernetesResourceManagersRequest, call: Call
+    ) -> GetKubernetesResourceManagersResponse:
+        """Name none: this master has no Kubernetes."""
+        return GetKubernetesResourceManagersResponse()
 
     async def GetClusterMessage(
         self, request: GetClusterMessageRequest, call: Call
