@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
@@ -39,7 +40,7 @@ from shipway_agent.runtimes.engine import Engine, connect
 from shipway_agent.runtimes.environment import check_strings
 from shipway_agent.runtimes.foldernews import FolderNews
 from shipway_agent.runtimes.options import RuntimeOptions
-from shipway_agent.runtimes.patience import Outage
+from shipway_agent.runtimes.patience import Outage, outlast
 from shipway_agent.runtimes.podmanlog import read_log, read_log_end
 from shipway_agent.runtimes.spec import (
     ID_LABEL,
@@ -213,7 +214,10 @@ class DockerRuntime:
         await self._engine.aclose()
 
     async def _read_podman_log(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
-        inspected = await containercalls.find(self._engine, handle.native_id)
+        # The service may be restarting, which must not cost the task its output.
+        inspected = await outlast(
+            lambda: containercalls.find(self._engine, handle.native_id), patience_s=math.inf
+        )
         if inspected is None:
             return
         reading = read_log(Path(inspected["LogPath"]), self.wait(handle), self._news)

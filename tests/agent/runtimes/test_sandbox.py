@@ -110,10 +110,10 @@ async def test_what_is_exposed_is_there_where_the_sandbox_has_its_own_files(
     with tempfile.TemporaryDirectory(dir=private) as shown:
         (Path(shown) / "file").write_text("shown\n")
         runtime = await case.open(sandbox_expose=(Path(shown),))
-        script = f"cat {shown}/file && touch {private}/mine && echo written"
+        script = f"cat {shown}/file && touch {shown}-mine && echo written"
         outcome = await run(runtime, make_spec(argv=("sh", "-c", script)))
     assert outcome.stdout == b"shown\nwritten\n"
-    assert not await asyncio.to_thread(os.path.exists, f"{private}/mine")
+    assert not await asyncio.to_thread(os.path.exists, f"{shown}-mine")
 
 
 @behind_walls

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
+from shipway_proto.determined.api.v1.master_pb2 import GetMasterRequest
 from shipway_proto.determined.api.v1.trial_pb2 import (
     AllocationAllGatherRequest,
     AllocationPreemptionSignalRequest,
@@ -169,6 +170,8 @@ async def test_a_grpc_caller_that_hangs_up_leaves_the_gather(run: Run) -> None:
     )
     with pytest.raises(grpc.aio.AioRpcError):
         await run.master.stub.AllocationAllGather(request, metadata=metadata, timeout=0.2)
+    # An answer on the same connection: the master has heard by then that the caller has left.
+    await run.master.stub.GetMaster(GetMasterRequest())
     alone = asyncio.create_task(run.gather(0, 2))
     await asyncio.sleep(0.2)
     assert not alone.done()
