@@ -56,7 +56,7 @@ def _fails(headers: Mapping[str, str], log: Log) -> bool:
 def _is_known(headers: Mapping[str, str], log: Log, now: float) -> bool:
     tags = headers.get("If-None-Match")
     if tags is not None:
-        return _has_tag(tags, log)
+        return _has_tag(tags.replace("W/", ""), log)
     since = _seconds(headers.get("If-Modified-Since"))
     return since is not None and not _changed_since(log, since) and _is_steady(log, now)
 

@@ -34,6 +34,7 @@ class Monitoring:
     def routes(self) -> list[web.RouteDef]:
         """Return which path has which handler."""
         one = "/monitoring/{owner}/environments/{environment}"
+        log = f"{one}/logs/{{log:[^/]+}}"  # a log is named after its payload, which may have braces
         return [
             web.get(one, self.manifest),
             web.get(f"{one}/status", self.status),
@@ -41,8 +42,8 @@ class Monitoring:
             web.delete(f"{one}/management", self.delete),
             web.get(f"{one}/logs", self.logs),
             web.delete(f"{one}/logs", self.erase_logs),
-            web.get(f"{one}/logs/{{log}}", self.log),
-            web.delete(f"{one}/logs/{{log}}", self.erase_log),
+            web.get(log, self.log),
+            web.delete(log, self.erase_log),
         ]
 
     async def manifest(self, request: web.Request) -> web.Response:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from shipway_launcher.logs import Log, Span, find_last_lines, find_lines
 
-_FORM = re.compile(r"(bytes|lines)=(\d*)-(\d*)")
+_FORM = re.compile(r"(bytes|lines)=([0-9]*)-([0-9]*)", re.IGNORECASE)
+_ENDLESS = 10**18
+"""More than any log has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +32,20 @@ def parse_range(header: str | None) -> Wanted | None:
     if match is None:
         return None
     unit, first, last = match.groups()
-    start, end = int(first) if first else None, int(last) if last else None
+    start, end = _number(first), _number(last)
     if start is None and end is None:
         return None
     if start is not None and ((end is not None and end < start) or (unit == "lines" and not start)):
         return None
-    return Wanted(unit=unit, first=start, last=end)
+    return Wanted(unit=unit.lower(), first=start, last=end)
+
+
+def _number(digits: str) -> int | None:
+    """Read a number; Python reads none with thousands of digits, and a header has room for them."""
+    if not digits:
+        return None
+    counting = digits.lstrip("0") or "0"
+    return int(counting) if len(counting) <= len(str(_ENDLESS)) else _ENDLESS
 
 
 async def find_span(log: Log, wanted: Wanted | None) -> Span:

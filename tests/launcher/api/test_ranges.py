@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from dataclasses import dataclass
 
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from shipway_launcher.api.logpart import send_log
+from shipway_launcher.api.problems import errors_as_problems
 from shipway_launcher.api.ranges import Unsatisfiable, find_span, parse_range
+from shipway_launcher.errors import TransportError
 from shipway_launcher.logs import Span, TextLog
 
 TEN = b"".join(b"line %d\n" % number for number in range(1, 11))
@@ -80,7 +88,7 @@ async def test_the_end_of_a_large_log(count: int) -> None:
 
 async def test_the_last_lines_are_found_without_reading_all() -> None:
     class Counting:
-        size = 1 << 40
+        size, modified_at = 1 << 40, None
         read_bytes = 0
 
         async def read(self, offset: int, limit: int) -> bytes:
@@ -92,3 +100,38 @@ async def test_the_last_lines_are_found_without_reading_all() -> None:
     assert isinstance(span, Span)
     assert span.end == log.size
     assert log.read_bytes < 1 << 20
+
+
+@dataclass
+class BreaksOff:
+    """A log whose disk goes away after so many bytes."""
+
+    good: int
+    size: int = 1 << 20
+    modified_at: float | None = 1e9
+
+    async def read(self, offset: int, limit: int) -> bytes:
+        if offset >= self.good:
+            raise TransportError("cannot read output.log: Input/output error")
+        return b"x" * min(limit, self.good - offset)
+
+
+@pytest.mark.parametrize("good", [0, 1000, 1 << 19])
+async def test_a_log_that_breaks_off_is_not_taken_for_a_whole_one(good: int) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await send_log(request, BreaksOff(good))
+
+    app = web.Application(middlewares=[errors_as_problems])
+    app.router.add_get("/", answer)
+    async with TestServer(app) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(20):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if good == 0:
+                assert head.startswith(b"HTTP/1.1 500 ")
+            else:
+                assert await reader.read() == b"x" * good, (
+                    "the rest is missing, and nothing else came"
+                )
+        writer.close()
