@@ -8,6 +8,7 @@ import grp
 import os
 import re
 import socket
+import ssl
 import stat
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -154,14 +155,27 @@ def _check_token(path: Path) -> Iterator[Finding]:
 def _check_tls(settings: LauncherSettings) -> Iterator[Finding]:
     if not settings.require_token:
         yield _warn("require_token", "whoever reaches the port can run jobs as anybody")
-    if settings.tls.cert_file is None or settings.tls.key_file is None:
+    yield from _check_certificate("tls", settings.tls.cert_file, settings.tls.key_file)
+    relay = settings.relay.listen_tls
+    yield from _check_certificate("relay.listen_tls", relay.certificate_file, relay.key_file)
+    if relay.trust_file is not None:
+        try:
+            ssl.create_default_context(cafile=relay.trust_file)
+        except OSError as error:
+            yield _bad("relay.listen_tls.trust_file", f"{relay.trust_file}: {error}")
+
+
+def _check_certificate(
+    setting: str, cert_file: Path | None, key_file: Path | None
+) -> Iterator[Finding]:
+    if cert_file is None or key_file is None:
         return
     try:
-        Certificate(settings.tls.cert_file, settings.tls.key_file).load()
+        Certificate(cert_file, key_file, setting=setting).load()
     except SetupError as error:
-        yield _bad("tls", str(error).removeprefix("tls: "))
+        yield _bad(setting, str(error).removeprefix(f"{setting}: "))
     else:
-        yield _good("tls", str(settings.tls.cert_file))
+        yield _good(setting, str(cert_file))
 
 
 async def _check_programs(settings: LauncherSettings, users: Users) -> AsyncIterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 _TO_MASTER_BY_TLS = ("DET_MASTER_CERT_FILE", "DET_MASTER_CERT_NAME")
@@ -43,11 +44,27 @@ def _configured(config_text: str | None, kind: str) -> list[str]:
     return [text for text in items if isinstance(text, str)]
 
 
-def point_to_relay(environment: Mapping[str, str], relay_url: str) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayTrust:
+    """How a task makes sure that it talks to the relay."""
+
+    file: str | None
+    """In its container; None: by the authorities that its image trusts."""
+    certificate_name: str | None
+    """To expect in the certificate; None: the host of the relay's URL."""
+
+
+def point_to_relay(
+    environment: Mapping[str, str], relay_url: str, trust: RelayTrust | None = None
+) -> dict[str, str]:
     """Make the task take the relay for the master."""
     scheme, _, authority = relay_url.partition("://")
     host, _, port = authority.rpartition(":")
     pointed = {name: value for name, value in environment.items() if name not in _TO_MASTER_BY_TLS}
+    if trust is not None and trust.file is not None:
+        pointed["DET_MASTER_CERT_FILE"] = trust.file
+    if trust is not None and trust.certificate_name is not None:
+        pointed["DET_MASTER_CERT_NAME"] = trust.certificate_name
     return pointed | {
         "DET_MASTER": relay_url,
         "DET_MASTER_HOST": host.strip("[]"),

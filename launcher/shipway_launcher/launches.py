@@ -258,6 +258,8 @@ def make_site(
         batch=settings.batch,
         archives_limit_bytes=settings.limits.archives_mib << 20,
         relay_url=relay_url,
+        relay_trust_file=settings.relay.listen_tls.trust_file,
+        relay_certificate_name=settings.relay.listen_tls.certificate_name,
         facts=facts,
         cluster=cluster,
     )

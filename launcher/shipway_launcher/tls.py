@@ -1,4 +1,4 @@
-"""The certificate that the launcher shows to its callers."""
+"""The certificates that the launcher shows: to its callers, and to jobs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 class Certificate:
     """A certificate with its key; one that is renewed on disk is taken up without a restart."""
 
-    def __init__(self, cert_file: Path, key_file: Path) -> None:
-        """Use these PEM files; `load` reads them."""
-        self._cert_file, self._key_file = cert_file, key_file
+    def __init__(self, cert_file: Path, key_file: Path, *, setting: str = "tls") -> None:
+        """Use these PEM files, which *setting* names; `load` reads them."""
+        self._cert_file, self._key_file, self._setting = cert_file, key_file, setting
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._stamp: object = None
 
@@ -34,7 +34,8 @@ class Certificate:
             for context in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self.context):
                 context.load_cert_chain(self._cert_file, self._key_file, _refuse_passphrase)
         except (OSError, ValueError) as error:
-            raise SetupError(f"tls: {self._cert_file} with {self._key_file}: {error}") from error
+            files = f"{self._cert_file} with {self._key_file}"
+            raise SetupError(f"{self._setting}: {files}: {error}") from error
         self._stamp = stamp
 
     async def renew(self, interval_s: float) -> None:

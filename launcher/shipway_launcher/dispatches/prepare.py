@@ -16,8 +16,8 @@ from shipway_launcher.carriers.table import Carrier
 from shipway_launcher.dispatches import files
 from shipway_launcher.dispatches.archives import read_archives
 from shipway_launcher.dispatches.taskfile import TASK_FILE, render_task_file
-from shipway_launcher.environment import point_to_relay, restore_cut_values
-from shipway_launcher.errors import WrongRequest
+from shipway_launcher.environment import RelayTrust, point_to_relay, restore_cut_values
+from shipway_launcher.errors import StorageError, WrongRequest
 from shipway_launcher.manifest import Manifest
 from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.slurm.rows import ClusterRows
@@ -38,6 +38,9 @@ _SRUN_VARIABLES = frozenset(
 )
 """Variables that steer srun; other ones reach only the task."""
 
+_RELAY_TRUST = "run/determined/relay.crt"
+"""Where in its container a task finds the certificates by which it verifies the relay."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -52,6 +55,9 @@ class Site:
     relay_url: str | None
     facts: SlurmFacts
     cluster: ClusterRows | None
+    relay_trust_file: Path | None = None
+    """Certificates by which jobs verify the relay, on this machine."""
+    relay_certificate_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,7 @@ def prepare(
     Raises:
         WrongRequest: The manifest asks for what cannot be, or must not.
         TooLarge: Its archives are.
+        StorageError: What jobs are to trust the relay by cannot be read.
     """
     if carrier.runtime is None:
         raise WrongRequest(f"carrier {carrier.class_name} runs no job")
@@ -110,7 +117,8 @@ def prepare(
             after=render_site_lines("batch.after", site.batch.after, lines),
         )
     )
-    environment = _task_environment(manifest, site.relay_url)
+    tree, trust = _add_relay_trust(tree, site)
+    environment = _task_environment(manifest, site.relay_url, trust)
     task = render_task_file(
         manifest,
         dispatch_id=dispatch_id,
@@ -176,7 +184,30 @@ def _choose_image(manifest: Manifest, runtime: str) -> str | None:
     return manifest.image
 
 
-def _task_environment(manifest: Manifest, relay_url: str | None) -> dict[str, str]:
+def _add_relay_trust(tree: list[Entry], site: Site) -> tuple[list[Entry], RelayTrust | None]:
+    """Give the job the certificates by which it verifies the relay."""
+    if site.relay_url is None:
+        return tree, None
+    if site.relay_trust_file is None:
+        return tree, RelayTrust(file=None, certificate_name=site.relay_certificate_name)
+    try:
+        content = site.relay_trust_file.read_bytes()
+    except OSError as error:
+        raise StorageError(f"relay.listen_tls.trust_file: {error}") from error
+    present = {entry.path for entry in tree}
+    folders = [
+        Entry(path=path, kind=Kind.FOLDER, mode=0o755)
+        for path in ("run", "run/determined")
+        if path not in present
+    ]
+    file = Entry(path=_RELAY_TRUST, kind=Kind.FILE, mode=0o644, content=content)
+    trust = RelayTrust(file=f"/{_RELAY_TRUST}", certificate_name=site.relay_certificate_name)
+    return [*tree, *folders, file], trust
+
+
+def _task_environment(
+    manifest: Manifest, relay_url: str | None, trust: RelayTrust | None
+) -> dict[str, str]:
     for name in ("DET_MASTER", "DET_SESSION_TOKEN"):
         if not manifest.environment.get(name):
             raise WrongRequest(f"launchParameters.environment.{name}: the job cannot do without")
@@ -187,7 +218,7 @@ def _task_environment(manifest: Manifest, relay_url: str | None) -> dict[str, st
     if any(target.startswith("/tmp/") for target in targets):  # noqa: S108
         # The stock wrapper would move what is mounted there into a folder that is thrown away.
         environment.pop("DET_CONTAINER_LOCAL_TMP", None)
-    return point_to_relay(environment, relay_url) if relay_url else environment
+    return point_to_relay(environment, relay_url, trust) if relay_url else environment
 
 
 def _below_volume(tree: Sequence[Entry]) -> list[Entry]:

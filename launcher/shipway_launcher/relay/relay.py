@@ -21,24 +21,25 @@ from shipway_launcher.relay.answers import errors_as_answers
 from shipway_launcher.relay.calls import Calls
 from shipway_launcher.relay.grpcface import GrpcFace, serving_grpc
 from shipway_launcher.relay.jobs import Jobs
-from shipway_launcher.relay.listentls import ListenTls
 from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.passthrough import PassThrough
 from shipway_launcher.relay.routes import Routes
 from shipway_launcher.relay.sending import LargeAnswers
-from shipway_launcher.relay.settings import RelaySettings
+from shipway_launcher.relay.settings import ListenTlsSettings, RelaySettings
 from shipway_launcher.relay.signals import (
     PENDING_PREEMPTION,
     job_owner,
     put_allocation_signal,
 )
 from shipway_launcher.relay.spool import Spool
+from shipway_launcher.tls import Certificate
 
 log = logging.getLogger(__name__)
 
 _BODY_BYTES = 96 << 20  # the master's own limit for one message
 _CLOSE_S = 2.0
 _TIDY_EVERY_S = 600.0
+_RENEW_EVERY_S = 30.0
 
 
 class Relay:
@@ -66,7 +67,7 @@ class Relay:
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
-            tls = await asyncio.to_thread(ListenTls.of, settings.listen_tls)
+            certificate = await asyncio.to_thread(_load_certificate, settings.listen_tls)
             await asyncio.to_thread(self._jobs.load)
             _allow_many_connections()
             rpc = await stack.enter_async_context(MasterRpc(self._master, settings.tls))
@@ -80,10 +81,11 @@ class Relay:
             app = web.Application(client_max_size=_BODY_BYTES, middlewares=[errors_as_answers])
             Routes(calls, through, large).add_to(app)
             face = GrpcFace(calls, rpc, large, master_wait_s=settings.master_wait_s)
-            self._port = await self._listen(stack, app, face, tls)
+            self._port = await self._listen(stack, app, face, certificate)
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            for work in (self._tidy(), *(() if tls is None else (tls.renew(),))):
-                stack.callback(group.create_task(work).cancel)
+            stack.callback(group.create_task(self._tidy()).cancel)
+            if certificate is not None:
+                stack.callback(group.create_task(certificate.renew(_RENEW_EVERY_S)).cancel)
             self._spool = spool
             self._stack = stack.pop_all()
         log.info("relay listens", extra={"host": settings.host, "port": self._port})
@@ -98,7 +100,11 @@ class Relay:
         await self._stack.__aexit__(kind, error, trace)
 
     async def _listen(
-        self, stack: AsyncExitStack, app: web.Application, face: GrpcFace, tls: ListenTls | None
+        self,
+        stack: AsyncExitStack,
+        app: web.Application,
+        face: GrpcFace,
+        certificate: Certificate | None,
     ) -> int:
         settings = self._settings
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-relay-")))
@@ -112,7 +118,10 @@ class Relay:
         stack.push_async_callback(runner.cleanup)
         assert runner.server is not None
         port = await door.listen(
-            settings.host, settings.port, runner.server, tls=None if tls is None else tls.context
+            settings.host,
+            settings.port,
+            runner.server,
+            tls=None if certificate is None else certificate.context,
         )
         stack.callback(door.stop_listening)
         return port
@@ -163,6 +172,18 @@ class Relay:
         scheme = "http" if self._settings.listen_tls.certificate_file is None else "https"
         authority = f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
         return f"{scheme}://{authority}"
+
+
+def _load_certificate(settings: ListenTlsSettings) -> Certificate | None:
+    if settings.certificate_file is None or settings.key_file is None:
+        return None
+    certificate = Certificate(
+        settings.certificate_file, settings.key_file, setting="relay.listen_tls"
+    )
+    certificate.load()
+    # gRPC offers h2 alone. Who offers both speaks HTTP/1.1 here: h2 is gRPC and nothing else.
+    certificate.context.set_alpn_protocols(["http/1.1", "h2"])
+    return certificate
 
 
 def _allow_many_connections() -> None:

@@ -11,7 +11,7 @@ from shipway_agent.job.taskfile import TaskFile, parse_task_file
 from shipway_launcher.batch.settings import BatchSettings
 from shipway_launcher.carriers.table import choose_carrier
 from shipway_launcher.dispatches.prepare import Prepared, Site, prepare
-from shipway_launcher.errors import WrongRequest
+from shipway_launcher.errors import StorageError, WrongRequest
 from shipway_launcher.manifest import parse_manifest
 from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.slurm.gres import Gpus
@@ -117,6 +117,30 @@ def test_the_stock_wrappers_own_tree_is_shared_by_the_ranks() -> None:
 def test_with_the_relay_the_job_takes_it_for_the_master() -> None:
     task = task_of(prepared(make_site(relay_url="http://login1:8183")))
     assert task.master_url == task.environment["DET_MASTER"] == "http://login1:8183"
+
+
+def test_a_job_gets_what_it_verifies_the_relay_by(tmp_path: Path) -> None:
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(b"PEM")
+    made = prepared(
+        make_site(
+            relay_url="https://login1:8183",
+            relay_trust_file=authority,
+            relay_certificate_name="relay.example",
+        )
+    )
+    environment = task_of(made).environment
+    assert environment["DET_USE_TLS"] == "true"
+    assert environment["DET_MASTER_CERT_NAME"] == "relay.example"
+    inside = environment["DET_MASTER_CERT_FILE"]
+    [file] = [entry for entry in made.entries if entry.path.endswith(inside)]
+    assert (file.content, file.mode) == (b"PEM", 0o644)
+
+
+def test_a_relay_that_cannot_be_verified_stops_the_launch(tmp_path: Path) -> None:
+    site = make_site(relay_url="https://login1:8183", relay_trust_file=tmp_path / "none")
+    with pytest.raises(StorageError, match=r"relay\.listen_tls\.trust_file"):
+        prepared(site)
 
 
 def test_images_are_looked_for_where_the_task_runs() -> None:

@@ -38,13 +38,18 @@ class StandInMaster:
         self.gathers: list[trial_pb2.AllocationAllGatherRequest] = []
         self.readings: list[Any] = []
         self.ready: list[str] = []
+        self.acknowledged: list[str] = []
         self.questions = 0
         self.lose_answers = 0
         """So many of the next calls are carried out, and their answers lost."""
         self.refusals: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.refuse_log: Callable[[TaskLog], bool] = lambda log: False
+        self.proxies: list[str] = []
         self.hold = asyncio.Event()
         self.hold.set()
+        self.hold_answers = asyncio.Event()
+        """While it is not set, calls are carried out and not answered."""
+        self.hold_answers.set()
         self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = _no_answer
         self._stack = contextlib.AsyncExitStack()
 
@@ -100,6 +105,14 @@ class StandInMaster:
                 self._post_metrics,
             ),
             "AllocationReady": (task_pb2.AllocationReadyRequest, self._ready),
+            "AckAllocationPreemptionSignal": (
+                trial_pb2.AckAllocationPreemptionSignalRequest,
+                self._acknowledge,
+            ),
+            "PostAllocationProxyAddress": (
+                trial_pb2.PostAllocationProxyAddressRequest,
+                self._proxy_address,
+            ),
         }
         streams: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
             "TaskLogs": (task_pb2.TaskLogsRequest, self._task_logs),
@@ -129,6 +142,7 @@ class StandInMaster:
         async def checked(request: Any, context: Any) -> Any:
             await self._check(name, context)
             answer = await handler(request, context)
+            await self.hold_answers.wait()
             if self.lose_answers > 0:
                 self.lose_answers -= 1
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
@@ -185,8 +199,20 @@ class StandInMaster:
 
     async def _ready(self, request: task_pb2.AllocationReadyRequest, context: Any) -> Any:
         self.ready.append(request.allocation_id)
-        context.set_trailing_metadata((("x-trail", "end"),))
         return task_pb2.AllocationReadyResponse()
+
+    async def _acknowledge(
+        self, request: trial_pb2.AckAllocationPreemptionSignalRequest, context: Any
+    ) -> Any:
+        self.acknowledged.append(request.allocation_id)
+        return trial_pb2.AckAllocationPreemptionSignalResponse()
+
+    async def _proxy_address(
+        self, request: trial_pb2.PostAllocationProxyAddressRequest, context: Any
+    ) -> Any:
+        self.proxies.append(request.proxy_address)
+        context.set_trailing_metadata((("x-trail", "end"),))
+        return trial_pb2.PostAllocationProxyAddressResponse()
 
     async def _post_logs(self, request: task_pb2.PostTaskLogsRequest, context: Any) -> Any:
         if any(self.refuse_log(log) for log in request.logs):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -256,57 +254,6 @@ async def test_stopping_notes_what_is_being_delivered(
     await post(client, relay.url + LOGS, {"logs": [make_line("last\n")]})
     await eventually(lambda: master.lines[-1] == "last\n")
     assert master.lines == ["warm\n", "under way\n", "last\n"]
-
-
-RUN_RELAY = """
-import asyncio, json, sys
-from pathlib import Path
-from shipway_launcher.relay import MasterAddress, Relay, RelaySettings
-
-async def main(port, master, folder, environment):
-    settings = RelaySettings(port=int(port), master=master)
-    address = MasterAddress(master, Path(folder) / "master.json")
-    async with Relay(settings, Path(folder) / "spool", address) as relay:
-        await relay.learn(json.loads(environment))
-        print(relay.url, flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-async def test_a_killed_relay_loses_nothing_that_it_answered_for(
-    master: StandInMaster, client: aiohttp.ClientSession, tmp_path: Path
-) -> None:
-    argv = [sys.executable, "-c", RUN_RELAY, "0", master.url, str(tmp_path)]
-    argv.append(json.dumps(make_environment(master.url)))
-    await master.stop()
-    process, url = await start_relay(argv)
-    try:
-        await post(client, url + LOGS, {"logs": [make_line("one\n"), make_line("two\n")]})
-        await post(client, url + PREEMPTION)
-        await post(client, url + RUNNING, make_notice(1))
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-        await master.start()
-        process, url = await start_relay(argv)
-        await eventually(lambda: master.lines and master.preemptions and master.running)
-        await post(client, url + PREEMPTION)
-        await post(client, url + LOGS, {"logs": [make_line("three\n")]})
-        await eventually(lambda: len(master.lines) >= 3)
-    finally:
-        process.kill()
-        await process.wait()
-    assert master.lines == ["one\n", "two\n", "three\n"]
-    assert master.preemptions == [ALLOCATION]
-    assert len(master.running) == 1
-
-
-async def start_relay(argv: list[str]) -> tuple[asyncio.subprocess.Process, str]:
-    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    async with asyncio.timeout(30):
-        return process, (await process.stdout.readline()).decode().strip()
 
 
 async def test_the_spool_is_for_the_launchers_user_alone(

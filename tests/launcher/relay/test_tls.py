@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import subprocess
 from pathlib import Path
 
 import aiohttp
+import grpc
+import grpc.aio
 import pytest
 from aiohttp import web
 
+from shipway_launcher.errors import SetupError
 from tests.launcher.relay.conftest import RunRelay, eventually
 from tests.launcher.relay.master import StandInMaster
 from tests.launcher.relay.test_delivery import LOGS, make_line, post
+from tests.launcher.relay.test_grpc import make_logs, unary
 
 CERTIFICATE_NAME = "master.example"
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
+    return make_certificate(tmp_path)
+
+
+def make_certificate(folder: Path) -> Path:
     """A self-signed certificate for a name that is not in the URL, with its key beside it."""
-    path = tmp_path / "master.crt"
+    path = folder / "master.crt"
     argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     argv += ["-nodes", "-days", "2", "-subj", f"/CN={CERTIFICATE_NAME}"]
     argv += ["-addext", f"subjectAltName=DNS:{CERTIFICATE_NAME}"]
-    argv += ["-keyout", str(tmp_path / "master.key"), "-out", str(path)]
+    argv += ["-keyout", str(folder / "master.key"), "-out", str(path)]
     subprocess.run(argv, check=True, capture_output=True)
     return path
 
@@ -76,3 +85,43 @@ async def test_an_unknown_certificate_opens_neither(
         assert "certificate" in str(record.__dict__["reason"])
         await stop()
         assert tls_master.lines == []
+
+
+def listening_with(certificate: Path) -> dict[str, str]:
+    return {"certificate_file": str(certificate), "key_file": str(certificate.with_suffix(".key"))}
+
+
+async def test_jobs_reach_both_faces_by_tls(
+    master: StandInMaster, certificate: Path, run_relay: RunRelay, client: aiohttp.ClientSession
+) -> None:
+    relay, _ = await run_relay(listen_tls=listening_with(certificate))
+    assert relay.url.startswith("https://")
+    trust = ssl.create_default_context(cafile=str(certificate))
+    body = {"logs": [make_line("by REST\n")]}
+    async with client.post(
+        relay.url + LOGS, json=body, ssl=trust, server_hostname=CERTIFICATE_NAME
+    ) as answer:
+        assert answer.status == 200
+    roots = await asyncio.to_thread(certificate.read_bytes)
+    credentials = grpc.ssl_channel_credentials(roots)
+    options = [("grpc.ssl_target_name_override", CERTIFICATE_NAME)]
+    address = relay.url.removeprefix("https://")
+    async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
+        await unary(channel, "PostTaskLogs", make_logs("by gRPC\n"))
+    await eventually(lambda: len(master.lines) == 2)
+    assert set(master.lines) == {"by REST\n", "by gRPC\n"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"key_file": "nowhere.key"}, "nowhere.key"),
+        ({"key_file": "master.crt"}, "master.crt"),
+    ],
+)
+async def test_a_certificate_that_cannot_be_used_is_named(
+    certificate: Path, run_relay: RunRelay, tmp_path: Path, changes: dict[str, str], text: str
+) -> None:
+    wrong = {name: str(tmp_path / file) for name, file in changes.items()}
+    with pytest.raises(SetupError, match=f"relay.listen_tls: .*{text}"):
+        await run_relay(listen_tls=listening_with(certificate) | wrong)

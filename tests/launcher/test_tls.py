@@ -1,0 +1,74 @@
+"""Certificates that are renewed while the launcher runs."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shipway_launcher.errors import SetupError
+from shipway_launcher.tls import Certificate
+
+
+def make_certificate(folder: Path) -> Path:
+    path = folder / "own.crt"
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    argv += ["-nodes", "-days", "2", "-subj", "/CN=x"]
+    argv += ["-keyout", str(path.with_suffix(".key")), "-out", str(path)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return path
+
+
+def in_der(path: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(path.read_text())
+
+
+@pytest.fixture
+async def port(tmp_path: Path) -> AsyncIterator[int]:
+    """A server that takes up a renewed certificate at once."""
+    path = make_certificate(tmp_path)
+    certificate = Certificate(path, path.with_suffix(".key"))
+    certificate.load()
+    server = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=certificate.context
+    )
+    async with server, asyncio.TaskGroup() as group:
+        renewing = group.create_task(certificate.renew(0.01))
+        yield server.sockets[0].getsockname()[1]
+        renewing.cancel()
+
+
+async def shown(port: int) -> bytes:
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=unverified)
+    found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return found
+
+
+async def test_a_renewed_certificate_is_shown_and_a_damaged_one_is_not(
+    port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "own.crt"
+    before = in_der(path)
+    assert await shown(port) == before
+    path.write_text("half of a")
+    async with asyncio.timeout(20):
+        while "is not used" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert await shown(port) == before
+    make_certificate(tmp_path)
+    async with asyncio.timeout(20):
+        while await shown(port) != in_der(path):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def test_files_that_do_not_fit_are_named_with_their_setting(tmp_path: Path) -> None:
+    path = make_certificate(tmp_path)
+    with pytest.raises(SetupError, match=r"relay\.listen_tls: .*own\.crt with .*own\.crt"):
+        Certificate(path, path, setting="relay.listen_tls").load()
