@@ -34,6 +34,7 @@ class Sshd:
         (self.port,) = free_ports(1)
         self._options = dict(options or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -82,6 +83,7 @@ class Sshd:
         program = shutil.which("sshd", path=_SEARCH)
         if program is None:
             raise LabError("sshd is not installed")
+        self._starts = self._count_starts()
         # Not in our process group, and not a daemon of its own: so it is ours to end.
         self._process = subprocess.Popen(
             [program, "-D", "-f", str(config), "-E", str(self.folder / "sshd.log")],
@@ -97,6 +99,11 @@ class Sshd:
             self._process.wait()
             self._process = None
         end(pid for pid in sessions if is_alive(pid))
+
+    def let_in(self, key: Path) -> None:
+        """Accept one more key."""
+        with (self.folder / "authorized_keys").open("a") as file:
+            file.write(Path(f"{key}.pub").read_text())
 
     def sessions(self) -> list[int]:
         """Return the processes that serve the connections there are."""
@@ -135,8 +142,11 @@ class Sshd:
     def _listens(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise LabError(f"sshd exited {self._process.returncode}\n{self.log}")
+        return self._count_starts() > self._starts
+
+    def _count_starts(self) -> int:
         log = self.folder / "sshd.log"
-        return log.exists() and "Server listening" in log.read_text()
+        return log.read_text().count("Server listening") if log.exists() else 0
 
 
 def _descendants(pid: int, name: str) -> list[int]:

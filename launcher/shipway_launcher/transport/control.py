@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from shipway_launcher.errors import SetupError, TransportError
-from shipway_launcher.transport.link import LinkRefused
 from shipway_launcher.transport.session import Stream
 from shipway_launcher.transport.settings import DEFAULT_CONFIG_FILES, SshSettings
 
@@ -107,8 +106,7 @@ class OpensshDialer:
         """Run *command* in a session of the connection there is.
 
         Raises:
-            LinkRefused: There is none.
-            TransportError: It opens no session.
+            TransportError: There is none, or it opens no session.
         """
         await self.control("check")
         process = await self._start(
@@ -127,12 +125,14 @@ class OpensshDialer:
         """Give an order to whoever keeps the connection, and return the answer.
 
         Raises:
-            LinkRefused: It is not given.
+            TransportError: It is not obeyed.
         """
         try:
             return await self._ask(["-O", order, *options, self._host])
         except TransportError as error:
-            raise LinkRefused(f"ssh.control_path: {error}; open it with ssh -M -S") from error
+            raise TransportError(
+                f"ssh.control_path: {error}; open a connection with ssh -M -S"
+            ) from error
 
     async def _ask(self, arguments: Sequence[str]) -> str:
         process = await self._start(arguments, stdin=DEVNULL)

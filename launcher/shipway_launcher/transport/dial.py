@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shipway_launcher.errors import SetupError, TransportError
 from shipway_launcher.transport.link import LinkRefused
+from shipway_launcher.transport.proxy import run_proxy
 from shipway_launcher.transport.session import Stream
 from shipway_launcher.transport.settings import SshSettings
 
@@ -141,6 +142,9 @@ class AsyncsshDialer:
                 for jump in self._jumps(given["host"], options):
                     tunnel = await self._connect(stack, jump, tunnel)
             given["tunnel"] = tunnel
+            proxy = options.config.get("ProxyCommand")
+            if tunnel is None and isinstance(proxy, str) and proxy.lower() != "none":
+                given["sock"] = await stack.enter_async_context(run_proxy(proxy))
             connection = await asyncssh.connect(**given)
         except (OSError, ValueError, asyncssh.Error) as error:
             raise _explain(error, host) from error
@@ -161,14 +165,13 @@ class AsyncsshDialer:
             "password_auth": False,
             "kbdint_auth": False,
             "agent_forwarding": False,
+            "proxy_command": None,
             **(self._own_host() if host == self._host else _jump_host(host)),
         }
         if settings.identity_file is not None:
             given["client_keys"] = [str(settings.identity_file.expanduser())]
         try:
             options = asyncssh.SSHClientConnectionOptions(**given)
-            if options.proxy_command == ["none"]:  # OpenSSH's word for it
-                given["proxy_command"] = None
             given["known_hosts"] = self._known_hosts(options.known_hosts)
         except (OSError, ValueError, asyncssh.Error) as error:
             raise _explain(error, host) from error

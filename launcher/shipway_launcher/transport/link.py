@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -33,6 +34,7 @@ _SOONEST_S = 1.0
 _REFUSED_AGAIN_S = 30.0
 _FAR_END_S = 8.0
 _STABLE_S = 5.0
+_PATIENCE_S = 10.0
 
 
 class LinkRefused(TransportError):
@@ -75,7 +77,7 @@ class Link:
         self._refusal: TransportError | None = None
         self._wanted = asyncio.Event()
         self._predecessor: dict[str, Any] | None = None
-        self._opened_at = self._lost_at = 0.0
+        self._opened_at, self._lost_at = 0.0, -math.inf
         self._last_failure: str | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -137,6 +139,9 @@ class Link:
                     await asyncio.shield(self._attempt)
             except TimeoutError:
                 raise TransportError(f"{self.name} is not reached yet") from None
+            except TransportError:
+                if time.monotonic() > self._lost_at + _PATIENCE_S:
+                    raise
         return self._open
 
     async def _keep(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shipway_launcher.transport.control import OpensshDialer
 from shipway_launcher.transport.dial import AsyncsshDialer
 from shipway_launcher.transport.link import Link
 from shipway_launcher.transport.settings import SshSettings
@@ -29,9 +30,10 @@ def link_to(
 ) -> Link:
     """Make a link, not entered yet; *changes* are of the settings."""
     settings = SshSettings.model_validate({**sshd.settings, **changes})
+    dialer = AsyncsshDialer(settings) if settings.control_path is None else OpensshDialer(settings)
     return Link(
         "the login node",
-        AsyncsshDialer(settings).dial,
+        dialer.dial,
         pythons=["python3.11", "/usr/bin/python3"],
         connect_timeout_s=connect_timeout_s,
         silence_s=silence_s,

@@ -172,6 +172,29 @@ async def test_files_belong_to_the_user(transport: Transport, shared: Path) -> N
     await transport.remove(folder)
 
 
+async def test_names_that_are_no_utf_8_stay_as_they_are(transport: Transport, shared: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9 'q\" $(id)\n")
+    folder = shared / transport.user / odd
+    content = bytes(range(256))
+    await transport.install(
+        folder,
+        [
+            Entry(path=odd, kind=Kind.FILE, content=content),
+            Entry(path=f"below/{odd}", kind=Kind.LINK, content=os.fsencode(odd)),
+        ],
+    )
+    found = {name for _, names, files in os.walk(os.fsencode(folder)) for name in [*names, *files]}
+    assert found == {os.fsencode(odd), b"below"}
+    assert os.readlink(os.fsencode(folder / "below" / odd)) == os.fsencode(odd)
+    assert await transport.read(folder / odd, offset=0, limit=1000) == content
+    done = await transport.run(command("cat", str(folder / odd)))
+    assert done.stdout == content
+    with pytest.raises(TransportError, match="caf"):
+        await transport.read(folder / f"{odd}2", offset=0, limit=1)
+    await transport.remove(folder)
+    assert os.listdir(os.fsencode(folder.parent)) == []
+
+
 async def test_a_folder_that_someone_else_has_put_there_is_not_used(
     transport: Transport, shared: Path
 ) -> None:
