@@ -119,7 +119,11 @@ def log_source(source: LogSource) -> dict[str, Any]:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
+    """A misspelt member is refused: without `forbidden`, somebody would be let in."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    additionalProperties: dict[str, Any] | None = None  # noqa: N815 (wire name)
 
 
 class _AccessList(_Strict):

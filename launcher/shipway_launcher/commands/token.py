@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 from datetime import UTC, datetime, timedelta
@@ -77,13 +78,18 @@ async def mine(days: float, settings: LauncherSettings) -> None:
 
 
 @token.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @settings_options
 @run_async
-async def list_tokens(settings: LauncherSettings) -> None:
+async def list_tokens(as_json: bool, settings: LauncherSettings) -> None:
     """List the tokens, without what is secret of them."""
-    entries = await asyncio.to_thread(TokenBook(settings.records_dir).load)
+    book = await asyncio.to_thread(TokenBook(settings.records_dir).load)
+    entries = sorted(book.values(), key=lambda entry: entry.created_at)
+    if as_json:
+        click.echo(json.dumps([_render(entry) for entry in entries], indent=1))
+        return
     table = Table("ID", "USER", "FOR", "SCOPE", "MADE", "EXPIRES", box=None)
-    for entry in sorted(entries.values(), key=lambda entry: entry.created_at):
+    for entry in entries:
         table.add_row(
             entry.id,
             entry.user,
@@ -148,6 +154,17 @@ def _add(
         )
     )
     return made
+
+
+def _render(entry: TokenEntry) -> dict[str, str | None]:
+    return {
+        "id": entry.id,
+        "user": entry.user,
+        "for": _purpose(entry),
+        "scope": entry.scope,
+        "made": entry.created_at.isoformat(timespec="seconds"),
+        "expires": entry.expires_at.isoformat(timespec="seconds") if entry.expires_at else None,
+    }
 
 
 def _purpose(entry: TokenEntry) -> str:
