@@ -92,3 +92,21 @@ def test_who_used_how_much(site: Site) -> None:
     assert float(run["slot_hours"]) * 3600 > 2
     [total] = [one for one in sums if one["aggregation_type"] == "total"]
     assert float(total["seconds"]) > 2
+
+
+def test_the_queue_and_places_in_it(site: Site) -> None:
+    slots = ("--config", "resources.slots=4")
+    running = site.det.run("cmd", "run", "--detach", *slots, "sleep 60").stdout.strip()
+    waiting = site.det.run("cmd", "run", "--detach", *slots, "true").stdout.strip()
+    job_id = fetch_command(site.api, waiting)["jobId"]
+
+    site.det.run("job", "update", job_id, "--priority", "7")
+    listed = site.det.run("job", "list").stdout
+    refused = site.det.run("job", "update", job_id, "--weight", "2", check=False)
+    site.det.run("cmd", "kill", running)
+    wait_for_end(site.api, waiting)
+
+    [row] = [line for line in listed.splitlines() if job_id in line]
+    assert re.search(r"\|\s+7\s+\|", row)
+    assert refused.returncode == 1
+    assert "a weight means nothing" in refused.stdout + refused.stderr

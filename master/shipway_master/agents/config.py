@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shipway_common.settings import Settings
 from shipway_master.agents.fitting import FittingPolicy
@@ -14,14 +14,24 @@ from shipway_master.cluster.durations import DurationS
 class Scheduler(Settings):
     """How waiting tasks get their slots."""
 
-    type: Literal["priority"] = "priority"
-    """Smaller priority numbers first, then first come first served."""
+    type: Literal["priority", "fair_share"] = "priority"
+    """`priority`: smaller priority numbers first, then first come first served; `fair_share`: each
+    job gets slots in proportion to its weight, and pre-emptible ones above their share leave."""
     fitting_policy: FittingPolicy = FittingPolicy.BEST
     """`best` fills agents up, `worst` spreads over them."""
     default_priority: int = Field(default=42, ge=1, le=99)
-    """Priority of tasks that name none."""
+    """Priority of tasks that name none; only with `priority`."""
     preemption: bool = False
-    """Whether a waiting task may make pre-emptible ones of a lower priority leave."""
+    """Whether a waiting task may make pre-emptible ones of a lower priority leave; only with
+    `priority`."""
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        foreign = {"default_priority", "preemption"} & self.model_fields_set
+        if self.type == "fair_share" and foreign:
+            names = " and ".join(sorted(foreign))
+            raise ValueError(f"{names} belong to type priority; with fair_share leave them out")
+        return self
 
 
 class AgentManagerConfig(Settings):

@@ -13,11 +13,13 @@ from uuid import uuid4
 
 from shipway_master.agents.agent import Agent, PlacedContainer
 from shipway_master.agents.config import AgentManagerConfig, Scheduler
+from shipway_master.agents.fairshare import decide_fairly
 from shipway_master.agents.fitting import Placement, Want, is_possible
 from shipway_master.agents.messages import MasterInfo, render_kill, render_options, render_start
 from shipway_master.agents.output import TaskOutput
+from shipway_master.agents.queue import Decisions, Holding, Waiting, queue_order
 from shipway_master.agents.records import AgentRecords
-from shipway_master.agents.schedule import Decisions, Holding, Waiting, decide, queue_order
+from shipway_master.agents.schedule import decide
 from shipway_master.agents.session import Session
 from shipway_master.agents.spec import build_start_order
 from shipway_master.agents.views import view_agent, view_pool
@@ -25,7 +27,13 @@ from shipway_master.agents.worker import Joined, Worker
 from shipway_master.allocations.ids import AgentId, AllocationId, ResourcesId
 from shipway_master.background import Background, finish_first
 from shipway_master.cluster.config import PoolConfig
-from shipway_master.cluster.manager import Assignment, Holder, Request, Unfulfillable
+from shipway_master.cluster.manager import (
+    Assignment,
+    Holder,
+    Ordering,
+    Request,
+    Unfulfillable,
+)
 from shipway_master.tasks.defaults import TaskContainerDefaults
 from shipway_master.tasks.launch import Launch
 from shipway_proto.determined.agent.v1.agent_pb2 import Agent as AgentMessage
@@ -208,6 +216,14 @@ class AgentManager:
             if resources_id in agent.containers and agent.session is not None and agent.is_started:
                 agent.session.send(render_kill(resources_id))
 
+    def take_back(self, allocation_id: AllocationId) -> bool:
+        """Withdraw a request that waits; False when it has been given resources."""
+        entry = self._entries.get(allocation_id)
+        if entry is None or not entry.waits:
+            return False
+        del self._entries[allocation_id]
+        return True
+
     def withdraw(self, allocation_id: AllocationId) -> None:
         """Forget a request; what it had is free again."""
         self._entries.pop(allocation_id, None)
@@ -217,11 +233,22 @@ class AgentManager:
                     agent.free(container.id)
         self.room_changed()
 
+    def get_ordering(self, pool: str) -> Ordering:
+        """By what the waiting requests of the pool are served."""
+        is_fair = self._get_scheduler(pool).type == "fair_share"
+        return Ordering.FAIR_SHARE if is_fair else Ordering.PRIORITY
+
+    def reorder(self) -> None:
+        """Have the scheduler look at priorities and weights again."""
+        self.room_changed()
+
     def get_jobs_ahead(self, allocation_id: AllocationId) -> int:
-        """How many waiting requests of the pool come before this one."""
+        """How many waiting requests of the pool come before this one; -1: there is no queue."""
         own = self._entries.get(allocation_id)
         if own is None or not own.waits:
             return 0
+        if self.get_ordering(own.holder.request.pool) is Ordering.FAIR_SHARE:
+            return -1
         place = queue_order(_get_waiting(own.holder.request))
         return sum(
             entry.waits
@@ -331,13 +358,12 @@ class AgentManager:
         entries = [entry for entry in self._entries.values() if entry.holder.request.pool == pool]
         agents = [agent for agent in self._agents.values() if agent.pool == pool]
         rooms = [room for agent in agents if (room := agent.compute_room()) is not None]
-        return decide(
-            [_get_waiting(entry.holder.request) for entry in entries if entry.waits],
-            [self._get_holding(entry.holder) for entry in entries if not entry.waits],
-            rooms,
-            policy=scheduler.fitting_policy,
-            may_preempt=scheduler.preemption,
-        )
+        waiting = [_get_waiting(entry.holder.request) for entry in entries if entry.waits]
+        holding = [self._get_holding(entry.holder) for entry in entries if not entry.waits]
+        policy = scheduler.fitting_policy
+        if scheduler.type == "fair_share":
+            return decide_fairly(waiting, holding, rooms, policy=policy)
+        return decide(waiting, holding, rooms, policy=policy, may_preempt=scheduler.preemption)
 
     def _place(self, allocation_id: AllocationId, placement: Placement) -> list[Assignment]:
         entry = self._entries[allocation_id]
@@ -372,6 +398,8 @@ class AgentManager:
             submitted_at=request.submitted_at,
             is_preemptible=request.is_preemptible,
             is_leaving=holder.is_leaving,
+            group=request.job_id,
+            weight=request.weight,
         )
 
     def _get_scheduler(self, pool: str) -> Scheduler:
@@ -397,4 +425,6 @@ def _get_waiting(request: Request) -> Waiting:
         priority=request.priority,
         submitted_at=request.submitted_at,
         is_preemptible=request.is_preemptible,
+        group=request.job_id,
+        weight=request.weight,
     )

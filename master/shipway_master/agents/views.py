@@ -133,6 +133,7 @@ def view_pool(
     types = {slot.device.type for slot in slots}
     connected = [agent for agent in agents if agent.is_connected]
     aux = [c for agent in agents for c in agent.containers.values() if not c.devices]
+    by_priority = scheduler.type == "priority"
     is_best = scheduler.fitting_policy is FittingPolicy.BEST
     return pools_pb2.ResourcePool(
         name=pool.pool_name,
@@ -147,7 +148,9 @@ def view_pool(
         aux_container_capacity_per_agent=pool.max_aux_containers_per_agent,
         slots_per_agent=-1,
         preemptible=False,
-        scheduler_type=pools_pb2.SCHEDULER_TYPE_PRIORITY,
+        scheduler_type=pools_pb2.SCHEDULER_TYPE_PRIORITY
+        if by_priority
+        else pools_pb2.SCHEDULER_TYPE_FAIR_SHARE,
         scheduler_fitting_policy=pools_pb2.FITTING_POLICY_BEST
         if is_best
         else pools_pb2.FITTING_POLICY_WORST,
@@ -156,7 +159,9 @@ def view_pool(
             priority_scheduler=pools_pb2.ResourcePoolPrioritySchedulerDetail(
                 preemption=scheduler.preemption, default_priority=scheduler.default_priority
             )
-        ),
+        )
+        if by_priority
+        else pools_pb2.ResourcePoolDetail(),
         stats=QueueStats(queued_count=queue[0], scheduled_count=queue[1]),
         resource_manager_metadata=config.metadata,
         cluster_name=config.cluster_name,

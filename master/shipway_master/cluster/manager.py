@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from shipway_master.agents.devices import Device
@@ -16,6 +17,14 @@ from shipway_master.tasks.defaults import TaskContainerDefaults
 from shipway_master.tasks.launch import Launch
 from shipway_proto.determined.agent.v1.agent_pb2 import Agent
 from shipway_proto.determined.resourcepool.v1.resourcepool_pb2 import ResourcePool
+
+
+class Ordering(StrEnum):
+    """By what the waiting requests of a pool are served."""
+
+    PRIORITY = "priority"
+    FAIR_SHARE = "fair share"
+    SLURM = "Slurm"
 
 
 class PoolNotFound(Exception):
@@ -36,6 +45,7 @@ class Request:
     pool: str
     slots: int
     priority: int
+    weight: float = 1.0
     submitted_at: datetime
     """When the task was first submitted."""
     requested_at: datetime
@@ -183,8 +193,20 @@ class ResourceManager(Protocol):
         """Ask for the end of a share; its end is told by `changed`."""
         ...
 
+    def take_back(self, allocation_id: AllocationId) -> bool:
+        """Withdraw a request that waits here; False when it does not wait here (any more)."""
+        ...
+
     def withdraw(self, allocation_id: AllocationId) -> None:
         """Forget the request; what it had is free again."""
+        ...
+
+    def get_ordering(self, pool: str) -> Ordering:
+        """By what the waiting requests of the pool are served."""
+        ...
+
+    def reorder(self) -> None:
+        """Hear that priorities or weights of requests have changed."""
         ...
 
     def get_jobs_ahead(self, allocation_id: AllocationId) -> int:

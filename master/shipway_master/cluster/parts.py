@@ -39,8 +39,10 @@ from shipway_master.services.pools import PoolService
 from shipway_master.services.tasks import TaskService
 from shipway_master.store.database import Database
 from shipway_master.tasks.owners import Owners
+from shipway_master.tasks.places import Places
 from shipway_master.tasks.records import TaskRecords
 from shipway_master.tasks.tasks import Tasks
+from shipway_master.usage.waits import QueueTimes
 
 
 @dataclass(slots=True)
@@ -142,7 +144,7 @@ async def running_cluster(
             services=[
                 AgentService(cluster, agents),
                 PoolService(cluster),
-                JobService(tasks),
+                JobService(tasks, Places(tasks, cluster), cluster, QueueTimes(database)),
                 CommandService(database, tasks),
                 GenericTaskService(database, tasks),
                 TaskService(database, tasks, allocations),

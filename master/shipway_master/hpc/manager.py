@@ -17,7 +17,14 @@ from shipway_master.allocations.ids import AllocationId, ResourcesId
 from shipway_master.allocations.life import ResourcesState
 from shipway_master.background import Background, finish_first
 from shipway_master.cluster.config import PoolConfig
-from shipway_master.cluster.manager import Assignment, Change, Holder, Request, Unfulfillable
+from shipway_master.cluster.manager import (
+    Assignment,
+    Change,
+    Holder,
+    Ordering,
+    Request,
+    Unfulfillable,
+)
 from shipway_master.hpc.client import LauncherClient
 from shipway_master.hpc.config import SlurmManagerConfig
 from shipway_master.hpc.dispatch import Dispatch
@@ -214,9 +221,22 @@ class SlurmManager:
         if dispatch.record.phase is Phase.WATCHED and not is_fresh:
             self._background.start(self._terminate(dispatch), name="terminate")
 
+    def take_back(self, allocation_id: AllocationId) -> bool:
+        """Nothing waits here: what is submitted goes to Slurm at once."""
+        del allocation_id
+        return False
+
     def withdraw(self, allocation_id: AllocationId) -> None:
         """Forget a request."""
         self._dispatches.pop(allocation_id, None)
+
+    def get_ordering(self, pool: str) -> Ordering:
+        """Slurm serves them by rules of its own."""
+        del pool
+        return Ordering.SLURM
+
+    def reorder(self) -> None:
+        """Nothing here depends on priorities or weights."""
 
     def get_jobs_ahead(self, allocation_id: AllocationId) -> int:
         """Only Slurm knows."""

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shipway_master.cluster.cluster import Cluster
+from shipway_master.errors import NotFound
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
+from shipway_master.services.told import told
+from shipway_master.tasks.errors import BadTask
+from shipway_master.tasks.places import Places
 from shipway_master.tasks.tasks import Tasks
 from shipway_master.tasks.views import view_job
+from shipway_master.usage.waits import QueueTimes
 from shipway_proto.determined.api.v1.job_pb2 import (
+    GetJobQueueStatsRequest,
+    GetJobQueueStatsResponse,
     GetJobsRequest,
     GetJobsResponse,
     GetJobsV2Request,
     GetJobsV2Response,
+    UpdateJobQueueRequest,
+    UpdateJobQueueResponse,
 )
 from shipway_proto.determined.api.v1.pagination_pb2 import ORDER_BY_DESC, OrderBy
 from shipway_proto.determined.job.v1 import job_pb2
@@ -23,8 +33,9 @@ _DEFAULT_LIMIT = 100
 class JobService:
     """The RPCs of the job queue."""
 
-    def __init__(self, tasks: Tasks) -> None:
-        self._tasks = tasks
+    def __init__(self, tasks: Tasks, places: Places, cluster: Cluster, waits: QueueTimes) -> None:
+        self._tasks, self._places, self._cluster = tasks, places, cluster
+        self._waits = waits
 
     async def GetJobs(self, request: GetJobsRequest, call: Call) -> GetJobsResponse:
         """List the jobs that live."""
@@ -43,6 +54,49 @@ class JobService:
         return GetJobsV2Response(
             jobs=[job_pb2.RBACJob(full=job) for job in page], pagination=pagination
         )
+
+    async def UpdateJobQueue(
+        self, request: UpdateJobQueueRequest, call: Call
+    ) -> UpdateJobQueueResponse:
+        """Change places in the queues, one after the other up to the first that cannot be."""
+        for update in request.updates:
+            with told():
+                record = self._tasks.find_by_job(update.job_id)
+                call.principal.require_owner_or_admin(record.owner_id)
+                match update.WhichOneof("action"):
+                    case "priority":
+                        await self._places.set_priority(record, update.priority)
+                    case "weight":
+                        await self._places.set_weight(record, update.weight)
+                    case "resource_pool":
+                        await self._places.move(record, update.resource_pool)
+                    case _:
+                        raise BadTask(
+                            f"job {update.job_id}: give a priority, a weight or a resource_pool; "
+                            "places before or behind another job are not supported"
+                        )
+        return UpdateJobQueueResponse()
+
+    async def GetJobQueueStats(
+        self, request: GetJobQueueStatsRequest, call: Call
+    ) -> GetJobQueueStatsResponse:
+        """Tell how many jobs of each pool wait and run, and how long they waited of late."""
+        pools = {pool.name: pool for pool in self._cluster.list_pools()}
+        for name in request.resource_pools:
+            if name not in pools:
+                raise NotFound("resource pool", name)
+        answer = GetJobQueueStatsResponse()
+        for name in request.resource_pools or pools:
+            means = await self._waits.load_means(name)
+            answer.results.add(
+                stats=pools[name].stats,
+                resource_pool=name,
+                aggregates=[
+                    job_pb2.AggregateQueueStats(period_start=day, seconds=seconds)
+                    for day, seconds in means
+                ],
+            )
+        return answer
 
     async def _list(
         self,

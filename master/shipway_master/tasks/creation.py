@@ -78,6 +78,7 @@ def make_request(record: TaskRecord, *, run: int) -> Request:
         pool=record.pool,
         slots=record.slots,
         priority=record.priority,
+        weight=config.resources.weight,
         submitted_at=record.started_at,
         requested_at=datetime.now(UTC),
         is_preemptible=record.task_type is TaskType.GENERIC and not record.no_pause,

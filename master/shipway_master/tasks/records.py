@@ -18,7 +18,7 @@ from shipway_master.tasks.states import TaskState, TaskType
 
 @dataclass(slots=True, kw_only=True)
 class TaskRecord:
-    """Everything about a task but its files; state, end and exit status change."""
+    """Everything about a task but its files; state, end, exit status and place change."""
 
     task_id: TaskId
     task_type: TaskType
@@ -86,7 +86,7 @@ class TaskRecords:
                 session.add(TaskFilesRow(task_id=record.task_id, tgz=tgz))
 
     async def save(self, record: TaskRecord) -> None:
-        """Store what can change of a task."""
+        """Store how a task is."""
         statement = update(TaskRow).where(TaskRow.task_id == record.task_id)
         async with self._database.writing() as session:
             await session.execute(
@@ -94,6 +94,19 @@ class TaskRecords:
                     state=record.state.value,
                     ended_at=record.ended_at,
                     exit_status=record.exit_status,
+                )
+            )
+
+    async def save_place(self, record: TaskRecord) -> None:
+        """Store a task's place among others: pool, priority, weight."""
+        statement = update(TaskRow).where(TaskRow.task_id == record.task_id)
+        async with self._database.writing() as session:
+            await session.execute(
+                statement.values(
+                    config=record.config.model_dump_json(context={"reveal": True}),
+                    resource_pool=record.pool,
+                    manager=record.manager,
+                    priority=record.priority,
                 )
             )
 

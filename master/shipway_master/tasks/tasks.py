@@ -88,6 +88,21 @@ class Tasks:
         """The tasks that live, oldest first."""
         return list(self._open.values())
 
+    def find_by_job(self, job_id: str) -> TaskRecord:
+        """The live task of a job.
+
+        Raises:
+            TaskNotFound: There is none.
+        """
+        for record in self._open.values():
+            if record.job_id == job_id:
+                return record
+        raise TaskNotFound("job", job_id)
+
+    def lock(self, task_id: TaskId) -> asyncio.Lock:
+        """What must be held to decide something about a task."""
+        return self._locks[task_id]
+
     def find_run(self, task_id: TaskId) -> Allocation | None:
         """The live run of a task."""
         return self._runs.get(task_id)

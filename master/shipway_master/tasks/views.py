@@ -13,6 +13,7 @@ from shipway_master.allocations.allocation import Allocation
 from shipway_master.allocations.exits import Failure, FailureType
 from shipway_master.allocations.life import AllocationState, is_at_least
 from shipway_master.allocations.records import AllocationRecord, Share
+from shipway_master.cluster.manager import Ordering
 from shipway_master.tasks.config import dump_config
 from shipway_master.tasks.owners import Owner
 from shipway_master.tasks.records import TaskRecord
@@ -47,6 +48,11 @@ _GENERIC_STATES = {
     TaskState.CANCELED: task_pb2.GENERIC_TASK_STATE_CANCELED,
     TaskState.COMPLETED: task_pb2.GENERIC_TASK_STATE_COMPLETED,
     TaskState.ERROR: task_pb2.GENERIC_TASK_STATE_ERROR,
+}
+_SCHEDULERS = {
+    Ordering.PRIORITY: "priority",
+    Ordering.FAIR_SHARE: "fair_share",
+    Ordering.SLURM: "slurm",
 }
 _FAILURE_TYPES = {
     FailureType.RESOURCES_FAILED: task_pb2.FAILURE_TYPE_RESOURCES_FAILED,
@@ -115,7 +121,7 @@ def view_task(record: TaskRecord, runs: Sequence[AllocationRecord]) -> task_pb2.
 def view_summary(allocation: Allocation) -> task_pb2.AllocationSummary:
     """Write what a live run has."""
     request = allocation.request
-    is_agent = allocation.manager.name == "agent"
+    ordering = allocation.manager.get_ordering(request.pool)
     message = task_pb2.AllocationSummary(
         task_id=request.task_id,
         allocation_id=allocation.id,
@@ -124,9 +130,9 @@ def view_summary(allocation: Allocation) -> task_pb2.AllocationSummary:
         resource_pool=request.pool,
         slots_needed=request.slots,
         resources=[_view_share(allocation, share) for share in allocation.record.shares],
-        scheduler_type="priority" if is_agent else "slurm",
+        scheduler_type=_SCHEDULERS[ordering],
     )
-    if is_agent:
+    if ordering is Ordering.PRIORITY:
         message.priority = request.priority
     return message
 

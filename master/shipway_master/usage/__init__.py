@@ -1,7 +1,7 @@
 """How much of the cluster who has used: read from the runs that the database knows.
 
 runs.py (rows of a span of time) → sums.py (slot-seconds by day or month) → routes.py (CSV, for
-people) and services/usage.py (the API).
+people) and services/usage.py (the API). waits.py tells how long they had waited.
 """
 
 from shipway_master.usage.routes import UsageRoutes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from shipway_master.agents.fitting import Room, Want
-from shipway_master.agents.schedule import Holding, Waiting, decide
+from shipway_master.agents.queue import Holding, Waiting
+from shipway_master.agents.schedule import decide
 from shipway_master.allocations.ids import AgentId, AllocationId
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -103,3 +105,17 @@ def test_equal_priority_does_not_make_anybody_leave() -> None:
         [waiting("a", 4, priority=50)], [holding("b", 4)], rooms(0), may_preempt=True
     )
     assert not decisions.preempt
+
+
+def test_only_those_leave_whose_room_is_needed() -> None:
+    """A search that goes by age alone would let go of those, too, who stand elsewhere."""
+    b = AgentId("b")
+    two = [*rooms(0), Room(agent_id=b, slots=4, free_slots=2, aux_total=2, free_aux=2)]
+    holders = [
+        replace(holding("newest", 2, minute=9), placement={A: 2}),
+        replace(holding("newer", 1, minute=8), placement={b: 1}),
+        replace(holding("old", 2, minute=1), placement={A: 2}),
+        replace(holding("oldest", 1, minute=0), placement={b: 1}),
+    ]
+    decisions = decide([waiting("urgent", 4, priority=1)], holders, two, may_preempt=True)
+    assert decisions.preempt == ["newest", "old"]
