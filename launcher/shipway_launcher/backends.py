@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from shipway_launcher.config import LauncherSettings
+from shipway_launcher.slurm.backend import Closes, SlurmBackend
 from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
+from shipway_launcher.slurm.pyslurm.backend import PyslurmChoice, PyslurmSlurm
+from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.users import Users
 
 
-def make_slurm(settings: LauncherSettings, users: Users) -> CommandLineSlurm:
+def make_slurm(settings: LauncherSettings, users: Users) -> SlurmBackend:
     """Make the backend; nothing is run yet."""
-    return CommandLineSlurm(
-        Programs(settings.slurm.bin_dir, users.path, users.machine.find_program),
+    slurm = settings.slurm
+    by_commands = CommandLineSlurm(
+        Programs(slurm.bin_dir, users.path, users.machine.find_program),
         users.own,
-        query_timeout_s=settings.slurm.query_timeout_s,
-        submit_timeout_s=settings.slurm.submit_timeout_s,
+        query_timeout_s=slurm.query_timeout_s,
+        submit_timeout_s=slurm.submit_timeout_s,
     )
+    own = users.own
+    if slurm.backend == "cli" or not isinstance(own, LocalTransport):
+        return by_commands
+    return PyslurmSlurm(
+        by_commands,
+        own,
+        PyslurmChoice(python=str(slurm.pyslurm_python), is_wanted=slurm.backend == "pyslurm"),
+        submit_timeout_s=slurm.submit_timeout_s,
+    )
+
+
+async def close_backend(backend: SlurmBackend) -> None:
+    """End what the backend has started, if it has."""
+    if isinstance(backend, Closes):
+        await backend.aclose()

@@ -52,6 +52,16 @@ class SlurmSettings(Settings):
         description="Variables that Slurm's commands, and so all jobs, get beside PATH, HOME,"
         " USER, LOGNAME, SHELL, LANG and SLURM_CONF.",
     )
+    backend: Literal["auto", "cli", "pyslurm"] = Field(
+        "auto",
+        description="How jobs are submitted and cancelled on this machine: `cli` by sbatch and"
+        " scancel; `pyslurm` through pyslurm where it fits this Slurm and its jobs come out the same,"
+        " else by the commands; `auto` the same, without a warning where there is no pyslurm.",
+    )
+    pyslurm_python: Path = Field(
+        default_factory=lambda: Path(sys.executable),
+        description="The Python that has pyslurm, by default the launcher's own.",
+    )
     query_timeout_s: Annotated[float, Field(gt=0)] = Field(
         20.0, description="Seconds for which an answer of squeue, sinfo, scontrol is waited for."
     )

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from shipway_launcher.api.serving import serve_api
-from shipway_launcher.backends import make_slurm
+from shipway_launcher.backends import close_backend, make_slurm
 from shipway_launcher.background import Background
 from shipway_launcher.carriers.shelf import QueryShelf
 from shipway_launcher.config import LauncherSettings
@@ -25,6 +25,7 @@ from shipway_launcher.launches import Parts
 from shipway_launcher.machines import open_machine
 from shipway_launcher.relay import MasterAddress, Relay, SignalSpool
 from shipway_launcher.service import Launcher
+from shipway_launcher.slurm.backend import SlurmBackend
 from shipway_launcher.transport.machine import LocalMachine
 from shipway_launcher.users import Users
 from shipway_launcher.watch import Watch
@@ -106,7 +107,11 @@ async def _start(
     check_user(settings, machine.user)
     users = Users(settings, machine)
     background = await stack.enter_async_context(Background())
-    launcher, watch, notices = _put_together(settings, users, store, registry, relay, background)
+    slurm = make_slurm(settings, users)
+    stack.push_async_callback(close_backend, slurm)
+    launcher, watch, notices = _put_together(
+        settings, users, slurm, store, registry, relay, background
+    )
     api = await stack.enter_async_context(serve_api(settings, launcher, own_user=machine.user))
     group = await stack.enter_async_context(asyncio.TaskGroup())
     for work, name in (
@@ -121,13 +126,13 @@ async def _start(
 def _put_together(
     settings: LauncherSettings,
     users: Users,
+    slurm: SlurmBackend,
     store: DispatchStore,
     registry: Registry,
     relay: _RelayFace,
     background: Background,
 ) -> tuple[Launcher, Watch, PreemptionNotices]:
     root = settings.job_storage_root
-    slurm = make_slurm(settings, users)
     notices = PreemptionNotices(registry, users, relay.sink, root)
     follower = Follower(
         registry,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shipway_launcher.slurm.rows import ClusterRows, JobRow, SlurmJobId
 from shipway_launcher.slurm.version import SlurmVersion
@@ -18,6 +18,15 @@ class SlurmFacts:
 
     version: SlurmVersion | None
     mpi_plugins: frozenset[str]
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A backend that has something to end."""
+
+    async def aclose(self) -> None:
+        """End what was started for it."""
+        ...
 
 
 class SlurmBackend(Protocol):

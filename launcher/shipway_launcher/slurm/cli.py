@@ -208,6 +208,10 @@ class CommandLineSlurm:
             nodes=tuple(_read(lambda: parse_nodes(columns, nodes, order))),
         )
 
+    async def config(self) -> str:
+        """Return the controller's settings as scontrol prints them."""
+        return await self._ask(self._own, commands.show_config())
+
     async def _is_surely_down(self) -> bool:
         try:
             done = await self._run(self._own, commands.ping(), _PING_TIMEOUT_S)

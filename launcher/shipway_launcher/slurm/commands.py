@@ -100,6 +100,11 @@ def account(job_ids: Collection[str]) -> list[str]:
     ]
 
 
+def show_config() -> list[str]:
+    """What the controller is set to."""
+    return ["scontrol", "show", "config"]
+
+
 def ping() -> list[str]:
     """Ask whether a controller answers; quick when nobody listens at all."""
     return ["scontrol", "ping"]
