@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.lab import sshd as sshd_lab
 from tests.lab.folders import new_folder, remove_folder
-from tests.lab.processes import free_ports, is_alive, wait_until
+from tests.lab.processes import free_ports, is_alive, run, wait_until
 from tests.lab.require import require
 from tests.lab.shipway import Launcher, program
 from tests.lab.slurm import Slurm
@@ -146,6 +147,31 @@ def wait_for_output(master: GoMaster, job: Job, text: bytes) -> None:
         limit_s=30,
         logs=lambda: master.log(job, "error.log").decode(errors="replace"),
     )
+
+
+def test_check_logs_in_and_names_what_is_wrong(
+    launcher: Launcher, folder: Path, sshd: Sshd
+) -> None:
+    done = run([program("shipway-launcher"), "check", "--config", launcher.config], check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    me = getpass.getuser()
+    for line in (
+        f"ok   ssh.host: {me} logs in on 127.0.0.1",
+        f"ok   job_storage_root: {folder}/cluster on 127.0.0.1",
+        f"ok   path: {folder}/gates/sbatch",
+        "ok   agent_command: ",
+        "ok   slurm: Slurm ",
+    ):
+        assert line in done.stdout, done.stdout
+    settings = yaml.safe_load(launcher.config.read_text())
+    (folder / "known").write_text("")
+    settings["ssh"]["known_hosts_file"] = str(folder / "known")
+    (folder / "wrong.yaml").write_text(yaml.safe_dump(settings))
+    done = run(
+        [program("shipway-launcher"), "check", "--config", folder / "wrong.yaml"], check=False
+    )
+    assert done.returncode == 1
+    assert "bad  ssh.host: the host key of 127.0.0.1 is not the one that is known" in done.stdout
 
 
 def test_a_job_runs_and_its_records_stay_here(

@@ -34,7 +34,8 @@ _SOONEST_S = 1.0
 _REFUSED_AGAIN_S = 30.0
 _FAR_END_S = 8.0
 _STABLE_S = 5.0
-_PATIENCE_S = 10.0
+_PATIENCE_S = 5.0
+_WAIT_S = 15.0
 
 
 class LinkRefused(TransportError):
@@ -128,7 +129,11 @@ class Link:
                     raise LinkLost(f"the link to {self.name} was lost: {error}") from error
 
     async def _usable(self) -> tuple[Session, FarFacts]:
-        deadline = time.monotonic() + 2 * self._connect_timeout_s
+        """Return the session there is, or wait for one: a little, and only as long as it may come.
+
+        Right after a loss some tries may fail; later who waits is told how the next one ended.
+        """
+        deadline = time.monotonic() + _WAIT_S
         while self._open is None or self._open[0].is_over:
             if self._refusal is not None:
                 raise TransportError(str(self._refusal))
@@ -138,7 +143,8 @@ class Link:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await asyncio.shield(self._attempt)
             except TimeoutError:
-                raise TransportError(f"{self.name} is not reached yet") from None
+                last = f": {self._last_failure}" if self._last_failure else ""
+                raise TransportError(f"{self.name} is not reached yet{last}") from None
             except TransportError:
                 if time.monotonic() > self._lost_at + _PATIENCE_S:
                     raise

@@ -401,11 +401,11 @@ async def test_a_link_that_swallows_everything_is_found_and_replaced(
 ) -> None:
     hole = Hole(sshd.port)
     async with hole.open() as port:
-        link = link_to(sshd, silence_s=1, **known_as(sshd, port, tmp_path))
+        link = link_to(sshd, silence_s=2, **known_as(sshd, port, tmp_path))
         async with link:
             assert await say(link) == "here\n"
             hole.is_hole = True
-            with pytest.raises(LinkLost, match="nothing was heard for 1 s"):
+            with pytest.raises(LinkLost, match="nothing was heard for 2 s"):
                 await say(link)
             hole.is_hole = False
             await wait_for_call(link)
@@ -426,7 +426,7 @@ async def test_a_host_that_never_answers_does_not_hold_up_for_long(
 async def test_what_ran_on_a_lost_link_is_gone_before_the_next_one_is_used(
     sshd: Sshd, tmp_path: Path
 ) -> None:
-    async with link_to(sshd, silence_s=1) as link:
+    async with link_to(sshd, silence_s=2) as link:
         user = transport_of(link)
         note = tmp_path / "note"
         script = f"echo $$ >{note}; trap '' TERM; sleep 30"
