@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_RANK_TEXT = re.compile(r"\[rank=(\d+)\] (.*)")
-
 
 @dataclass(slots=True, kw_only=True)
 class Evidence:
@@ -26,16 +24,15 @@ class Evidence:
     allocations: Sequence[Mapping[str, Any]] = ()
     series: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
 
-    def read_log(self, text: str) -> None:
-        """Take what one line of the task's log tells."""
-        if re.search(r"(\d+) out of \1 containers running", text):
+    def read_log(self, line: Mapping[str, Any]) -> None:
+        """Take what one line of the task's log tells, as `TaskLogs` gives it."""
+        said, rank = str(line["log"]).rstrip("\n"), line.get("rankId")
+        if re.search(r"(\d+) out of \1 containers running", said):
             self.all_running_noted = True
-        if "preempted by the scheduler" in text:
+        if "preempted by the scheduler" in said:
             self.notice_reached_master = True
-        found = _RANK_TEXT.search(text)
-        if not found:
+        if rank is None:
             return
-        rank, said = int(found[1]), found[2]
         if said.startswith("running as one of"):
             self.running.add(rank)
         elif said.startswith(f"all-gather gave {self.ranks} addresses"):

@@ -53,19 +53,11 @@ class Screen:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Print one line of the task's log: the task's own in colour, the master's dimmed."""
-        text = str(line["log"]).rstrip("\n")
+        text, rank = str(line["log"]).rstrip("\n"), line.get("rankId")
         time = str(line["timestamp"])[11:19]
-        if line.get("source") == "master":
-            style = "dim italic"
-        else:
-            style = next(
-                (
-                    color
-                    for rank, color in enumerate(_RANK_COLORS)
-                    if text.startswith(f"[rank={rank}]")
-                ),
-                "",
-            )
+        style = "dim italic" if line.get("source") == "master" else ""
+        if rank is not None:
+            text, style = f"[rank={rank}] {text}", _RANK_COLORS[rank % len(_RANK_COLORS)]
         self._console.print(Text(f"  {time} ", style="dim") + Text(text, style=style))
 
     def charts(self, series: Mapping[str, Sequence[float]]) -> None:

@@ -135,7 +135,7 @@ class Story:
         preempted = False
         async for line in api.stream(f"tasks/{task_id}/logs?follow=true"):
             self._screen.log(line)
-            evidence.read_log(line["log"])
+            evidence.read_log(line)
             if not preempted and evidence.steps and evidence.steps[-1][0] >= PREEMPT_AT_STEP:
                 preempted = True
                 self._screen.step("someone more important needs the slots: the task is asked to go")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from demo.evidence import Evidence
 from demo.screen import draw_sparkline
 
@@ -21,7 +23,12 @@ ENDED = {"state": "STATE_TERMINATED", "allocationId": "t.1"}
 def tell(lines: list[str]) -> Evidence:
     evidence = Evidence(ranks=4, allocations=[ENDED, ENDED], series={"cpu": [1.0]})
     for line in lines:
-        evidence.read_log(line + "\n")
+        rank = re.match(r"\[rank=(\d+)\] ", line)
+        evidence.read_log(
+            {"log": line + "\n"}
+            if rank is None
+            else {"log": line.removeprefix(rank[0]) + "\n", "rankId": int(rank[1])}
+        )
     return evidence
 
 
