@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 
 from rich.console import Console
@@ -10,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from shipway_agent.slots.slot import Detection, Slot
+
+_WIDE = 200
+"""Columns of what is not a terminal."""
 
 
 def render_json(detection: Detection) -> str:
@@ -29,12 +33,13 @@ def print_table(detection: Detection) -> None:
     """Print what a person wants to see, the hidden devices and the reasons included."""
     table = Table(title=None)
     for name in ("id", "type", "brand", "uuid", "memory", "health", "checks"):
-        table.add_column(name, overflow="fold")
+        # What people copy stays in one piece; where it is narrow, the others are folded.
+        table.add_column(name, overflow="fold", no_wrap=name in {"id", "uuid"})
     for slot in detection.slots:
         table.add_row(str(slot.id), *_cells(slot), _health(slot), _checks(slot))
     for slot in detection.hidden:
         table.add_row("-", *_cells(slot), Text("hidden", style="dim"), _checks(slot))
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     console.print(table)
     for name, version in detection.versions.items():
         console.print(f"{name} {version}", markup=False)
