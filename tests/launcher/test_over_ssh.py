@@ -21,7 +21,7 @@ from tests.lab.require import require
 from tests.lab.shipway import Launcher, program
 from tests.lab.slurm import Slurm
 from tests.lab.sshd import Sshd
-from tests.launcher.go_master import GoMaster, Job
+from tests.launcher.go_master import GoMaster, Job, Refused
 from tests.launcher.manifests import make_manifest
 
 GATE = """#!/bin/sh
@@ -292,8 +292,9 @@ def test_a_cancel_survives_the_loss_of_the_link(
 
 
 def test_a_job_that_ends_while_there_is_no_link_is_not_taken_for_lost(
-    master: GoMaster, sshd: Sshd, folder: Path, new_id: Callable[[], str]
+    master: GoMaster, launcher: Launcher, sshd: Sshd, folder: Path, new_id: Callable[[], str]
 ) -> None:
+    """Not even by a launcher that is started meanwhile."""
     flag = folder / f"go-{time.monotonic_ns()}"
     done = folder / f"done-{time.monotonic_ns()}"
     script = f"until [ -e {flag} ]; do sleep 0.1; done; echo the end; touch {done}; exit 4"
@@ -304,7 +305,13 @@ def test_a_job_that_ends_while_there_is_no_link_is_not_taken_for_lost(
     try:
         flag.touch()
         wait_until(done.exists, "the job ends", limit_s=20)
+        launcher.stop()
+        launcher.start()
         assert master.status(job)["state"] == "RUNNING", "nobody could ask"
+        with pytest.raises(Refused, match="nothing listens on 127"):
+            master.launch(make_manifest(), new_id())
+        with pytest.raises(Refused, match="nothing listens on 127"):
+            master.query("Resources")
     finally:
         sshd.start()
     assert master.wait(job) == "FAILED"

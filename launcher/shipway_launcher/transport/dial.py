@@ -168,9 +168,12 @@ class AsyncsshDialer:
             "proxy_command": None,
             **(self._own_host() if host == self._host else _jump_host(host)),
         }
-        if settings.identity_file is not None:
-            given["client_keys"] = [str(settings.identity_file.expanduser())]
         try:
+            if settings.identity_file is not None:
+                given["client_keys"] = [str(settings.identity_file.expanduser())]
+            else:
+                peek = asyncssh.SSHClientConnectionOptions(**given, client_keys=None)
+                given |= _usable_keys(peek)
             options = asyncssh.SSHClientConnectionOptions(**given)
             given["known_hosts"] = self._known_hosts(options.known_hosts)
         except (OSError, ValueError, asyncssh.Error) as error:
@@ -198,6 +201,19 @@ class AsyncsshDialer:
             names = _KNOWN_HOSTS
         paths = [Path(name).expanduser() for name in names]
         return b"\n".join([b"", *(path.read_bytes() for path in paths if path.is_file())]) or b"\n"
+
+
+def _usable_keys(options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:
+    """Leave out what an ssh config names and what is not there, as OpenSSH does.
+
+    Keys with a passphrase stay: their public parts choose among those of an agent.
+    """
+    found: Any = options.config.get("IdentityFile", ())
+    names = [str(name) for name in found]
+    there = [name for name in names if Path(name).expanduser().is_file()]
+    if not options.config.get("IdentitiesOnly"):  # a public key alone is for an agent
+        there = [name for name in there if not name.endswith(".pub")]
+    return {} if there == names else {"client_keys": there, "ignore_encrypted": True}
 
 
 def _jump_host(text: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from shipway_launcher.transport.wire import pack
 
 _TRANSFER_S = 60.0
 _FILE_TIMEOUT_S = 300.0
+_SLOWEST_BYTES_PER_S = 32 << 10
 
 T = TypeVar("T")
 
@@ -89,7 +90,8 @@ class SshTransport:
 
     async def _ask(self, what: str, path: Path, body: bytes = b"", **more: Any) -> Message:
         head = {"do": what, "path": str(path), **more}
-        return await self._link.call(head, body, limit_s=_FILE_TIMEOUT_S)
+        limit_s = _FILE_TIMEOUT_S + len(body) / _SLOWEST_BYTES_PER_S
+        return await self._link.call(head, body, limit_s=limit_s)
 
     @staticmethod
     async def _again(ask: Callable[[], Awaitable[T]]) -> T:

@@ -19,6 +19,7 @@ from shipway_launcher.transport.base import Command
 from shipway_launcher.transport.link import Link
 from shipway_launcher.transport.remote import keep_forwarded
 from shipway_launcher.transport.ssh import SshTransport
+from shipway_launcher.transport.tree import Entry, Kind
 from tests.lab.folders import new_folder
 from tests.lab.processes import free_ports, is_alive, run, wait_until
 from tests.lab.require import require
@@ -152,8 +153,9 @@ async def test_an_sshd_without_sessions_is_named() -> None:
                 await say(link)
 
 
+@pytest.mark.parametrize("is_named", [False, True], ids=["only in the agent", "named as well"])
 async def test_keys_of_an_agent_are_used(
-    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
 ) -> None:
     require("ssh-agent", [name for name in ("ssh-agent", "ssh-add") if not shutil.which(name)])
     key = make_key(tmp_path / "locked", passphrase="secret")
@@ -168,7 +170,14 @@ async def test_keys_of_an_agent_are_used(
         run(["ssh-add", "-q", key], environment={"SSH_AUTH_SOCK": str(socket), **asking})
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         monkeypatch.setenv("HOME", str(tmp_path))
-        async with link_to(sshd, identity_file=None) as link:
+        changes: dict[str, object] = {"identity_file": None}
+        if is_named:  # as most people have it: the file is locked, the agent has the key
+            named = "".join(
+                f"IdentityFile {name}\n" for name in (tmp_path / "none", f"{key}.pub", key)
+            )
+            (tmp_path / "config").write_text(named)
+            changes["config_files"] = [str(tmp_path / "config")]
+        async with link_to(sshd, **changes) as link:
             assert await say(link) == "here\n"
 
 
@@ -350,10 +359,10 @@ async def test_much_output_holds_up_no_small_call(sshd: Sshd) -> None:
 
 
 class Hole:
-    """A TCP proxy before sshd, which can swallow all that comes while its connections look well."""
+    """A TCP proxy before sshd, slow, or swallowing all that comes while its connections look well."""
 
     def __init__(self, port: int) -> None:
-        self._to, self.is_hole = port, False
+        self._to, self.is_hole, self.nap_s = port, False, 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -381,7 +390,8 @@ class Hole:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         is_mine = False
-        while data := await reader.read(1 << 16):
+        while data := await reader.read(1 << 15):
+            await asyncio.sleep(self.nap_s)
             is_mine = is_mine or self.is_hole  # once swallowed, for good
             if not is_mine:
                 with contextlib.suppress(ConnectionError):
@@ -409,6 +419,23 @@ async def test_a_link_that_swallows_everything_is_found_and_replaced(
                 await say(link)
             hole.is_hole = False
             await wait_for_call(link)
+
+
+async def test_a_slow_link_is_not_taken_for_a_dead_one(
+    sshd: Sshd, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hole = Hole(sshd.port)
+    content = os.urandom(1 << 20)
+    async with hole.open() as port:
+        link = link_to(sshd, silence_s=1.5, **known_as(sshd, port, tmp_path))
+        async with link:
+            assert await say(link) == "here\n"
+            hole.nap_s = 0.06  # so that it takes longer than the silence of a dead one
+            folder = tmp_path / "jobs" / "job"
+            entry = Entry(path="file", kind=Kind.FILE, content=content)
+            await transport_of(link).install(folder, [entry])
+            assert (folder / "file").read_bytes() == content
+    assert "the link was lost" not in caplog.text
 
 
 async def test_a_host_that_never_answers_does_not_hold_up_for_long(
