@@ -121,7 +121,9 @@ class LimitSettings(Settings):
         64, description="Largest request body that is accepted, in MiB."
     )
     body_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        120.0, description="Seconds within which a request's body must have arrived."
+        120.0,
+        description="Seconds within which a request's body must have arrived, and the first request"
+        " on a new connection.",
     )
     requests_per_s: Annotated[float, Field(gt=0)] = Field(
         50.0,

@@ -13,6 +13,7 @@ from shipway_launcher.api.auth import Gate
 from shipway_launcher.api.bodies import BODY_LIMIT_MIB, BODY_TIMEOUT_S
 from shipway_launcher.api.environments import Environments
 from shipway_launcher.api.launching import Launching
+from shipway_launcher.api.links import Links
 from shipway_launcher.api.monitoring import Monitoring
 from shipway_launcher.api.problems import errors_as_problems
 from shipway_launcher.config import LimitSettings
@@ -28,6 +29,7 @@ class Face:
     gate: Gate
     acls: AclBook
     credentials: CredentialStore
+    links: Links
     limits: LimitSettings
 
 
@@ -35,7 +37,7 @@ def make_app(face: Face) -> web.Application:
     """Make the web application."""
     app = web.Application(
         client_max_size=face.limits.body_mib << 20,
-        middlewares=[errors_as_problems, face.gate.check],
+        middlewares=[face.links.note, errors_as_problems, face.gate.check],
     )
     app[BODY_LIMIT_MIB] = face.limits.body_mib
     app[BODY_TIMEOUT_S] = face.limits.body_timeout_s

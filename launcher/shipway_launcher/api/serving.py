@@ -15,6 +15,7 @@ from shipway_launcher.acls import AclBook
 from shipway_launcher.api.auth import Gate
 from shipway_launcher.api.badhttp import server_log
 from shipway_launcher.api.callers import Callers
+from shipway_launcher.api.links import KEEP_IDLE_S, Links
 from shipway_launcher.api.rates import Rates
 from shipway_launcher.api.routes import Face, make_app
 from shipway_launcher.config import LauncherSettings, is_loopback
@@ -59,7 +60,11 @@ async def serve_api(
     face = await _make_face(settings, launcher, own_user)
     certificate = await _load_certificate(settings)
     runner = web.AppRunner(
-        make_app(face), access_log=None, shutdown_timeout=_CLOSE_S, logger=server_log
+        make_app(face),
+        access_log=None,
+        shutdown_timeout=_CLOSE_S,
+        keepalive_timeout=KEEP_IDLE_S,
+        logger=server_log,
     )
     await runner.setup()
     try:
@@ -72,8 +77,12 @@ async def serve_api(
             raise SetupError(f"cannot listen on {address}: {error}") from error
         if certificate is None and not is_loopback(settings.host):
             log.warning("tokens go over the network unencrypted; set tls.cert_file and key_file")
+        server = runner.server
+        assert server is not None, "the runner has been set up"
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(certificate.renew(_RENEW_EVERY_S))] if certificate else []
+            tasks = [group.create_task(face.links.close_silent(server), name="links")]
+            if certificate is not None:
+                tasks.append(group.create_task(certificate.renew(_RENEW_EVERY_S), name="tls"))
             yield Listening(url=_url_of(settings, runner.addresses[0][1]), token=token)
             for task in tasks:
                 task.cancel()
@@ -105,6 +114,7 @@ async def _make_face(settings: LauncherSettings, launcher: Launcher, own_user: s
         gate=gate,
         acls=acls,
         credentials=CredentialStore(root),
+        links=Links(settings.limits.body_timeout_s),
         limits=settings.limits,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import grp
 import json
 import os
@@ -11,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -22,26 +20,9 @@ from shipway_launcher.tokens import load_or_make_token
 from tests.lab.folders import new_folder
 from tests.lab.processes import run, wait_until
 from tests.lab.shipway import Launcher, program
+from tests.launcher.api.bare import make_launcher
 from tests.launcher.api.rest import Rest
 from tests.launcher.manifests import make_manifest, make_query
-
-OWN = getpass.getuser()
-
-
-def make_launcher(folder: Path, **config: Any) -> Launcher:
-    """Prepare a launcher of this folder, on a machine without Slurm."""
-    (folder / "bin").mkdir(exist_ok=True)
-    return Launcher(
-        folder,
-        master_url="http://127.0.0.1:9",
-        user=OWN,
-        environment={},
-        config={
-            "slurm": {"bin_dir": str(folder / "bin")},
-            "relay": {"enabled": False},
-            **config,
-        },
-    )
 
 
 @pytest.fixture(scope="module")
