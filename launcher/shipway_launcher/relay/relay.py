@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Self
 from aiohttp import web
 
 from shipway_common.frontdoor import FrontDoor
+from shipway_launcher.openfiles import allow_many_connections
 from shipway_launcher.relay.address import MasterAddress
 from shipway_launcher.relay.answers import errors_as_answers
 from shipway_launcher.relay.calls import Calls
@@ -69,7 +69,7 @@ class Relay:
         async with AsyncExitStack() as stack:
             certificate = await asyncio.to_thread(_load_certificate, settings.listen_tls)
             await asyncio.to_thread(self._jobs.load)
-            _allow_many_connections()
+            allow_many_connections()
             rpc = await stack.enter_async_context(MasterRpc(self._master, settings.tls))
             spool = await stack.enter_async_context(
                 Spool(self._spool_dir, settings.spool, settings.gather, rpc)
@@ -184,9 +184,3 @@ def _load_certificate(settings: ListenTlsSettings) -> Certificate | None:
     # gRPC offers h2 alone. Who offers both speaks HTTP/1.1 here: h2 is gRPC and nothing else.
     certificate.context.set_alpn_protocols(["http/1.1", "h2"])
     return certificate
-
-
-def _allow_many_connections() -> None:
-    """Take as many open files as this process may have: a large job has thousands of ranks."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 _PACKAGE = "shipway_launcher"
 _MODULES = (
     "errors",
+    "openfiles",
     "transport.tree",
     "transport.base",
     "transport.program",

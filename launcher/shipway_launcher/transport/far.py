@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from shipway_launcher.errors import CommandTimedOut, TransportError
+from shipway_launcher.openfiles import allow_many_connections
 from shipway_launcher.transport.base import Command
 from shipway_launcher.transport.frames import (
     BEAT,
@@ -183,7 +184,8 @@ class FarEnd:
                         group.create_task(_pump(reader, back))
                         group.create_task(_pump(beyond, writer))
 
-        self._splices.append(await asyncio.start_server(serve, host, port))
+        allow_many_connections()
+        self._splices.append(await asyncio.start_server(serve, host, port, backlog=1024))
 
     async def _send(self, message: Message) -> None:
         for piece in encode_message(self._mark, message):
