@@ -21,7 +21,8 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from tests.launcher.relay.master import AUTH, StandInMaster
+from tests.launcher.relay.conftest import make_environment
+from tests.launcher.relay.master import ALLOCATION, AUTH, TASK, StandInMaster
 
 from shipway_launcher.relay import MasterAddress, Relay, RelaySettings
 from shipway_launcher.relay.messages import parse_body, task_logs_request
@@ -52,6 +53,7 @@ async def serve_relay(master: str, folder: str) -> None:
     settings = RelaySettings.model_validate({"port": 0, "master": master})
     address = MasterAddress(settings.master, Path(folder) / "master.json")
     async with Relay(settings, Path(folder) / "spool", address) as relay:
+        await relay.learn(make_environment(master))
         print(json.dumps({"url": relay.url}), flush=True)
         await asyncio.Event().wait()
 
@@ -73,8 +75,8 @@ async def process(*words: str) -> AsyncIterator[str]:
 def bodies(rank: int, lines: int, batch: int) -> list[bytes]:
     """Make the requests of one rank, as `shipway-agent job` makes them."""
     record = {
-        "taskId": "3f0c8d52-5d7a-4c1f-9e5b-444444444444",
-        "allocationId": f"3f0c8d52-5d7a-4c1f-9e5b-44444444444{rank}.1",
+        "taskId": TASK,
+        "allocationId": ALLOCATION,
         "agentId": f"n{rank}",
         "containerId": f"[cont={rank}]",
         "rankId": rank,

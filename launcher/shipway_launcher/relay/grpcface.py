@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _MESSAGE_BYTES = 96 << 20
 _STOP_S = 2.0
+_CALLS_AT_ONCE = 1 << 16
 _TOKENS = ("x-user-token", "x-allocation-token")
 _speaks_for_allocation = frozenset(
     {
@@ -168,6 +169,9 @@ async def serving_grpc(face: GrpcFace, socket: Path) -> AsyncGenerator[None]:
             ("grpc.max_send_message_length", -1),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            # By default some of a thousand calls that come at once are cancelled unseen.
+            ("grpc.server.max_pending_requests", _CALLS_AT_ONCE),
+            ("grpc.server.max_pending_requests_hard_limit", _CALLS_AT_ONCE),
         )
     )
     server.add_generic_rpc_handlers((face,))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import grpc.aio
@@ -91,6 +93,31 @@ async def test_ranks_that_come_by_grpc_and_by_rest_meet(
         by_rest = group.create_task(gather(client, relay, make_peer(0, 2)))
     assert json.loads(by_rest.result())["data"] == by_rpc.result()
     assert [item["rank"] for item in by_rpc.result()] == [0, 1]
+
+
+async def test_a_large_job_meets_by_grpc_however_suddenly_it_comes(relay: Relay) -> None:
+    ranks = 2048
+    address = relay.url.removeprefix("http://")
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with contextlib.AsyncExitStack() as stack:
+        calls = [
+            (
+                await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+            ).unary_unary(RPC)
+            for _ in range(8)
+        ]
+
+        async def take_part(rank: int) -> bytes:
+            request = trial_pb2.AllocationAllGatherRequest(
+                allocation_id=ALLOCATION, request_uuid=str(uuid4()), num_peers=ranks
+            )
+            request.data.update({"rank": rank})
+            metadata = (("x-allocation-token", f"Bearer {TOKEN}"),)
+            return await calls[rank % 8](request.SerializeToString(), metadata=metadata)
+
+        [answer] = set(await asyncio.gather(*map(take_part, range(ranks))))
+    data = trial_pb2.AllocationAllGatherResponse.FromString(answer).data
+    assert [item["rank"] for item in data] == list(range(ranks))
 
 
 async def test_the_ranks_meet_without_the_master_which_hears_of_it_later(
