@@ -81,9 +81,15 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
         )
     except web.RequestPayloadError as error:
         return problem(400, f"the body cannot be read: {error}")
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ConnectionError) and _has_hung_up(request):
+            return problem(400, "the caller has hung up")  # and nobody reads this
         log.exception("request failed", extra=_about(request))
         return problem(500, "the launcher made a mistake; its log says which")
+
+
+def _has_hung_up(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _about(request: web.Request) -> dict[str, str]:

@@ -64,6 +64,7 @@ async def serve_api(
         access_log=None,
         shutdown_timeout=_CLOSE_S,
         keepalive_timeout=KEEP_IDLE_S,
+        auto_decompress=False,  # `bodies` does that
         logger=server_log,
     )
     await runner.setup()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import gzip
 import itertools
 import json
 import logging
 import random
 import socket
+import zlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -228,3 +231,47 @@ async def test_callers_that_hang_up_are_forgotten(call: Caller) -> None:
         with socket.create_connection(("127.0.0.1", port)) as link:
             link.sendall(part.encode())
     assert (await call("GET", "/running")).status == 200
+
+
+@pytest.mark.parametrize("packing", ["gzip", "x-gzip", "deflate", "br", "zstd", "gzip, gzip", "x"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b'{"a":' * 20000,
+        b"9" * 5000,
+        gzip.compress(b"0" * (2 << 20)),
+        zlib.compress(b"0" * (2 << 20)),
+        gzip.compress(b"credential")[:-1],
+        zlib.compress(b"credential")[:-1],
+        gzip.compress(b"credential") * 2,
+        zlib.compress(b"credential") + b"x",
+    ],
+    ids=range(9),
+)
+async def test_what_is_packed_wrongly_is_not_kept(call: Caller, packing: str, body: bytes) -> None:
+    path = f"/launch/credentials/{getpass.getuser()}/packed"
+    async with asyncio.timeout(20):
+        answer = await call("PUT", path, body, headers={"Content-Encoding": packing})
+    assert answer.status in (400, 413)
+    assert answer.detail
+    assert (await call("HEAD", path)).status == 404
+
+
+async def test_callers_that_hang_up_are_no_mistake_of_ours(
+    call: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = int(call.serving.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"PUT /launch?impersonate= HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+        b"Expect: 100-continue\r\n"
+        b"Authorization: Bearer " + call.serving.token.encode() + b"\r\n\r\n{"
+    )
+    assert b" 100 " in await reader.readline(), "it waits for the body"
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(20):
+        while any("RequestHandler.start" in repr(task) for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.01)
+    assert not blames_us(caplog)

@@ -135,3 +135,26 @@ async def test_a_log_that_breaks_off_is_not_taken_for_a_whole_one(good: int) -> 
                     "the rest is missing, and nothing else came"
                 )
         writer.close()
+
+
+async def test_who_hangs_up_in_the_middle_of_a_log_is_no_mistake_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await send_log(request, BreaksOff(good=1 << 30, size=1 << 30))
+        finally:
+            ended.set()
+
+    app = web.Application(middlewares=[errors_as_problems])
+    app.router.add_get("/", answer)
+    async with TestServer(app) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+            await ended.wait()
+    assert not [record for record in caplog.records if record.exc_info]
