@@ -17,6 +17,7 @@ from shipway_master.gateway.info import InfoRoutes
 from shipway_master.identity import load_identity
 from shipway_master.logbook import LogBook, StoredTasks
 from shipway_master.notice import ClusterNotice
+from shipway_master.page import PageRoutes
 from shipway_master.readings import Readings
 from shipway_master.recentlogs import keeping_recent_logs
 from shipway_master.retention import LogRetention
@@ -94,6 +95,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         routes: list[web.AbstractRouteDef] = [
             *InfoRoutes(identity, database).routes(),
             *UsageRoutes(database, authenticator).routes(),
+            *PageRoutes(authenticator, list_problems=cluster.list_slot_problems).routes(),
             *cluster.routes,
         ]
         registry = await stack.enter_async_context(Registry(services, authenticator))

@@ -34,6 +34,8 @@ _PROGRAMS = {
     "systemctl": "systemd",  # as pid 1 of a container
     "dbus-daemon": "dbus",  # which systemd's own services want
     "pkill": "procps",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
     "gcc": "gcc",  # makes the stand-in for NVIDIA's library
 }
 _FOLDERS = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin:/usr/libexec/podman"

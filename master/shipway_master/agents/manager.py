@@ -136,6 +136,14 @@ class AgentManager:
         """Describe the agents."""
         return [view_agent(agent) for agent in self._agents.values()]
 
+    def list_problems(self) -> dict[str, dict[int, str]]:
+        """Why slots are not fit for use, by agent and slot."""
+        found = {
+            agent.id: {number: slot.problem for number, slot in agent.slots.items() if slot.problem}
+            for agent in self._agents.values()
+        }
+        return {agent_id: problems for agent_id, problems in found.items() if problems}
+
     def get_defaults(self, pool: str) -> TaskContainerDefaults:
         """The task container defaults of a pool."""
         return self._pools[pool].task_container_defaults

@@ -82,6 +82,10 @@ class ClusterParts:
         """Routes beside the API."""
         return [self._endpoint.route]
 
+    def list_slot_problems(self) -> dict[str, dict[int, str]]:
+        """Why slots are not fit for use, by agent and slot."""
+        return self._agents.list_problems()
+
     def hang_up(self) -> None:
         """Close the connections of agents, so that the port can close."""
         self._endpoint.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from aiohttp import web
 from sqlalchemy import text
 
@@ -12,18 +10,9 @@ from shipway_master.gateway.encode import dump
 from shipway_master.identity import VERSION, Identity
 from shipway_master.store.database import Database
 
-_PAGE = """<!doctype html>
-<title>Shipway</title>
-<h1>Shipway master</h1>
-<p>This is the API of a cluster{name}. Use it with the <code>det</code> command:</p>
-<pre>export DET_MASTER={url}
-det user login determined
-det agent list</pre>
-"""
-
 
 class InfoRoutes:
-    """`/info`, `/health` and the page for those who come with a browser; open to all."""
+    """`/info` and `/health`; open to all."""
 
     def __init__(self, identity: Identity, database: Database) -> None:
         self._identity, self._database = identity, database
@@ -33,7 +22,6 @@ class InfoRoutes:
         return [
             web.get("/info", self._info),
             web.get("/health", self._health),
-            web.get("/", self._page),
         ]
 
     async def _info(self, _: web.Request) -> web.Response:
@@ -56,11 +44,6 @@ class InfoRoutes:
         except MasterError:
             return _json(503, {"status": "down", "database": "down"})
         return _json(200, {"status": "up", "database": "up"})
-
-    async def _page(self, request: web.Request) -> web.Response:
-        name = f" called {self._identity.cluster_name}" if self._identity.cluster_name else ""
-        page = _PAGE.format(name=escape(name), url=escape(str(request.url.origin())))
-        return web.Response(text=page, content_type="text/html")
 
 
 def _json(status: int, data: dict[str, object]) -> web.Response:

@@ -1,0 +1,56 @@
+// The master's API, as the user who is logged in: the browser sends the session's cookie.
+
+export class ApiError extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+async function request(verb, path, { body, signal, isStream = false } = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method: verb,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: "same-origin",
+      signal,
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "the master does not answer");
+  }
+  if (answer.ok) return isStream ? answer.body : answer.json();
+  const told = await answer.json().catch(() => ({}));
+  const words = told.error?.error ?? told.error?.message ?? told.message ?? answer.statusText;
+  throw new ApiError(answer.status, words);
+}
+
+export const get = (path, signal) => request("GET", `/api/v1${path}`, { signal });
+export const post = (path, body = {}) => request("POST", `/api/v1${path}`, { body });
+export const getOwn = (path, signal) => request("GET", path, { signal });
+
+/** Iterate over the results of a streaming call. */
+export async function* stream(path, signal) {
+  const body = await request("GET", `/api/v1${path}`, { signal, isStream: true });
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      if (!line) continue;
+      const item = JSON.parse(line);
+      if (item.error) throw new ApiError(item.error.httpCode, item.error.message);
+      yield item.result;
+    }
+  }
+}
+
+/** Log in; the master salts and hashes the password by itself. */
+export const login = (username, password) =>
+  post("/auth/login", { username, password, isHashed: false });
+
+export const logout = () => post("/auth/logout");

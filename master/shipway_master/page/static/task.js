@@ -1,0 +1,68 @@
+// One task: what it is, its runs, and its log while it is written.
+
+import { get, post } from "/page/api.js";
+import { ago, button, make, table } from "/page/dom.js";
+import { showLog } from "/page/log.js";
+
+export function showTask(page, id) {
+  const { main, act, repeat, signal } = page;
+  const head = make("section");
+  const log = make("section");
+  main.replaceChildren(head, log);
+  const path = `/tasks/${encodeURIComponent(id)}`;
+
+  async function look() {
+    const { task } = await get(path, signal);
+    head.replaceChildren(...describe(task, () => act(async () => {
+      await kill(task);
+      await look();
+    })));
+  }
+  repeat(look, 3, signal);
+  showLog(page, log, path);
+}
+
+function kill(task) {
+  const id = encodeURIComponent(task.taskId);
+  return task.taskType === "TASK_TYPE_GENERIC"
+    ? post(`/tasks/${id}/kill`)
+    : post(`/commands/${id}/kill`);
+}
+
+function describe(task, onKill) {
+  const config = JSON.parse(task.config || "{}");
+  const facts = {
+    Type: task.taskType.replace("TASK_TYPE_", "").toLowerCase(),
+    Description: config.description,
+    Entrypoint: [config.entrypoint ?? []].flat().join(" "),
+    Pool: config.resources?.resource_pool,
+    Slots: config.resources?.slots,
+    Started: ago(task.startTime),
+    Ended: task.endTime ? ago(task.endTime) : "",
+  };
+  const rows = Object.entries(facts).filter(([, value]) => value !== undefined && value !== "");
+  return [
+    make(
+      "h2",
+      {},
+      `Task ${task.taskId} `,
+      ...(task.endTime ? [] : [button("Kill", onKill, { id: "kill" })]),
+    ),
+    make(
+      "dl",
+      { className: "facts" },
+      ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
+    ),
+    table(
+      ["Run", "State", "Slots", "Started", "Exit"],
+      (task.allocations ?? []).map((run) => [
+        run.allocationId.split(".").pop(),
+        run.state.replace("STATE_", "").toLowerCase(),
+        run.slots,
+        run.startTime ? ago(run.startTime) : "",
+        [run.statusCode ?? "", run.exitReason ?? ""].filter((part) => part !== "").join(": "),
+      ]),
+      "It has had no run yet.",
+    ),
+  ];
+}

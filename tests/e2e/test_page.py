@@ -1,0 +1,104 @@
+"""The page for people, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Site
+from tests.e2e.tasks import fetch_task, wait_for_end, wait_for_log
+from tests.lab.browser import Browser, browsing
+from tests.lab.shipway import PASSWORD
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Open a browser."""
+    with browsing(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+def enter(window: Browser, site: Site, user: str) -> None:
+    """Open the page as a user."""
+    window.forget()
+    window.open(f"{site.master.url}/?{user}")
+    window.type("input[name=username]", user)
+    window.type("input[name=password]", PASSWORD)
+    window.click("button[type=submit]")
+    window.find("h2", text="Agents")
+
+
+def assert_no_complaints(window: Browser) -> None:
+    """Hold the browser to have found nothing wrong but that nobody was logged in."""
+    assert [one for one in window.complaints if "401 (Unauthorized)" not in one] == []
+
+
+def test_a_wrong_password_is_told(window: Browser, site: Site) -> None:
+    window.open(f"{site.master.url}/")
+    window.type("input[name=username]", "admin")
+    window.type("input[name=password]", "wrong")
+    window.click("button[type=submit]")
+    window.find("#trouble", text="invalid credentials")
+
+
+def test_an_administrator_switches_agents_and_slots(window: Browser, site: Site) -> None:
+    enter(window, site, "admin")
+    agent = "article[data-agent=agent-a]"
+
+    window.click(f"{agent} .actions button", text="Drain")
+    window.find(f"{agent} .slot[data-state=draining]")
+    window.click(f"{agent} .actions button", text="Enable")
+    window.click(f"{agent} .slot[data-state=free]", text="2")
+    window.find(f"{agent} .slot:not([data-state=free])", text="2")
+    shown = site.admin.run("slot", "list").stdout.splitlines()
+    window.click(f"{agent} .slot:not([data-state=free])", text="2")
+    window.find(f"{agent} .slot[data-state=free]", text="2")
+
+    assert [line for line in shown if re.search(r"\|\s+2\s+\|\s+False", line)], shown
+    assert_no_complaints(window)
+
+
+def test_a_task_is_watched_and_killed(window: Browser, site: Site) -> None:
+    enter(window, site, "determined")
+    script = "echo '<b>first</b>'; sleep 1; echo second; sleep 300"
+    task_id = site.det.run(
+        "cmd", "run", "--detach", "--config", "resources.slots=3", script
+    ).stdout.strip()
+
+    window.find("article[data-agent=agent-a] .slot[data-state=busy]", text="0")
+    window.click("td a", text=task_id[:8])
+    window.find("#log", text="<b>first</b>")
+    window.find("#log", text="second")
+    window.type("input[type=search]", "second")
+    window.find("#log div[hidden]", text="first")
+    window.click("#kill")
+    wait_for_end(site.api, task_id)
+    window.find("#log", text="terminated")
+    window.click("nav a", text="Tasks")
+    window.find("td", text=task_id[:8])
+
+    assert fetch_task(site.api, task_id)["endTime"]
+    assert_no_complaints(window)
+
+
+def test_who_is_no_administrator_finds_no_switches(window: Browser, site: Site) -> None:
+    enter(window, site, "determined")
+    window.find("article[data-agent=agent-a] span.slot")
+    assert "Drain" not in window.text
+
+
+def test_a_long_log_is_shown_from_its_end(window: Browser, site: Site, tmp_path: Path) -> None:
+    task_id = site.det.run("cmd", "run", "--detach", "seq 30000").stdout.strip()
+    wait_for_end(site.api, task_id)
+    wait_for_log(site.api, task_id, "terminated")
+    enter(window, site, "determined")
+
+    window.open(f"{site.master.url}/#/tasks/{task_id}")
+
+    window.find("#log", text="30000")
+    window.find("#log", text="29500")
+    window.save_picture(tmp_path / "task.png")
+    assert 500 < window.count("#log > div") <= 5000
