@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from shipway_launcher.api.serving import serve_api
-from shipway_launcher.backends import close_backend, make_slurm
+from shipway_launcher.backends import close_backend, make_backend
 from shipway_launcher.background import Background
 from shipway_launcher.carriers.shelf import QueryShelf
 from shipway_launcher.config import LauncherSettings
@@ -107,7 +107,7 @@ async def _start(
     check_user(settings, machine.user)
     users = Users(settings, machine)
     background = await stack.enter_async_context(Background())
-    slurm = make_slurm(settings, users)
+    slurm = make_backend(settings, users)
     stack.push_async_callback(close_backend, slurm)
     launcher, watch, notices = _put_together(
         settings, users, slurm, store, registry, relay, background
@@ -171,7 +171,13 @@ def _put_together(
         ender=Ender(registry, slurm, users, watch, follower, root=root),
         shelf=QueryShelf(),
     )
-    launcher = Launcher(parts, background, relay_url=relay.url, learn_job=relay.learn_job)
+    launcher = Launcher(
+        parts,
+        background,
+        relay_url=relay.url,
+        learn_job=relay.learn_job,
+        settle_job=relay.settle_job,
+    )
     return launcher, watch, notices
 
 
@@ -183,6 +189,8 @@ class _RelayFace:
     """What jobs take for the master; None where they reach the master itself."""
     learn_job: Callable[[Mapping[str, str]], Awaitable[None]]
     """To be told the variables of each job's task."""
+    settle_job: Callable[[str], Awaitable[None]]
+    """Waits a moment until the master has what the job of an allocation told it."""
     sink: PreemptionSink
 
 
@@ -197,13 +205,13 @@ async def _enter_relay(stack: AsyncExitStack, settings: LauncherSettings) -> _Re
     if not settings.relay.enabled:
         signals = SignalSpool(settings.relay, folder / "spool", master)
         sink = await stack.enter_async_context(signals)
-        return _RelayFace(url=None, learn_job=sink.learn, sink=sink)
+        return _RelayFace(url=None, learn_job=sink.learn, settle_job=sink.settle, sink=sink)
     try:
         relay = await stack.enter_async_context(Relay(settings.relay, folder / "spool", master))
     except OSError as error:
         address = f"{settings.relay.host}:{settings.relay.port}"
         raise SetupError(f"relay: cannot listen on {address}: {error}") from error
-    return _RelayFace(url=relay.url, learn_job=relay.learn, sink=relay)
+    return _RelayFace(url=relay.url, learn_job=relay.learn, settle_job=relay.settle, sink=relay)
 
 
 async def _expire(launcher: Launcher) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
+from typing import Any
 
 from shipway_launcher.background import Background
 from shipway_launcher.carriers.shelf import Query
@@ -16,6 +17,7 @@ from shipway_launcher.joblogs import JobLogs, LogSource
 from shipway_launcher.launches import Launches, Parts, Wish
 from shipway_launcher.locks import NamedLocks
 from shipway_launcher.logs import Log
+from shipway_launcher.manifest import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Launcher:
         *,
         relay_url: str | None,
         learn_job: Callable[[Mapping[str, str]], Awaitable[None]],
+        settle_job: Callable[[str], Awaitable[None]],
     ) -> None:
         """Put the parts together.
 
@@ -38,10 +41,12 @@ class Launcher:
             background: For what goes on when its request has been answered.
             relay_url: What jobs are told as the master's address; None leaves them the master's.
             learn_job: Is told the task's variables of each job before it is submitted.
+            settle_job: Waits a moment until the master has what the job of an allocation told it
+                by way of the launcher.
         """
         self._parts, self._background = parts, background
         self._logs = JobLogs(parts.store, parts.users, root=parts.settings.job_storage_root)
-        self._locks = NamedLocks()
+        self._locks, self._settle_job = NamedLocks(), settle_job
         self._launches = Launches(parts, self._locks, relay_url=relay_url, learn_job=learn_job)
 
     async def launch(self, body: bytes, wish: Wish) -> Dispatch | Query:
@@ -99,11 +104,26 @@ class Launcher:
         Raises:
             NotFound: It has been removed meanwhile.
         """
-        if isinstance(found, Query) or found.state.is_final or not refresh:
+        if isinstance(found, Query):
             return found
-        settings = self._parts.settings.watch
-        await self._parts.watch.recent(settings.max_age_s if max_age_s is None else max_age_s)
-        return self._parts.registry.get(found.owner, found.id)
+        if refresh and not found.state.is_final:
+            settings = self._parts.settings.watch
+            await self._parts.watch.recent(settings.max_age_s if max_age_s is None else max_age_s)
+            found = self._parts.registry.get(found.owner, found.id)
+        if found.state.is_final:
+            await self._settle(found)
+        return found
+
+    async def _settle(self, ended: Dispatch) -> None:
+        """Let the master hear a job's last words before it hears of its end."""
+        try:
+            manifest = parse_json(await self.manifest(ended))
+        except LauncherError as error:
+            log.warning("what a job said last may come late: %s", error)
+            return
+        parameters: dict[str, Any] = manifest["payloads"][0]["launchParameters"]
+        environment: dict[str, str] = parameters.get("environment") or {}
+        await self._settle_job(environment.get("DET_ALLOCATION_ID", ""))
 
     async def manifest(self, found: Dispatch) -> bytes:
         """Return what was launched, without its secrets."""

@@ -84,6 +84,7 @@ class Lane:
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(_WAITING)
         self._files = asyncio.Lock()  # held by whoever makes or removes segments
         self._arrived = asyncio.Event()
+        self._empty = asyncio.Event()
         self._is_finishing = False
         self._is_closed = False
 
@@ -180,8 +181,10 @@ class Lane:
                 # What was refused while it waited must not be kept after all.
                 wanted = [message for message, written in group if not written.done()]
                 messages = [message for message in wanted if message is not None]
-                _answer(group, await self._write_group(messages) if messages else None)
+                failure = await self._write_group(messages) if messages else None
+                self._empty.clear()  # until the delivery has seen that there is nothing
                 self._arrived.set()
+                _answer(group, failure)
         finally:
             self._is_closed = True
             while not self._waiting.empty():
@@ -193,6 +196,7 @@ class Lane:
         while not self._is_finishing:
             batch = await self._next()
             if batch is None:
+                self._empty.set()
                 self._arrived.clear()
                 await self._arrived.wait()
                 await asyncio.sleep(self._limits.linger_s)
@@ -201,6 +205,15 @@ class Lane:
             # A power loss takes back some notes, so go on asking while the master knows more.
             self._is_doubtful = self._is_doubtful and had_some
             await self._done(batch)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was put in is delivered."""
+        return self._empty.is_set()
+
+    async def wait_empty(self) -> None:
+        """Wait until all that was put in is delivered; `run_delivery` must be running."""
+        await self._empty.wait()
 
     def finish(self) -> None:
         """Let the delivery end after the batch that is under way, so that it is noted too."""
@@ -219,6 +232,7 @@ class Lane:
             self._number, self._offset = last, self._segments[last].size_bytes
             self._delivered_lines, self._gap_lines = self._segments[last].lines, 0
             await asyncio.to_thread(self._save)
+            self._empty.set()
 
     async def _write_group(self, messages: Sequence[Message]) -> SpoolFailed | None:
         async with self._files:

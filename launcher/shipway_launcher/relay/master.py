@@ -76,6 +76,19 @@ class MasterRpc:
             and self._channel.get_state() is grpc.ChannelConnectivity.READY
         )
 
+    async def is_there(self, *, limit_s: float) -> bool:
+        """Find out whether anything listens where the master is said to be."""
+        url = self._address.current
+        if url is None:
+            return False
+        try:
+            async with asyncio.timeout(limit_s):
+                _, writer = await asyncio.open_connection(url.host, url.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
     async def call(
         self, rpc: str, request: bytes, metadata: Metadata, *, limit_s: float | None
     ) -> bytes:

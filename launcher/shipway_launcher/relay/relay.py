@@ -30,6 +30,7 @@ from shipway_launcher.relay.signals import (
     PENDING_PREEMPTION,
     job_owner,
     put_allocation_signal,
+    settle_allocation,
 )
 from shipway_launcher.relay.spool import Spool
 from shipway_launcher.tls import Certificate
@@ -154,6 +155,11 @@ class Relay:
         await put_allocation_signal(
             self._spool, job_owner(allocation_id, token), PENDING_PREEMPTION
         )
+
+    async def settle(self, allocation_id: str) -> None:
+        """Wait a moment for the master to get all that a job, which has ended, still had to say."""
+        assert self._spool is not None, "to be entered first"
+        await settle_allocation(self._spool, allocation_id)
 
     @property
     def url(self) -> str:

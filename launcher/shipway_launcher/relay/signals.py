@@ -19,6 +19,8 @@ from shipway_launcher.relay.stream import Owner
 
 log = logging.getLogger(__name__)
 
+_SETTLE_S = 20.0
+
 
 PENDING_PREEMPTION = "AllocationPendingPreemptionSignal"
 
@@ -45,6 +47,18 @@ async def put_allocation_signal(spool: Spool, owner: Owner, rpc: str) -> None:
     key = SIGNALS[rpc].removeprefix("signals/")
     if await stream.put_signal(Message(rpc=rpc, key=key, request=signal)):
         log.info("signal reported", extra={"allocation_id": owner.allocation_id, "signal": key})
+
+
+async def settle_allocation(spool: Spool, allocation_id: str) -> None:
+    """Wait a moment for the master to get all that an allocation has said.
+
+    A master that hears of a job's end takes the job's token as no good from then on.
+    """
+    if not await spool.settle(allocation_id, limit_s=_SETTLE_S):
+        log.info(
+            "a job's end may be heard of before all that the job said",
+            extra={"allocation_id": allocation_id},
+        )
 
 
 def job_owner(allocation_id: str, token: str) -> Owner:
@@ -96,3 +110,8 @@ class SignalSpool:
         await put_allocation_signal(
             self._spool, job_owner(allocation_id, token), PENDING_PREEMPTION
         )
+
+    async def settle(self, allocation_id: str) -> None:
+        """Wait a moment for the master to get what it is still to be told of a job."""
+        assert self._spool is not None, "to be entered first"
+        await settle_allocation(self._spool, allocation_id)

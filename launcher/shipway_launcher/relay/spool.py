@@ -25,6 +25,7 @@ _STREAMS = 20_000
 _REFUSED_KEEP_S = 3600.0
 _RESTART_S = 5.0
 _FINISH_S = 5.0
+_LOOK_S = 1.0
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -102,6 +103,29 @@ class Spool:
             self._streams[name] = stream
             self._start(name)
             return stream
+
+    async def settle(self, allocation_id: str, *, limit_s: float) -> bool:
+        """Wait until the master has all that an allocation sent, but not longer than *limit_s*.
+
+        Returns:
+            Whether it has. It has not, and is not waited for, if it is not there.
+        """
+        streams = [
+            stream
+            for stream in self._streams.values()
+            if stream.owner.allocation_id == allocation_id and not stream.is_delivered
+        ]
+        if not streams:
+            return True
+        if not await self._master.is_there(limit_s=_LOOK_S):
+            return False
+        try:
+            async with asyncio.timeout(limit_s):
+                for stream in streams:
+                    await stream.wait_delivered()
+        except TimeoutError:
+            return False
+        return True
 
     def _load(self) -> dict[str, Stream]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

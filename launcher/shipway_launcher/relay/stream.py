@@ -245,6 +245,16 @@ class Stream:
                     for writer in writers:
                         writer.cancel()
 
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the master has all of it, or the token is refused."""
+        return self.refused is not None or all(lane.is_empty for lane in self._lanes)
+
+    async def wait_delivered(self) -> None:
+        """Wait until the master has all of it, or the token is refused."""
+        for lane in self._lanes:
+            await lane.wait_empty()
+
     def finish(self) -> None:
         """Let `run` end once what is under way is delivered and noted."""
         for lane in self._lanes:

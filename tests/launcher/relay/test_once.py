@@ -184,3 +184,33 @@ async def test_a_relay_that_dies_before_its_note_repeats_nothing(
         await process.wait()
     assert master.lines == (["one\n", "two\n"] if path == LOGS else [])
     assert len(stored) == 2
+
+
+async def test_a_jobs_end_waits_for_its_last_words(
+    master: StandInMaster, run_relay: RunRelay, client: aiohttp.ClientSession
+) -> None:
+    relay, _ = await run_relay()
+    await relay.settle(ALLOCATION)  # nothing was ever said
+    master.hold.clear()
+    await post(client, relay.url + LOGS, {"logs": [make_line("last words\n")]})
+    await post(client, relay.url + METRICS, {"batches": [make_batch(0)]})
+    async with asyncio.TaskGroup() as group:
+        settled = group.create_task(relay.settle(ALLOCATION))
+        await relay.settle(f"{TASK}.2")  # others need not wait
+        assert not settled.done()
+        master.hold.set()
+    assert master.lines == ["last words\n"]
+    assert len(master.readings) == 1
+
+
+async def test_a_jobs_end_does_not_wait_for_a_master_that_is_not_there(
+    master: StandInMaster, run_relay: RunRelay, client: aiohttp.ClientSession
+) -> None:
+    relay, _ = await run_relay()
+    await master.stop()
+    await post(client, relay.url + LOGS, {"logs": [make_line("later\n")]})
+    async with asyncio.timeout(15):
+        await relay.settle(ALLOCATION)
+    await master.start()
+    await relay.settle(ALLOCATION)
+    assert master.lines == ["later\n"]

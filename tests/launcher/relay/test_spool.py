@@ -150,3 +150,17 @@ async def test_many_streams_deliver_at_once(master: StandInMaster, tmp_path: Pat
             group.create_task(put(number))
         await eventually(lambda: len(master.lines) == 100)
     assert {int(line) for line in master.lines} == {*range(100)}
+
+
+async def test_a_master_that_takes_nothing_is_not_waited_for_long(
+    master: StandInMaster, tmp_path: Path
+) -> None:
+    master.hold.clear()
+    async with spooling(master, tmp_path) as spool:
+        stream = await spool.stream(make_owner(1))
+        await stream.put_logs(make_logs("x\n"))
+        assert not await spool.settle("task-1.1", limit_s=0.1)
+        assert await spool.settle("task-2.1", limit_s=0.1)
+        master.hold.set()
+        assert await spool.settle("task-1.1", limit_s=30)
+        assert master.lines == ["x\n"]
