@@ -53,7 +53,8 @@ class Screen:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Print one line of the task's log: the task's own in colour, the master's dimmed."""
-        text, rank = str(line["log"]).rstrip("\n"), line.get("rankId")
+        text = str(line["log"]).rstrip("\n")
+        rank: int | None = line.get("rankId")
         time = str(line["timestamp"])[11:19]
         style = "dim italic" if line.get("source") == "master" else ""
         if rank is not None:

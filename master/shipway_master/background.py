@@ -25,10 +25,11 @@ class Background:
         await self._group.__aenter__()
         return self
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:
             task.cancel()
-        await self._group.__aexit__(*error)
+        # The group is not told of an error of the block, which it would wrap into one of its own.
+        await self._group.__aexit__(None, None, None)
 
     def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run *work* until it ends or the block does."""

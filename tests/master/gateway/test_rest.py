@@ -291,7 +291,23 @@ async def test_info_and_health_are_open(master: MasterUnderTest) -> None:
 async def test_a_browser_finds_a_page(master: MasterUnderTest) -> None:
     async with master.session.get(master.url) as response:
         assert response.content_type == "text/html"
-        assert master.url in await response.text()
+        assert "Shipway" in await response.text()
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        tag = response.headers["ETag"]
+    async with master.session.get(master.url, headers={"If-None-Match": tag}) as response:
+        assert response.status == 304
+
+
+async def test_links_to_the_original_s_pages_lead_to_ours(master: MasterUnderTest) -> None:
+    async with master.session.get(f"{master.url}/det/login?x=1") as response:
+        assert response.url.path == "/"
+
+
+async def test_what_the_page_shows_is_for_users(master: MasterUnderTest) -> None:
+    async with master.session.get(f"{master.url}/page/slot-problems") as response:
+        assert response.status == 401
+    async with master.session.get(f"{master.url}/page/other.js") as response:
+        assert response.status == 404
 
 
 @pytest.mark.parametrize(
