@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
 _KILL_AFTER_S = 2.0
+_SOON = 4
+"""How often to look for the end, which follows the last output within microseconds, before waiting."""
 
 
 class Output:
@@ -88,8 +90,12 @@ class Program:
     async def finish(self) -> int:
         """Wait until its outputs are closed and it has ended; return its exit status."""
         await self._closed
-        status = self._process.poll()
-        return await self._exit() if status is None else status
+        for _ in range(_SOON):
+            status = self._process.poll()
+            if status is not None:
+                return status
+            await asyncio.sleep(0)
+        return await self._exit()
 
     async def end(self) -> None:
         """Let go of it: close the pipes and, if it still runs, end it with its children."""

@@ -82,6 +82,11 @@ class PyslurmSlurm:
         self._checked_until = self._check_again_at = 0.0
         self._deaths: list[float] = []
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is a pyslurm that the last submission went through, as far as it could."""
+        return self._helper is not None
+
     async def facts(self) -> SlurmFacts:
         return await self._commands.facts()
 
@@ -101,7 +106,9 @@ class PyslurmSlurm:
     async def cancel(
         self, job_ids: Collection[SlurmJobId], *, user: Transport, signal: str | None = None
     ) -> None:
-        if job_ids and signal is None and self._can_act_as(user):
+        # Parts of arrays and of other jobs have ids that are no numbers, whatever int() says.
+        is_plain = all(job_id.isascii() and job_id.isdecimal() for job_id in job_ids)
+        if job_ids and is_plain and signal is None and self._can_act_as(user):
             request = {"do": "cancel", "ids": sorted(job_ids)}
             with contextlib.suppress(HelperLost):  # cancelling twice is harmless
                 answer = await self._ask(request, self._submit_timeout_s)

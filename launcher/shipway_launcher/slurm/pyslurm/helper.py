@@ -71,9 +71,22 @@ _OLD_NAMES = {
     "memory_mib": "realmem",
     "time_min": "time_limit",
 }
-# The old interface points libslurm at texts that Python has freed by then; short ones stay as they
-# are until the memory is used again, which nothing does in between.
-_LONGEST_OLD_TEXT = 400
+
+
+class _Text(str):
+    """A text whose bytes stay where they are.
+
+    The old interface encodes each text and points libslurm at the bytes, which Python has freed, and
+    often overwritten, by the time when libslurm reads them. Encoded by this class they are kept.
+    """
+
+    __slots__ = ("_kept",)
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Return the same bytes each time."""
+        if not hasattr(self, "_kept"):
+            self._kept = str.encode(self, encoding, "strict")
+        return self._kept
 
 
 class _No(int):
@@ -149,9 +162,9 @@ class OldInterface:
             options["requeue"] = 1 if fields["requeue"] else _No(0)
         if fields.get("priority") == 0:
             options["hold"] = True
-        for key, value in options.items():
-            if isinstance(value, str) and len(value.encode()) > _LONGEST_OLD_TEXT:
-                raise ValueError(key + " is too long for the old interface of pyslurm")
+        options = {
+            key: _Text(value) if isinstance(value, str) else value for key, value in options.items()
+        }
         os.environ.clear()
         os.environ.update(environment)
         try:
