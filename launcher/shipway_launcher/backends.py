@@ -10,6 +10,11 @@ from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.users import Users
 
 
+def make_backend(settings: LauncherSettings, users: Users) -> SlurmBackend:
+    """Make the backend of the workload manager; nothing is run yet."""
+    return make_slurm(settings, users)
+
+
 def make_slurm(settings: LauncherSettings, users: Users) -> SlurmBackend:
     """Make the backend; nothing is run yet."""
     slurm = settings.slurm
