@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from shipway_master.auth import Authenticator
+from shipway_master.brake import pause_s
 from shipway_master.errors import PermissionDenied, Unauthenticated
 from shipway_master.passwords import client_hash, hash_password, verify_password
 from shipway_master.store.database import Database, opened
@@ -340,3 +343,29 @@ async def test_logging_out_over_grpc(master: MasterUnderTest) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await master.stub.GetMe(GetMeRequest(), metadata=metadata)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_guessing_is_slowed_down_for_that_user_alone(master: MasterUnderTest) -> None:
+    async def guess(number: int) -> int:
+        body = {"username": "determined", "password": f"guess-{number}"}
+        return (await master.call("POST", "/auth/login", body, token=None)).status
+
+    for number in range(5):
+        assert await guess(number) == 401
+    async with asyncio.TaskGroup() as group:
+        guesses = [group.create_task(guess(number)) for number in range(5, 45)]
+        told = [await one for one in itertools.islice(asyncio.as_completed(guesses), 32)]
+        body = {"username": "admin", "password": PASSWORD}
+        other = await master.call("POST", "/auth/login", body, token=None)
+        for one in guesses:  # they wait for their turn
+            one.cancel()
+
+    assert told == [429] * 32
+    assert other.status == 200
+
+
+def test_pauses_grow_with_failures_and_have_an_end() -> None:
+    pauses = [pause_s(failures) for failures in range(10_000)]
+    assert pauses[:6] == [0, 0, 0, 0, 0, 0.5]
+    assert sorted(pauses) == pauses
+    assert pauses[-1] == 8

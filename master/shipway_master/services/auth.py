@@ -7,6 +7,7 @@ from email.utils import format_datetime
 from sqlalchemy import select
 
 from shipway_master.auth import Authenticator
+from shipway_master.brake import LoginBrake
 from shipway_master.errors import InvalidArgument, PermissionDenied, Unauthenticated
 from shipway_master.passwords import verify_password
 from shipway_master.rpc import Call
@@ -28,17 +29,20 @@ class AuthService:
 
     def __init__(self, database: Database, authenticator: Authenticator) -> None:
         self._database, self._authenticator = database, authenticator
+        self._brake = LoginBrake()
 
     async def Login(self, request: LoginRequest, call: Call) -> LoginResponse:
         """Check name and password, and start a session."""
         if not request.username:
             raise InvalidArgument("missing argument: username")
-        async with self._database.reading() as session:
-            statement = select(UserRow).where(UserRow.username == request.username)
-            user = await session.scalar(statement)
-        stored = user.password_hash if user is not None else None
-        is_right = await verify_password(stored, request.password, is_hashed=request.is_hashed)
-        if user is None or user.remote or not is_right:
+        async with self._brake.attempt(request.username) as attempt:
+            async with self._database.reading() as session:
+                statement = select(UserRow).where(UserRow.username == request.username)
+                user = await session.scalar(statement)
+            stored = user.password_hash if user is not None else None
+            fits = await verify_password(stored, request.password, is_hashed=request.is_hashed)
+            attempt.is_right = fits and user is not None and not user.remote
+        if user is None or not attempt.is_right:
             raise Unauthenticated("invalid credentials")
         if not user.active:
             raise PermissionDenied("user is not active")
