@@ -76,7 +76,7 @@ class Calls:
         """
         job.check_allocation(request.allocation_id)
         stream = await self._stream(job, metadata)
-        return await stream.gathering.join(request)
+        return await stream.gather(request)
 
     async def newest_line(self, job: Job, metadata: Metadata, container_id: str) -> TaskLog | None:
         """Return the newest line that was taken from a container; None: the master may know."""

@@ -35,6 +35,8 @@ class GatherTiming:
     """A word in the task's log names the ranks that have not come."""
     return_within_s: float
     """A peer that lost its connection may come back for so long."""
+    give_up_after_s: float | None
+    """Those that have come wait for so long; None: as long as they like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,8 @@ class _Peer:
 
 @dataclass(eq=False, slots=True)
 class _Group:
-    slow: asyncio.TimerHandle
     wanted: int
+    timers: list[asyncio.TimerHandle] = field(default_factory=list[asyncio.TimerHandle])
     waiting: dict[str, _Peer] = field(default_factory=dict[str, _Peer])
     ids: dict[int, str] = field(default_factory=dict[int, str])
     """The newest id of each rank that named itself."""
@@ -88,9 +90,8 @@ class _Group:
 
     def drop(self) -> None:
         """Stop waiting for anybody."""
-        self.slow.cancel()
-        for _, patience in self.left.values():
-            patience.cancel()
+        for timer in (*self.timers, *(patience for _, patience in self.left.values())):
+            timer.cancel()
 
 
 class Gathering:
@@ -141,7 +142,7 @@ class Gathering:
         Raises:
             BadRequest: The id is no UUID, or the number of peers not positive.
             Superseded: The same peer called again.
-            PeerLost: Another peer is gone.
+            PeerLost: Another peer is gone, or did not come.
         """
         peer_id = _peer_id(request)
         if self._complete is not None and peer_id in self._complete.peers:
@@ -149,9 +150,7 @@ class Gathering:
             return self._complete
         group = self._group
         if group is None:
-            loop = asyncio.get_running_loop()
-            slow = loop.call_later(self._timing.slow_after_s, self._note_slow)
-            group = self._group = _Group(slow=slow, wanted=request.num_peers)
+            group = self._group = self._begin(request.num_peers)
         peer = self._enter(group, peer_id, request)
         group.wanted = request.num_peers
         if len(group.waiting) >= group.wanted:
@@ -173,6 +172,13 @@ class Gathering:
         if group is not None:
             group.drop()
             _answer_all(group.waiting.values(), error)
+
+    def _begin(self, wanted: int) -> _Group:
+        loop, timing, group = asyncio.get_running_loop(), self._timing, _Group(wanted=wanted)
+        group.timers.append(loop.call_later(timing.slow_after_s, self._note_slow, group))
+        if timing.give_up_after_s is not None:
+            group.timers.append(loop.call_later(timing.give_up_after_s, self._end_slow, group))
+        return group
 
     def _enter(
         self, group: _Group, peer_id: str, request: api_trial.AllocationAllGatherRequest
@@ -238,28 +244,33 @@ class Gathering:
                 self._group = None
             return
         who = f"peer {peer_id}" if rank is None else name_ranks([rank], self._nodes)
-        text = (
+        self._end(
+            group,
             f"all-gather: {who} lost its connection and did not come back within"
-            f" {self._timing.return_within_s:g} s; the others wait no longer"
+            f" {self._timing.return_within_s:g} s; the others wait no longer",
         )
+
+    def _end_slow(self, group: _Group) -> None:
+        """End the wait of all because some have not come."""
+        text = self._describe(group, self._timing.give_up_after_s or 0.0)
+        self._end(group, f"{text}; the others wait no longer")
+
+    def _end(self, group: _Group, text: str) -> None:
         group.drop()
         self._group = None
         self._on_trouble(text)
         _answer_all(group.waiting.values(), PeerLost(text))
 
-    def _note_slow(self) -> None:
-        group = self._group
-        if group is None:
-            return
+    def _note_slow(self, group: _Group) -> None:
+        self._on_trouble(self._describe(group, self._timing.slow_after_s))
+
+    def _describe(self, group: _Group, after_s: float) -> str:
         ranks = {peer.rank for peer in group.waiting.values()}
         missing = [rank for rank in range(group.wanted) if rank not in ranks]
-        text = (
-            f"all-gather: {len(group.waiting)} of {group.wanted} ranks have come within"
-            f" {self._timing.slow_after_s:g} s"
-        )
+        text = f"all-gather: {len(group.waiting)} of {group.wanted} ranks have come within {after_s:g} s"
         if len(missing) == group.wanted - len(group.waiting):
-            text += f"; still waiting for {name_ranks(missing, self._nodes)}"
-        self._on_trouble(text)
+            text += f"; missing: {name_ranks(missing, self._nodes)}"
+        return text
 
 
 def master_request(answer: Answer, allocation_id: str) -> bytes:

@@ -75,6 +75,13 @@ class GatherSettings(Settings):
             " back; then the wait of the others ends with an error that names it."
         ),
     )
+    give_up_after_s: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description=(
+            "Seconds after the first rank after which an all-gather ends with an error that names"
+            " the ranks that have not come; by default those that have come wait on."
+        ),
+    )
     running_within_s: Annotated[float, Field(gt=0)] = Field(
         300.0,
         description=(

@@ -83,12 +83,13 @@ async def _stored_lines(
         timestamp_after=_timestamp(min(times) - _MARGIN_US),
         timestamp_before=_timestamp(max(times) + _MARGIN_US),
     )
-    stored: Counter[_LineKey] = Counter()
+    wanted, stored = set(map(_line_key, lines)), Counter[_LineKey]()
     async for answer in master.ask(
         "TaskLogs", question.SerializeToString(), metadata, limit_s=_LIMIT_S
     ):
-        line = api_task.TaskLogsResponse.FromString(answer)
-        stored[_line_key(line)] += 1
+        key = _line_key(api_task.TaskLogsResponse.FromString(answer))
+        if key in wanted:  # there may be many others of that time
+            stored[key] += 1
     return stored
 
 

@@ -80,7 +80,11 @@ class Stream:
         self.ranks = Ranks(late_after_s=gather.running_within_s, on_late=self._say)
         self.gathering = Gathering(
             folder,
-            GatherTiming(slow_after_s=gather.slow_after_s, return_within_s=gather.return_within_s),
+            GatherTiming(
+                slow_after_s=gather.slow_after_s,
+                return_within_s=gather.return_within_s,
+                give_up_after_s=gather.give_up_after_s,
+            ),
             nodes=self.ranks.nodes,
             on_complete=self._tell_gathered,
             on_trouble=self._say,
@@ -191,6 +195,11 @@ class Stream:
                 extra={"allocation_id": self.owner.allocation_id, "rank": notice.rank},
             )
             self.ranks.note(notice)
+
+    async def gather(self, request: api_trial.AllocationAllGatherRequest) -> Answer:
+        """Wait for all ranks; errors as of `Gathering.join`, and `StreamRefused`."""
+        self._use()
+        return await self.gathering.join(request)
 
     async def put_signal(self, message: Message) -> bool:
         """Keep a signal until it is delivered, unless one with the same key came before.

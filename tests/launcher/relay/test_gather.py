@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import grpc
 import grpc.aio
 import pytest
 
@@ -16,6 +17,7 @@ from shipway_launcher.relay import Relay
 from shipway_proto.determined.api.v1 import trial_pb2
 from tests.launcher.relay.conftest import RunRelay, eventually
 from tests.launcher.relay.master import ALLOCATION, TOKEN, StandInMaster
+from tests.launcher.relay.test_delivery import LOGS, make_line, post
 
 RPC = "/determined.api.v1.Determined/AllocationAllGather"
 PATH = f"/api/v1/allocations/{ALLOCATION}/all_gather"
@@ -209,6 +211,51 @@ async def test_a_dead_rank_ends_the_wait_of_the_others_with_its_name(
     await eventually(lambda: [line for line in master.lines if "rank 0 (n17)" in line])
 
 
+async def test_a_rank_whose_grpc_call_ends_has_left(
+    relay: Relay, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "shipway_launcher.relay.gathering")
+    call = asyncio.ensure_future(rpc_gather(relay, make_peer(0, 2)))
+    await eventually(lambda: waiting(caplog) == 1)
+    call.cancel()
+    await eventually(lambda: waiting(caplog) == 0)
+
+
+async def test_a_rank_that_comes_again_is_one_rank_though_its_first_call_still_waits(
+    relay: Relay, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "shipway_launcher.relay.gathering")
+    again = {**make_peer(0, 2), "requestUuid": "00000000-0000-4000-8000-0000000000ff"}
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(client.post(relay.url + PATH, json=make_peer(0, 2)))
+        await eventually(lambda: waiting(caplog) == 1)
+        second = group.create_task(gather(client, relay, again))
+        assert (await first).status == 409
+        third = group.create_task(gather(client, relay, make_peer(1, 2)))
+    assert second.result() == third.result()
+    assert [item["rank"] for item in json.loads(second.result())["data"]] == [0, 1]
+
+
+async def test_ranks_that_never_come_end_the_wait_where_that_is_wanted(
+    run_relay: RunRelay, client: aiohttp.ClientSession
+) -> None:
+    relay, _ = await run_relay(gather={"give_up_after_s": 0.1})
+    async with client.post(relay.url + PATH, json=make_peer(1, 3)) as answer:
+        assert answer.status == 409
+        text = (await answer.json())["error"]["error"]
+    assert "1 of 3 ranks have come within 0.1 s; missing: ranks 0, 2; the others wait no" in text
+
+
+async def test_a_refused_token_ends_the_wait(
+    master: StandInMaster, relay: Relay, client: aiohttp.ClientSession
+) -> None:
+    master.refusals["PostTaskLogs"] = (grpc.StatusCode.UNAUTHENTICATED, "the allocation is over")
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(client.post(relay.url + PATH, json=make_peer(0, 2)))
+        await post(client, relay.url + LOGS, {"logs": [make_line("x\n")]})
+    assert call.result().status == 401
+
+
 async def test_late_ranks_are_named_in_the_tasks_log(
     master: StandInMaster, run_relay: RunRelay, client: aiohttp.ClientSession
 ) -> None:
@@ -228,7 +275,7 @@ async def test_late_ranks_are_named_in_the_tasks_log(
         call.cancel()
     text = "".join(master.lines)
     assert "2 of 3 containers run 0.05 s after the first; not yet running: rank 1\n" in text
-    assert "1 of 3 ranks have come within 0.05 s; still waiting for ranks 0 (n0), 2 (n2)" in text
+    assert "1 of 3 ranks have come within 0.05 s; missing: ranks 0 (n0), 2 (n2)" in text
     await run(1)
     await eventually(lambda: len(master.lines) == 3)
     assert "rank 1 (n1) runs now" in master.lines[-1]
