@@ -13,6 +13,7 @@ from shipway_common.logsetup import setup_logging
 from shipway_common.settings import SettingsError
 from shipway_common.signals import stop_on_signals
 from shipway_master.app import running
+from shipway_master.backup import BackupFailed, back_up
 from shipway_master.config import MasterConfig, load_config
 from shipway_master.errors import CannotStart
 from shipway_master.folder import held
@@ -26,18 +27,22 @@ def main() -> None:
     """Run and inspect shipway-master."""
 
 
-@main.command()
-@click.option(
+_config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="File with the settings (YAML, keys as in Determined's master.yaml).",
 )
-@click.option(
+_data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
     help="Folder of the database and of secrets [default: ~/.local/share/shipway-master].",
 )
+
+
+@main.command()
+@_config_option
+@_data_option
 @click.option("--host", help="Address to listen on [default: 127.0.0.1].")
 @click.option("--port", type=int, help="Port of everything: gRPC, REST, agents [default: 8080].")
 @click.option(
@@ -70,6 +75,20 @@ def serve(
             asyncio.run(_serve(config))
     except (CannotStart, OSError) as error:
         raise click.ClickException(f"the master cannot run: {error}") from error
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@_config_option
+@_data_option
+def backup(target: Path, config_file: Path | None, data: Path | None) -> None:
+    """Copy the database whole into the new file TARGET, also while the master runs."""
+    config = _load(config_file, {"data": data})
+    try:
+        size_bytes = back_up(config.db.resolve_url(config.data), target)
+    except BackupFailed as error:
+        raise click.ClickException(f"no backup was made: {error}") from error
+    click.echo(f"{target}: {size_bytes / 1e6:.1f} MB")
 
 
 def _load(config_file: Path | None, flags: dict[str, Any]) -> MasterConfig:
