@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from shipway_launcher.carriers.table import Manager
 from shipway_launcher.config import LauncherSettings
+from shipway_launcher.pbs.cli import CommandLinePbs
 from shipway_launcher.slurm.backend import Closes, SlurmBackend
 from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
 from shipway_launcher.slurm.pyslurm.backend import PyslurmChoice, PyslurmSlurm
@@ -11,7 +13,14 @@ from shipway_launcher.users import Users
 
 
 def make_backend(settings: LauncherSettings, users: Users) -> SlurmBackend:
-    """Make the backend of the workload manager; nothing is run yet."""
+    """Make the backend of the workload manager that the settings name; nothing is run yet."""
+    if settings.workload_manager is Manager.PBS:
+        return CommandLinePbs(
+            Programs(settings.pbs.bin_dir, users.path, users.machine.find_program),
+            users.own,
+            query_timeout_s=settings.pbs.query_timeout_s,
+            submit_timeout_s=settings.pbs.submit_timeout_s,
+        )
     return make_slurm(settings, users)
 
 

@@ -14,13 +14,16 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipway_launcher.backends import make_slurm
+from shipway_launcher.backends import make_backend
+from shipway_launcher.carriers.table import Manager
 from shipway_launcher.config import Impersonation, LauncherSettings, is_loopback
 from shipway_launcher.daemon import check_user
 from shipway_launcher.errors import BackendError, LauncherError, SetupError, TransportError
 from shipway_launcher.machines import open_machine
+from shipway_launcher.pbs.commands import PBS_PROGRAMS
 from shipway_launcher.slurm.cli import Programs
 from shipway_launcher.slurm.commands import SLURM_PROGRAMS
+from shipway_launcher.slurm.pyslurm.backend import PyslurmSlurm
 from shipway_launcher.tls import Certificate
 from shipway_launcher.tokens import read_token
 from shipway_launcher.transport.base import Command
@@ -180,11 +183,14 @@ def _check_certificate(
 
 async def _check_programs(settings: LauncherSettings, users: Users) -> AsyncIterator[Finding]:
     machine = users.machine
-    programs = Programs(settings.slurm.bin_dir, users.path, machine.find_program)
-    for name in (*SLURM_PROGRAMS, "srun"):
+    manager = settings.workload_manager
+    programs = Programs(settings.bin_dir, users.path, machine.find_program)
+    names = PBS_PROGRAMS if manager is Manager.PBS else (*SLURM_PROGRAMS, "srun")
+    for name in names:
         found = await programs.find(name)
         if found is None:
-            yield _bad("path", f"there is no {name} on {machine.name}; set path or slurm.bin_dir")
+            wanted = f"set path or {manager}.bin_dir"
+            yield _bad("path", f"there is no {name} on {machine.name}; {wanted}")
         else:
             yield _good("path", found)
     agent = await machine.find_program(settings.agent_command[0], users.path)
@@ -198,23 +204,29 @@ async def _check_programs(settings: LauncherSettings, users: Users) -> AsyncIter
 
 
 async def _check_slurm(settings: LauncherSettings, users: Users) -> AsyncIterator[Finding]:
-    slurm = make_slurm(settings, users)
+    key, slurm = settings.workload_manager, make_backend(settings, users)
     try:
         facts = await slurm.facts()
     except LauncherError as error:
-        yield _bad("slurm", str(error))
+        yield _bad(key, str(error))
         return
-    if facts.version is None:
-        yield _bad("slurm", "sbatch --version says nothing that is understood")
+    release = facts.release or (f"Slurm {facts.version}" if facts.version else None)
+    if release is None:
+        command = "qstat" if key is Manager.PBS else "sbatch"
+        yield _bad(key, f"{command} --version says nothing that is understood")
     else:
-        yield _good("slurm", f"Slurm {facts.version}")
+        yield _good(key, release)
     try:
         cluster = await slurm.cluster()
     except (BackendError, TransportError) as error:
-        yield _bad("slurm.conf_file", f"no answer from Slurm's controller: {error}")
+        who = "PBS's server" if key is Manager.PBS else "Slurm's controller"
+        yield _bad(f"{key}.conf_file", f"no answer from {who}: {error}")
         return
     names = ", ".join(partition.name for partition in cluster.partitions) or "none"
-    yield _good("slurm", f"partitions {names}; {len(cluster.nodes)} nodes")
+    yield _good(key, f"partitions {names}; {len(cluster.nodes)} nodes")
+    if isinstance(slurm, PyslurmSlurm):
+        async for finding in _check_pyslurm(slurm, settings):
+            yield finding
     if (
         settings.relay.enabled
         and not settings.ssh.is_used
@@ -249,3 +261,14 @@ def _warn(key: str, text: str) -> Finding:
 
 def _bad(key: str, text: str) -> Finding:
     return Finding(grade=Grade.ERROR, key=key, text=text)
+
+
+async def _check_pyslurm(slurm: PyslurmSlurm, settings: LauncherSettings) -> AsyncIterator[Finding]:
+    try:
+        reason = await slurm.why_not()
+    finally:
+        await slurm.aclose()
+    if reason is None:
+        yield _good("slurm.backend", f"pyslurm of {settings.slurm.pyslurm_python}")
+    elif settings.slurm.backend == "pyslurm":
+        yield _warn("slurm.backend", f"jobs are submitted by sbatch, not through pyslurm: {reason}")

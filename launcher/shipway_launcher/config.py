@@ -16,6 +16,8 @@ from pydantic import Field, field_validator, model_validator
 
 from shipway_common.settings import Settings, SettingsError, parse_settings
 from shipway_launcher.batch.settings import BatchSettings
+from shipway_launcher.carriers.table import Manager
+from shipway_launcher.pbs.settings import PbsSettings
 from shipway_launcher.relay.settings import RelaySettings
 from shipway_launcher.transport.settings import SshSettings
 from shipway_launcher.transport.sudo import DEFAULT_HELPER
@@ -250,7 +252,11 @@ class LauncherSettings(Settings):
         description="The agent on the compute nodes, as a list of words; by default the"
         " shipway-agent beside the launcher's own Python.",
     )
+    workload_manager: Manager = Field(
+        Manager.SLURM, description="What runs the jobs: `slurm` or `pbs`."
+    )
     slurm: SlurmSettings = Field(default_factory=lambda: SlurmSettings.model_validate({}))
+    pbs: PbsSettings = Field(default_factory=lambda: PbsSettings.model_validate({}))
     ssh: SshSettings = Field(default_factory=lambda: SshSettings.model_validate({}))
     batch: BatchSettings = Field(default_factory=lambda: BatchSettings.model_validate({}))
     watch: WatchSettings = Field(default_factory=lambda: WatchSettings.model_validate({}))
@@ -304,6 +310,22 @@ class LauncherSettings(Settings):
         if self.relay.port == 0:
             raise ValueError("with ssh.host, relay.port cannot be 0: sshd is told of it")
         return self
+
+    @model_validator(mode="after")
+    def _has_root_that_pbs_takes(self) -> LauncherSettings:
+        is_pbs = self.workload_manager is Manager.PBS
+        if is_pbs and re.search(r"[\s:,\"'&]", str(self.job_storage_root)):
+            raise ValueError(
+                "with workload_manager: pbs, job_storage_root must hold no blank, colon, comma,"
+                " ampersand or quotation mark: PBS gives them a meaning in the names of output files"
+            )
+        return self
+
+    @property
+    def bin_dir(self) -> Path | None:
+        """The folder of the workload manager's commands, if it is set."""
+        is_pbs = self.workload_manager is Manager.PBS
+        return self.pbs.bin_dir if is_pbs else self.slurm.bin_dir
 
     @property
     def records_dir(self) -> Path:
@@ -397,8 +419,11 @@ def _master_section(text: str) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise SettingsError("the master's settings hold no section resource_manager")
     section = cast("dict[str, Any]", loaded)
-    if section.get("type") != "slurm":
+    managers = [str(manager) for manager in Manager]
+    if section.get("type") not in managers:
         raise SettingsError(
-            f"resource_manager.type is {section.get('type')!r}; this release drives slurm only"
+            f"resource_manager.type is {section.get('type')!r}; the launcher drives"
+            f" {' and '.join(managers)}"
         )
-    return {key: section[key] for key in _MASTER_KEYS if section.get(key) not in (None, "")}
+    taken = {key: section[key] for key in _MASTER_KEYS if section.get(key) not in (None, "")}
+    return {"workload_manager": section["type"], **taken}

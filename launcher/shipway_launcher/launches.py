@@ -14,7 +14,7 @@ from shipway_common.logsetup import log_context
 from shipway_launcher.carriers import queues, resources
 from shipway_launcher.carriers.damper import ReasonDamper
 from shipway_launcher.carriers.shelf import Query, QueryShelf, new_query_id
-from shipway_launcher.carriers.table import Carrier, Purpose, choose_carrier
+from shipway_launcher.carriers.table import Carrier, Purpose, choose_carrier, manager_of
 from shipway_launcher.config import LauncherSettings
 from shipway_launcher.dispatches.end import Ender
 from shipway_launcher.dispatches.files import check_dispatch_id
@@ -122,7 +122,7 @@ class Launches:
             LauncherError: Nothing was launched.
         """
         data, manifest, digest = await asyncio.to_thread(_read, body)
-        carrier = choose_carrier(manifest.carriers)
+        carrier = choose_carrier(manifest.carriers, self._parts.settings.workload_manager)
         if carrier.purpose is not Purpose.JOB:
             query = await self._query(manifest, carrier, wish)
             self._parts.shelf.put(query)
@@ -172,7 +172,8 @@ class Launches:
             dispatch = await self._parts.submitter.submit(dispatch, prepared, transport)
         except BackendError as error:
             raise LaunchFailed(
-                f"Failed to launch payload {dispatch.payload} - {refusal_text(error)}"
+                f"Failed to launch payload {dispatch.payload} -"
+                f" {refusal_text(error, manager_of(dispatch.carrier))}"
             ) from error
         if dispatch.terminate_requested_at is not None and not dispatch.state.is_final:
             dispatch = await self._parts.ender.terminate(dispatch.id)
@@ -255,6 +256,7 @@ def make_site(
         agent_command=settings.agent_command,
         image_root=settings.image_root,
         pass_wckey=settings.slurm.pass_wckey,
+        pbs=settings.pbs,
         batch=settings.batch,
         archives_limit_bytes=settings.limits.archives_mib << 20,
         relay_url=relay_url,

@@ -96,6 +96,7 @@ class Manifest:
     arguments: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     slurm_arguments: tuple[str, ...] = ()
+    pbs_arguments: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     resources: Resources = field(default_factory=Resources)
 
@@ -146,6 +147,7 @@ def parse_manifest(data: Mapping[str, Any]) -> Manifest:
         arguments=tuple(parameters.arguments or ()),
         archives=tuple(custom.get("Archives") or ()),
         slurm_arguments=tuple(custom.get("slurmArgs") or ()),
+        pbs_arguments=tuple(custom.get("pbsArgs") or ()),
         ports=_ports(custom.get("ports") or []),
         resources=_resources(payload.resourceRequirements or _ResourceRequirements()),
     )

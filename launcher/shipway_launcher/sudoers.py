@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shipway_launcher.carriers.table import Manager
 from shipway_launcher.dispatches.files import SCRIPT, jobs_root
 from shipway_launcher.errors import SetupError
 
 FILE = Path("/etc/sudoers.d/shipway")
+
+_JOB_COMMANDS = {
+    Manager.SLURM: (
+        ("sbatch", "--parsable {script}"),
+        ("scancel", "*"),
+        ("squeue", "--noheader --all --states\\=all -O *"),
+        ("squeue", "--all --states\\=all --json"),
+    ),
+    Manager.PBS: (
+        ("qsub", "{script}"),
+        ("qdel", "*"),
+        ("qsig", "-s SIGKILL *"),
+        ("qstat", "-f -F json"),
+    ),
+}
+JOB_PROGRAMS = {
+    manager: tuple(dict.fromkeys(name for name, _ in commands))
+    for manager, commands in _JOB_COMMANDS.items()
+}
+"""What the launcher runs as the users of jobs."""
 
 _FILE_VERBS = ("install", "size", "status", "read", "erase", "remove")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
@@ -21,9 +42,8 @@ def render_sudoers(
     *,
     root: Path,
     helper: Sequence[str],
-    sbatch: str,
-    scancel: str,
-    scontrol: str,
+    manager: Manager,
+    programs: Mapping[str, str],
 ) -> str:
     """Write the rule for /etc/sudoers.d.
 
@@ -32,9 +52,8 @@ def render_sudoers(
         authorized: Whom it may act for: names with commas between, or ALL.
         root: The job_storage_root.
         helper: The program that moves files, its words; the first is a full path.
-        sbatch: Full path of the program.
-        scancel: Full path of the program.
-        scontrol: Full path of the program.
+        manager: The workload manager.
+        programs: Full path of each of `JOB_PROGRAMS`.
 
     Raises:
         SetupError: Something cannot be said in such a rule; names the setting.
@@ -48,6 +67,10 @@ def render_sudoers(
             raise SetupError(f"sudo_helper: {word!r} holds what no rule of sudo can")
     jobs = _escape(str(jobs_root(root)))
     words = " ".join(_escape(word) for word in helper)
+    job_lines = ", \\\n    ".join(
+        f"{_escape(programs[name])} {arguments.format(script=f'{jobs}/*/{SCRIPT}')}"
+        for name, arguments in _JOB_COMMANDS[manager]
+    )
     file_lines = ", \\\n    ".join(f"{words} {verb} {jobs}/*" for verb in _FILE_VERBS)
     return f"""\
 # What shipway-launcher needs to run jobs as their users; printed by `shipway-launcher sudoers`.
@@ -56,11 +79,9 @@ def render_sudoers(
 # Whom it may act for; never root, by name or by number.
 Runas_Alias SHIPWAY_USERS = {", ".join(names or ["ALL"])}, !root, !#0
 
-# Submit a script of its own making, cancel, and ask for one job.
+# Submit a script of its own making, cancel, and list the jobs that the user sees.
 Cmnd_Alias SHIPWAY_JOBS = \\
-    {_escape(sbatch)} --parsable {jobs}/*/{SCRIPT}, \\
-    {_escape(scancel)} *, \\
-    {_escape(scontrol)} --all show job *
+    {job_lines}
 
 # Write, read and remove the files of jobs, below this folder.
 Cmnd_Alias SHIPWAY_FILES = \\

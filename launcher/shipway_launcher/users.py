@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
+from shipway_launcher.carriers.table import Manager
 from shipway_launcher.config import Impersonation, LauncherSettings
 from shipway_launcher.errors import WrongRequest
 from shipway_launcher.transport.base import Transport
@@ -38,7 +39,7 @@ class Users:
         """
         self._settings = settings
         self.machine: Machine = machine or LocalMachine()
-        bin_dir = settings.slurm.bin_dir
+        bin_dir = settings.bin_dir
         self.path = f"{bin_dir}:{settings.path}" if bin_dir else settings.path or os.defpath
         """Where programs are looked for; may hold `${PATH}`, the machine's own."""
         self._own = self.machine.transport(lambda login: self._environment_of(login.account, login))
@@ -97,6 +98,9 @@ class Users:
         }
         if self._settings.ld_library_path:
             environment["LD_LIBRARY_PATH"] = self._settings.ld_library_path
+        if self._settings.workload_manager is Manager.PBS:
+            pbs = self._settings.pbs
+            return environment | ({"PBS_CONF_FILE": str(pbs.conf_file)} if pbs.conf_file else {})
         conf_file = slurm.conf_file or login.slurm_conf
         if conf_file is not None:
             environment["SLURM_CONF"] = str(conf_file)

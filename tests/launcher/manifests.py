@@ -19,6 +19,7 @@ def make_manifest(
     environment: Mapping[str, str] | None = None,
     configuration: Mapping[str, str] | None = None,
     slurm_arguments: Sequence[str] | None = ("--mem=50",),
+    pbs_arguments: Sequence[str] | None = None,
     archives: Sequence[str] = (),
     image: str | None = None,
     data: Sequence[Mapping[str, Any]] = (),
@@ -64,7 +65,7 @@ def make_manifest(
                     "arguments": list(arguments),
                     "custom": {
                         "Archives": list(archives),
-                        "pbsArgs": None,
+                        "pbsArgs": None if pbs_arguments is None else list(pbs_arguments),
                         "slurmArgs": None if slurm_arguments is None else list(slurm_arguments),
                     },
                 },

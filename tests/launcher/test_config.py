@@ -86,11 +86,18 @@ def test_mistakes_are_named_all_at_once(text: str, named: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("log: {}", "resource_manager"), ("resource_manager: {type: pbs}", "slurm only")],
+    [("log: {}", "resource_manager"), ("resource_manager: {type: agent}", "slurm and pbs")],
 )
 def test_a_master_yaml_that_is_not_for_us(text: str, named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         load_settings(master_text=text)
+
+
+def test_a_master_yaml_says_which_workload_manager_there_is() -> None:
+    found = load_settings(master_text="resource_manager: {type: pbs, port: 9}")
+    assert (found.workload_manager, found.port) == ("pbs", 9)
+    with pytest.raises(SettingsError, match="job_storage_root must hold no blank, colon"):
+        load_settings(flags={"workload_manager": "pbs", "job_storage_root": "/a:b"})
 
 
 def test_the_launcher_runs_only_as_who_it_is_meant_to() -> None:

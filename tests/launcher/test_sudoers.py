@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from shipway_launcher.carriers.table import Manager
 from shipway_launcher.errors import SetupError
+from shipway_launcher.slurm.commands import JOB_FIELDS, Columns, list_jobs, list_jobs_as_json
 from shipway_launcher.sudoers import render_sudoers
 from shipway_launcher.transport.base import Command
 from shipway_launcher.transport.local import LocalTransport
@@ -25,15 +27,31 @@ HELPER = [sys.executable, "-I", "-m", "shipway_launcher.transport.helper"]
 JOBS = "/srv/a,b c/jobs/environments"
 
 
-def render(authorized: str = "ALL", launcher: str = LAUNCHER) -> str:
+PROGRAMS = {
+    Manager.SLURM: {
+        "sbatch": "/usr/bin/true",
+        "scancel": "/usr/bin/id",
+        "squeue": "/usr/bin/false",
+    },
+    Manager.PBS: {
+        "qsub": "/usr/bin/true",
+        "qdel": "/usr/bin/id",
+        "qsig": "/usr/bin/env",
+        "qstat": "/usr/bin/false",
+    },
+}
+
+
+def render(
+    authorized: str = "ALL", launcher: str = LAUNCHER, manager: Manager = Manager.SLURM
+) -> str:
     return render_sudoers(
         launcher,
         authorized,
         root=Path("/srv/a,b c"),
         helper=HELPER,
-        sbatch="/usr/bin/true",
-        scancel="/usr/bin/id",
-        scontrol="/usr/bin/false",
+        manager=manager,
+        programs=PROGRAMS[manager],
     )
 
 
@@ -73,7 +91,8 @@ def test_the_launcher_may_do_what_it_does() -> None:
     script = f"{JOBS}/{OTHER}/9d0c.1/job.sh"
     assert may(OTHER, "/usr/bin/true", "--parsable", script)
     assert may(OTHER, "/usr/bin/id", "--signal=KILL", "17", "18")
-    assert may(OTHER, "/usr/bin/false", "--all", "show", "job", "17")
+    assert may(OTHER, "/usr/bin/false", *list_jobs(Columns.of(JOB_FIELDS))[1:])
+    assert may(OTHER, "/usr/bin/false", *list_jobs_as_json()[1:])
     for verb in ("install", "size", "status", "erase", "remove"):
         assert may(OTHER, *HELPER, verb, f"{JOBS}/{OTHER}/9d0c.1"), verb
     assert may(OTHER, *HELPER, "read", f"{JOBS}/{OTHER}/9d0c.1/output.log", "0", "99")

@@ -63,7 +63,7 @@ def choose_options(
     partition = manifest.configuration.get("queue", "")
     layout = lay_out(
         manifest.resources,
-        gpu_type=_plain("gpuType", manifest.configuration.get("gpuType", "")),
+        gpu_type=plain_name("gpuType", manifest.configuration.get("gpuType", "")),
         version=version,
         max_nodes=_max_nodes(cluster, partition),
     )
@@ -71,12 +71,12 @@ def choose_options(
         "job-name": job_name,
         "comment": " ".join([*_values(given, "comment")[-1:], comment_tag(dispatch_id)]),
         **dict(layout.options),
-        "chdir": _job_folder(manifest.configuration.get("workingDir") or _HOST_FOLDER),
+        "chdir": job_start_folder(manifest.configuration.get("workingDir", "")),
         "output": f"{folder}/{files.OUTPUT_LOG}",
         "error": f"{folder}/{files.ERROR_LOG}",
     }
     if partition:
-        own["partition"] = _plain("queue", partition)
+        own["partition"] = plain_name("queue", partition)
     if excluded := _merge_excluded(_values(given, "exclude"), cluster):
         own["exclude"] = ",".join(excluded)
     if others := _other_gres(_values(given, "gres")):
@@ -115,14 +115,24 @@ def _other_gres(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(items))
 
 
-def _plain(key: str, text: str) -> str:
+def plain_name(key: str, text: str) -> str:
+    """Return the value of a key of the manifest's configuration if it can name a queue or a type.
+
+    Raises:
+        WrongRequest: It cannot.
+    """
     if text and not re.fullmatch(r"[A-Za-z0-9_.+-][A-Za-z0-9_.,+-]*", text):
         raise WrongRequest(f"configuration.{key}: {text[:80]!r} is no name")
     return text
 
 
-def _job_folder(path: str) -> str:
-    """Choose where the batch script starts: what is below /run/determined is in containers only."""
+def job_start_folder(path: str) -> str:
+    """Choose where the batch script starts: what is below /run/determined is in containers only.
+
+    Raises:
+        WrongRequest: The path is not absolute.
+    """
+    path = path or _HOST_FOLDER
     if not path.startswith("/") or not path.isprintable():
         raise WrongRequest(f"configuration.workingDir: {path[:80]!r} is no absolute path")
     return _HOST_FOLDER if path.startswith("/run/determined/") else path

@@ -48,6 +48,8 @@ def check_site_lines(template: str) -> None:
         raise ValueError("must hold no zero byte and no carriage return: sbatch refuses them")
     if re.search(r"^#SBATCH\b", template, re.MULTILINE):
         raise ValueError("sbatch reads no #SBATCH here any more; set batch.options instead")
+    if re.search(r"^#PBS\b", template, re.MULTILINE):
+        raise ValueError("qsub would read #PBS here; set pbs.options instead")
     try:
         _compile(template).render(dict.fromkeys(SITE_NAMES, "x"))
     except jinja2.TemplateSyntaxError as error:

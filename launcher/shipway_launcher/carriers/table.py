@@ -17,40 +17,80 @@ class Purpose(enum.StrEnum):
     QUEUES = "queues"
 
 
+class Manager(enum.StrEnum):
+    """A workload manager."""
+
+    SLURM = "slurm"
+    PBS = "pbs"
+
+    @property
+    def label(self) -> str:
+        """Its name in texts for people, some of which the master looks for."""
+        return "PBS" if self is Manager.PBS else "Slurm"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carrier:
     """One way to carry a payload."""
 
     class_name: str
     purpose: Purpose
+    manager: Manager
     runtime: str | None = None
 
 
-_SLURM = "com.cray.analytics.capsules.carriers.hpc.slurm."
-_PBS = "com.cray.analytics.capsules.carriers.hpc.pbs."
-
-_CARRIERS = (
-    Carrier(class_name=f"{_SLURM}SingularityOverSlurm", purpose=Purpose.JOB, runtime="apptainer"),
-    Carrier(class_name=f"{_SLURM}PodmanOverSlurm", purpose=Purpose.JOB, runtime="podman"),
-    Carrier(class_name=f"{_SLURM}EnrootOverSlurm", purpose=Purpose.JOB, runtime="enroot"),
-    Carrier(class_name=f"{_SLURM}SandboxOverSlurm", purpose=Purpose.JOB, runtime="sandbox"),
-    Carrier(class_name=f"{_SLURM}SlurmResources", purpose=Purpose.RESOURCES),
-    Carrier(class_name=f"{_SLURM}SlurmQueue", purpose=Purpose.QUEUES),
-)
-_BY_NAME = {carrier.class_name: carrier for carrier in _CARRIERS}
+_HPC = "com.cray.analytics.capsules.carriers.hpc."
+_RUNTIMES = {
+    "Singularity": "apptainer",
+    "Podman": "podman",
+    "Enroot": "enroot",
+    "Sandbox": "sandbox",
+}
 
 
-def choose_carrier(names: Sequence[str]) -> Carrier:
-    """Return the first of *names* that fits a Slurm cluster.
+def _carriers(manager: Manager) -> list[Carrier]:
+    name = manager.capitalize()
+    prefix = f"{_HPC}{manager}."
+    queries = (("Resources", Purpose.RESOURCES), ("Queue", Purpose.QUEUES))
+    return [
+        *(
+            Carrier(
+                class_name=f"{prefix}{word}Over{name}",
+                purpose=Purpose.JOB,
+                manager=manager,
+                runtime=runtime,
+            )
+            for word, runtime in _RUNTIMES.items()
+        ),
+        *(
+            Carrier(class_name=f"{prefix}{name}{word}", purpose=purpose, manager=manager)
+            for word, purpose in queries
+        ),
+    ]
+
+
+_BY_NAME = {carrier.class_name: carrier for manager in Manager for carrier in _carriers(manager)}
+
+
+def choose_carrier(names: Sequence[str], manager: Manager = Manager.SLURM) -> Carrier:
+    """Return the first of *names* that fits the cluster's workload manager.
 
     Raises:
         WrongRequest: There is none.
     """
-    for name in names:
-        carrier = _BY_NAME.get(name)
-        if carrier is not None:
+    found = [carrier for name in names if (carrier := _BY_NAME.get(name)) is not None]
+    for carrier in found:
+        if carrier.manager is manager:
             return carrier
-    if any(name.startswith(_PBS) for name in names):
-        raise WrongRequest(f"carrier {names[0]}: this launcher drives Slurm, not PBS")
-    known = ", ".join(sorted(name.rpartition(".")[2] for name in _BY_NAME))
+    if found:
+        raise WrongRequest(
+            f"carrier {found[0].class_name}: this launcher drives {manager.label}, not"
+            f" {found[0].manager.label} (workload_manager in its settings)"
+        )
+    known = ", ".join(carrier.class_name.rpartition(".")[2] for carrier in _carriers(manager))
     raise WrongRequest(f"carriers: none of {', '.join(names)[:300]} is known; known are {known}")
+
+
+def manager_of(class_name: str) -> Manager:
+    """Return whose carrier this is, by its name."""
+    return Manager.PBS if class_name.startswith(f"{_HPC}{Manager.PBS}.") else Manager.SLURM

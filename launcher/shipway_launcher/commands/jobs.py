@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shipway_launcher.backends import make_slurm
+from shipway_launcher.backends import make_backend
 from shipway_launcher.carriers import resources as resources_query
 from shipway_launcher.carriers.table import choose_carrier
 from shipway_launcher.client import CallFailed, LauncherClient
@@ -45,7 +45,10 @@ _RESOURCES = json.dumps(
         "payloads": [
             {
                 "name": "shipway-resources",
-                "carriers": ["com.cray.analytics.capsules.carriers.hpc.slurm.SlurmResources"],
+                "carriers": [
+                    "com.cray.analytics.capsules.carriers.hpc.slurm.SlurmResources",
+                    "com.cray.analytics.capsules.carriers.hpc.pbs.PbsResources",
+                ],
                 "launchParameters": {"mode": "interactive"},
             }
         ],
@@ -83,16 +86,16 @@ async def _render(
     facts, cluster = SlurmFacts(version=None, mpi_plugins=frozenset()), None
     async with open_machine(settings) as machine:
         users = Users(settings, machine)
-        slurm = make_slurm(settings, users)
+        slurm = make_backend(settings, users)
         try:
             facts = await slurm.facts()
             cluster = await slurm.cluster()
         except LauncherError as error:
-            click.echo(f"not asked Slurm: {error}", err=True)
+            click.echo(f"not asked {settings.workload_manager.label}: {error}", err=True)
     manifest = parse_manifest(parse_json(body))
     prepared = prepare(
         manifest,
-        choose_carrier(manifest.carriers),
+        choose_carrier(manifest.carriers, settings.workload_manager),
         make_site(settings, facts=facts, cluster=cluster, relay_url=None),
         dispatch_id=check_dispatch_id(dispatch_id or "dry-run"),
         owner=user or users.own.user,

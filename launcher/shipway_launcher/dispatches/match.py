@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -51,7 +52,13 @@ def choose_job(rows: Sequence[JobRow]) -> JobRow | None:
     """
     real = [row for row in rows if row.reason.partition(",")[0] != "BadConstraints"]
     living = [row for row in real if row.state.phase is not Phase.ENDED]
-    return min(living or real, key=lambda row: int(row.id), default=None)
+    return min(living or real, key=_sequence_number, default=None)
+
+
+def _sequence_number(row: JobRow) -> int:
+    """Return by which number the job was submitted; PBS adds its server's name."""
+    digits = re.match(r"\d+", row.id)
+    return int(digits.group()) if digits else 0
 
 
 def adopted(dispatch: Dispatch, row: JobRow) -> Dispatch:

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from shipway_launcher.carriers.table import Manager, manager_of
 from shipway_launcher.dispatches.record import Dispatch, Event, Submission
 from shipway_launcher.dispatches.state import DispatchState
 from shipway_launcher.slurm.reasons import explain_wait, split_reason
@@ -17,12 +18,12 @@ _REASONS = {
     End.CANCELLED: ("Cancelled", "The job was cancelled, but not by way of the launcher"),
     End.TIMED_OUT: ("TimeLimit", "The job reached its time limit"),
     End.DEADLINE: ("DeadLine", "The job could not end before its deadline"),
-    End.PREEMPTED: ("Preempted", "Slurm took the resources for a job of higher priority"),
+    End.PREEMPTED: ("Preempted", "{} took the resources for a job of higher priority"),
     End.NODE_FAILED: ("NodeFail", "A node of the job failed"),
     End.OUT_OF_MEMORY: ("OutOfMemory", "The job used more memory than it was given"),
-    End.COULD_NOT_START: ("BootFail", "Slurm could not start the job on its nodes"),
+    End.COULD_NOT_START: ("BootFail", "{} could not start the job on its nodes"),
 }
-_REQUEUED = "Slurm put the job back into its queue; it cannot run a second time, and was cancelled"
+_REQUEUED = "{} put the job back into its queue; it cannot run a second time, and was cancelled"
 _MOST_REASONS = 20
 
 
@@ -36,7 +37,7 @@ class LeftExit:
 
 def parse_exit_file(data: bytes) -> LeftExit | None:
     """Read what a script left; None if it is not whole."""
-    match = re.fullmatch(rb"(\d{1,3}) (\d+)\n", data)
+    match = re.fullmatch(rb"(\d{1,3}) (\d[A-Za-z0-9.-]*)\n", data)
     if match is None:
         return None
     return LeftExit(code=int(match.group(1)), job_id=SlurmJobId(match.group(2).decode()))
@@ -74,12 +75,15 @@ def without_trace(dispatch: Dispatch, at: datetime, *, missing_after_s: float) -
     if dispatch.terminate_requested_at is not None:
         return dispatch.moved(DispatchState.TERMINATED, at=at)
     if dispatch.submission is Submission.DOUBTFUL:
-        text = "Slurm gave no clear answer to the submission, and no such job exists; none was made"
+        text = (
+            f"{manager_of(dispatch.carrier).label} gave no clear answer to the submission, and no"
+            " such job exists; none was made"
+        )
         failed = dispatch.moved(DispatchState.FAILED, at=at, event=_event(dispatch, text, at))
         return replace(failed, submission=Submission.REFUSED)
     text = (
-        f"Slurm job is in a missing state: Slurm does not know job {dispatch.job_id} any more, and"
-        " it left no exit code"
+        f"{_subject(dispatch)} is in a missing state: {manager_of(dispatch.carrier).label} does not"
+        f" know job {dispatch.job_id} any more, and it left no exit code"
     )
     return dispatch.moved(DispatchState.MISSING, at=at, event=_event(dispatch, text, at))
 
@@ -95,7 +99,8 @@ def _noting_preemption(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatc
     """Remember that Slurm takes the job's resources: when it is over, Slurm may not say so."""
     if row.preempted_at is None or dispatch.preempted_at is not None:
         return dispatch
-    text = f"Slurm has announced at {row.preempted_at.isoformat()} that it preempts the job."
+    label = manager_of(dispatch.carrier).label
+    text = f"{label} has announced at {row.preempted_at.isoformat()} that it preempts the job."
     noted = dispatch.moved(dispatch.state, at=at, event=_note(text, at))
     return replace(noted, preempted_at=row.preempted_at)
 
@@ -164,7 +169,8 @@ def _preempted(dispatch: Dispatch, status: WaitStatus, at: datetime) -> Dispatch
 def _announcement(dispatch: Dispatch) -> list[str]:
     if dispatch.preempted_at is None:
         return []
-    return [f"Slurm had announced its preemption at {dispatch.preempted_at.isoformat()}"]
+    label = manager_of(dispatch.carrier).label
+    return [f"{label} had announced its preemption at {dispatch.preempted_at.isoformat()}"]
 
 
 def _completed(dispatch: Dispatch, at: datetime) -> Dispatch:
@@ -175,9 +181,16 @@ def _failed(dispatch: Dispatch, reason: str, lines: list[str], at: datetime) -> 
     """End a dispatch in the form in which the master finds the reason."""
     if dispatch.terminate_requested_at is not None:
         return dispatch.moved(DispatchState.TERMINATED, at=at)
-    said = "".join(f"  {line}\n" for line in lines)
-    text = f"Slurm job is in a failed state due to reason '{reason}':\n{said}"
+    label = manager_of(dispatch.carrier).label
+    said = "".join(f"  {line.replace('{}', label)}\n" for line in lines)
+    text = f"{_subject(dispatch)} is in a failed state due to reason '{reason}':\n{said}"
     return dispatch.moved(DispatchState.FAILED, at=at, event=_event(dispatch, text, at))
+
+
+def _subject(dispatch: Dispatch) -> str:
+    """Begin a text so that the master finds it: of PBS it wants to read the carrier, too."""
+    manager = manager_of(dispatch.carrier)
+    return "Slurm job" if manager is Manager.SLURM else f"{dispatch.carrier} - {manager.label} job"
 
 
 def _event(dispatch: Dispatch, text: str, at: datetime) -> Event:

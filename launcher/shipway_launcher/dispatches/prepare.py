@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shipway_launcher.batch.choice import choose_options
 from shipway_launcher.batch.script import BatchJob, render_script
 from shipway_launcher.batch.settings import BatchSettings
 from shipway_launcher.batch.sitelines import render_site_lines
-from shipway_launcher.carriers.table import Carrier
+from shipway_launcher.carriers.table import Carrier, Manager
 from shipway_launcher.dispatches import files
 from shipway_launcher.dispatches.archives import read_archives
 from shipway_launcher.dispatches.taskfile import TASK_FILE, render_task_file
 from shipway_launcher.environment import RelayTrust, point_to_relay, restore_cut_values
 from shipway_launcher.errors import StorageError, WrongRequest
 from shipway_launcher.manifest import Manifest
+from shipway_launcher.pbs.job import choose_job_name, write_pbs_script
+from shipway_launcher.pbs.settings import PbsSettings
 from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.slurm.rows import ClusterRows
 from shipway_launcher.transport.tree import Entry, Kind
@@ -55,6 +57,7 @@ class Site:
     relay_url: str | None
     facts: SlurmFacts
     cluster: ClusterRows | None
+    pbs: PbsSettings = field(default_factory=lambda: PbsSettings.model_validate({}))
     relay_trust_file: Path | None = None
     """Certificates by which jobs verify the relay, on this machine."""
     relay_certificate_name: str | None = None
@@ -84,39 +87,9 @@ def prepare(
         raise WrongRequest(f"carrier {carrier.class_name} runs no job")
     folder = files.job_folder(site.root, owner, dispatch_id)
     tree = read_archives(manifest.archives, limit_bytes=site.archives_limit_bytes)
-    job_name = f"det-{files.safe_name(manifest.payload)}-{dispatch_id}"
-    options = choose_options(
-        manifest,
-        job_name=job_name,
-        dispatch_id=dispatch_id,
-        folder=str(folder),
-        version=site.facts.version,
-        cluster=site.cluster,
-        pass_wckey=site.pass_wckey,
-        site_options=site.batch.options,
-    )
-    lines = _site_lines(manifest, carrier.runtime, dispatch_id, owner, job_name, str(folder))
-    script = render_script(
-        BatchJob(
-            dispatch_id=dispatch_id,
-            owner=owner,
-            folder=str(folder),
-            site_options=options.site,
-            user_options=options.user,
-            own_options=options.own,
-            notes=options.notes,
-            agent_command=site.agent_command,
-            mpi=_choose_mpi(manifest, site.facts),
-            srun_variables=[
-                (name, value)
-                for name, value in sorted(manifest.environment.items())
-                if name in _SRUN_VARIABLES - {"SLURM_MPI_TYPE"} and value.isprintable()
-            ],
-            needs_equal_gpus=_needs_equal_gpus(manifest),
-            before=render_site_lines("batch.before", site.batch.before, lines),
-            after=render_site_lines("batch.after", site.batch.after, lines),
-        )
-    )
+    lines = _site_lines(manifest, carrier.runtime, dispatch_id, owner, str(folder))
+    make = _make_pbs_script if carrier.manager is Manager.PBS else _make_slurm_script
+    made = make(manifest, site, lines)
     tree, trust = _add_relay_trust(tree, site)
     environment = _task_environment(manifest, site.relay_url, trust)
     task = render_task_file(
@@ -133,22 +106,92 @@ def prepare(
         ),
     )
     entries = [
-        Entry(path=files.SCRIPT, kind=Kind.FILE, mode=0o700, content=_encode(script)),
+        Entry(path=files.SCRIPT, kind=Kind.FILE, mode=0o700, content=_encode(made.script)),
         Entry(path=TASK_FILE, kind=Kind.FILE, mode=0o600, content=task),
         *_below_volume(tree),
     ]
-    return Prepared(job_name=job_name, script=script, entries=entries, notes=options.notes)
+    return Prepared(job_name=made.job_name, script=made.script, entries=entries, notes=made.notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A batch script."""
+
+    job_name: str
+    script: str
+    notes: Sequence[str]
+
+
+def _make_slurm_script(manifest: Manifest, site: Site, lines: Mapping[str, str]) -> _Made:
+    job_name = f"det-{files.safe_name(manifest.payload)}-{lines['dispatch_id']}"
+    options = choose_options(
+        manifest,
+        job_name=job_name,
+        dispatch_id=lines["dispatch_id"],
+        folder=lines["folder"],
+        version=site.facts.version,
+        cluster=site.cluster,
+        pass_wckey=site.pass_wckey,
+        site_options=site.batch.options,
+    )
+    before, after = _render_site_lines(site.batch, {**lines, "job_name": job_name})
+    script = render_script(
+        BatchJob(
+            dispatch_id=lines["dispatch_id"],
+            owner=lines["owner"],
+            folder=lines["folder"],
+            site_options=options.site,
+            user_options=options.user,
+            own_options=options.own,
+            notes=options.notes,
+            agent_command=site.agent_command,
+            mpi=_choose_mpi(manifest, site.facts),
+            srun_variables=[
+                (name, value)
+                for name, value in sorted(manifest.environment.items())
+                if name in _SRUN_VARIABLES - {"SLURM_MPI_TYPE"} and value.isprintable()
+            ],
+            needs_equal_gpus=_needs_equal_gpus(manifest),
+            before=before,
+            after=after,
+        )
+    )
+    return _Made(job_name=job_name, script=script, notes=options.notes)
+
+
+def _make_pbs_script(manifest: Manifest, site: Site, lines: Mapping[str, str]) -> _Made:
+    job_name = choose_job_name(manifest.payload, lines["dispatch_id"])
+    before, after = _render_site_lines(site.batch, {**lines, "job_name": job_name})
+    written = write_pbs_script(
+        manifest,
+        site.pbs,
+        job_name=job_name,
+        dispatch_id=lines["dispatch_id"],
+        owner=lines["owner"],
+        folder=lines["folder"],
+        agent_command=site.agent_command,
+        needs_equal_gpus=_needs_equal_gpus(manifest),
+        before=before,
+        after=after,
+    )
+    return _Made(job_name=job_name, script=written.script, notes=written.notes)
+
+
+def _render_site_lines(batch: BatchSettings, lines: Mapping[str, str]) -> tuple[str, str]:
+    return (
+        render_site_lines("batch.before", batch.before, lines),
+        render_site_lines("batch.after", batch.after, lines),
+    )
 
 
 def _site_lines(
-    manifest: Manifest, runtime: str, dispatch_id: str, owner: str, job_name: str, folder: str
+    manifest: Manifest, runtime: str, dispatch_id: str, owner: str, folder: str
 ) -> dict[str, str]:
-    """Say what a site's lines can use; see `SITE_NAMES`."""
+    """Say what a site's lines can use, beside the job's name; see `SITE_NAMES`."""
     environment = manifest.environment
     return {
         "dispatch_id": dispatch_id,
         "owner": owner,
-        "job_name": job_name,
         "payload": manifest.payload,
         "partition": manifest.configuration.get("queue", ""),
         "folder": folder,
@@ -162,7 +205,7 @@ def _site_lines(
 
 
 def _needs_equal_gpus(manifest: Manifest) -> bool:
-    """Say whether the task is a trial whose GPUs Slurm may share out unequally."""
+    """Say whether the task is a trial whose GPUs may be shared out unequally."""
     resources = manifest.resources
     is_free = resources.per_node is not None and resources.gpus_per_instance is None
     total = resources.gpus_total or 0

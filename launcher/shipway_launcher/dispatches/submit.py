@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from shipway_launcher.carriers.table import Manager, manager_of
 from shipway_launcher.dispatches import files
 from shipway_launcher.dispatches.match import adopted, choose_job, find_jobs
 from shipway_launcher.dispatches.prepare import Prepared
@@ -97,7 +98,7 @@ class Submitter:
                 job_id = await self._slurm.submit(script, user=user)
             except SubmissionDoubtful as error:
                 log.warning(
-                    "sbatch gave no clear answer; looking for the job: %s",
+                    "the submission gave no clear answer; looking for the job: %s",
                     error,
                     extra={"dispatch_id": dispatch.id},
                 )
@@ -137,7 +138,8 @@ class Submitter:
             level="INFO",
             at=now(),
             reporter=REPORTER,
-            message="Slurm has not said whether it took the job; it is being looked for.",
+            message=f"{manager_of(dispatch.carrier).label} has not said whether it took the job;"
+            " it is being looked for.",
         )
         return await self._registry.update(
             dispatch.id,
@@ -164,7 +166,10 @@ class Submitter:
         text = error.stderr if isinstance(error, BackendRefused) else str(error)
         await asyncio.to_thread(self._store.save_submission_log, dispatch.id, f"{text}\n")
         event = Event(
-            level="ERROR", at=now(), reporter=dispatch.carrier, message=refusal_text(error)
+            level="ERROR",
+            at=now(),
+            reporter=dispatch.carrier,
+            message=refusal_text(error, manager_of(dispatch.carrier)),
         )
 
         def failed(found: Dispatch) -> Dispatch:
@@ -176,17 +181,18 @@ class Submitter:
         await self._registry.update(dispatch.id, failed)
 
 
-def refusal_text(error: LauncherError) -> str:
-    """Say why there is no job, in the form in which the master finds what sbatch said."""
+def refusal_text(error: LauncherError, manager: Manager) -> str:
+    """Say why there is no job, in the form in which the master finds what sbatch or qsub said."""
     if isinstance(error, BackendRefused):
         status, said = error.exit_status, error.stderr.strip()
     elif isinstance(error, BackendUnreachable):
         # Not in sbatch's own words: by those the master knows a submission not worth repeating.
         cause = re.sub(r"sbatch: error: |Batch job submission failed: ", "", str(error))
-        status, said = 1, f"no job was made, because Slurm's controller does not answer: {cause}"
+        whose = "Slurm's controller" if manager is Manager.SLURM else "PBS's server"
+        status, said = 1, f"no job was made, because {whose} does not answer: {cause}"
     else:
         return str(error)
-    return f"Slurm job process terminated with exit code {status}:\n{said}\n"
+    return f"{manager.label} job process terminated with exit code {status}:\n{said}\n"
 
 
 def _submitting(dispatch: Dispatch) -> Dispatch:
@@ -202,8 +208,9 @@ def _doubtful(dispatch: Dispatch) -> Dispatch:
 
 
 def _submitted(dispatch: Dispatch, job_id: SlurmJobId) -> Dispatch:
+    label = manager_of(dispatch.carrier).label
     event = Event(
-        level="INFO", at=now(), reporter=REPORTER, message=f"Submitted as Slurm job {job_id}."
+        level="INFO", at=now(), reporter=REPORTER, message=f"Submitted as {label} job {job_id}."
     )
     moved = dispatch.moved(dispatch.state, at=now(), event=event)
     return replace(moved, job_id=job_id, submission=Submission.SUBMITTED)

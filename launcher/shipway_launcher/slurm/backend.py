@@ -18,6 +18,8 @@ class SlurmFacts:
 
     version: SlurmVersion | None
     mpi_plugins: frozenset[str]
+    release: str | None = None
+    """Name and release of another workload manager."""
 
 
 @runtime_checkable

@@ -1,0 +1,69 @@
+"""Render the batch script of a PBS job."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import jinja2
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,\[\]-]+")
+
+Directive = tuple[str, str | None]
+"""An option of qsub: its letter, and its value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PbsJob:
+    """All that a batch script depends on; the same job always gives the same script."""
+
+    dispatch_id: str
+    owner: str
+    folder: str
+    """Where the job's files are, on the compute nodes too."""
+    work_dir: str
+    site_options: Sequence[Directive]
+    user_options: Sequence[Directive]
+    own_options: Sequence[Directive]
+    notes: Sequence[str]
+    """What the user should know; printed by the job."""
+    agent_command: Sequence[str]
+    needs_equal_gpus: bool
+    """Whether the task fails where hosts have different numbers of GPUs, and PBS chose them."""
+    before: str
+    after: str
+
+
+def render_pbs_script(job: PbsJob) -> str:
+    """Write the script; it holds no secret, so it can be shown to anybody."""
+    return _template().render(job=job)
+
+
+def render_directive(directive: Directive) -> str:
+    """Write an option as qsub reads it in a script."""
+    letter, value = directive
+    if value is None:
+        return f"-{letter}"
+    if _PLAIN.fullmatch(value):
+        return f"-{letter} {value}"
+    if '"' not in value:
+        return f'-{letter} "{value}"'
+    return f"-{letter} " + re.sub(r"([^A-Za-z0-9_./:=@%+,-])", r"\\\1", value)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=False,  # noqa: S701 (no HTML; every value goes through `sh` or `directive`)
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["sh"] = shlex.quote
+    environment.filters["words"] = shlex.join
+    environment.filters["directive"] = render_directive
+    text = resources.files("shipway_launcher.pbs").joinpath("script.sh.j2").read_text()
+    return environment.from_string(text)
