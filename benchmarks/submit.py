@@ -41,9 +41,6 @@ from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.users import Users
 
 BLOCK = 8
-# Slurm's defaults; the lab's cluster looks for jobs to start after each submission, and whoever is
-# quick meets the scheduler.
-CONFIG = ["SchedulerParameters=sched_interval=60,bf_interval=30", "MaxJobCount=100000"]
 LIMITS = {"command line": 1.15, "pyslurm": 1 / 3}
 LEAST_AT_ONCE = 0.9
 
@@ -60,7 +57,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--pyslurm-python", default=sys.executable)
     options = parser.parse_args()
-    slurm = Slurm(new_folder("slurm"), nodes=1, more_config=CONFIG)
+    slurm = Slurm(new_folder("slurm"), nodes=1, more_config=["MaxJobCount=100000"])
     with slurm, tempfile.TemporaryDirectory() as folder:
         asyncio.run(
             measure(slurm, Path(folder), options.jobs, options.at_once, options.pyslurm_python)

@@ -162,6 +162,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_a_submission(slurm: PyslurmSlurm, double: Double, script: Path) -> None:
+    assert await slurm.why_not() is None
     assert await slurm.submit(script, user=double.own) == "4711"
     assert await slurm.submit(script, user=double.own) == "4712"
     first, second = double.calls()
@@ -369,6 +370,7 @@ async def test_what_cannot_be_used_is_named_in_one_warning(
         assert await slurm.submit(script, user=double.own) == BY_SBATCH
     (warning,) = warnings_of(caplog)
     assert text in warning
+    assert text in (await slurm.why_not() or "")
     assert double.calls() == []
 
 

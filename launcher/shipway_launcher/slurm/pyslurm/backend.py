@@ -77,7 +77,7 @@ class PyslurmSlurm:
         self._submit_timeout_s = submit_timeout_s
         self._lock = asyncio.Lock()
         self._helper: Helper | None = None
-        self._is_given_up = False
+        self._is_given_up, self._reason = False, ""
         self._version: SlurmVersion | None = None
         self._checked_until = self._check_again_at = 0.0
         self._deaths: list[float] = []
@@ -86,6 +86,10 @@ class PyslurmSlurm:
     def is_used(self) -> bool:
         """Whether there is a pyslurm that the last submission went through, as far as it could."""
         return self._helper is not None
+
+    async def why_not(self) -> str | None:
+        """Look for a pyslurm that fits, and say why there is none; None: there is one."""
+        return None if await self._is_ready() else self._reason
 
     async def facts(self) -> SlurmFacts:
         return await self._commands.facts()
@@ -243,7 +247,8 @@ class PyslurmSlurm:
         try:
             stdout = await self._commands.config()
         except LauncherError as error:
-            log.info("no answer about Slurm's configuration, so sbatch it is: %s", error)
+            self._reason = f"no answer about Slurm's configuration: {error}"
+            log.info("pyslurm is not used for now: %s", self._reason)
             self._check_again_at = time.monotonic() + _CHECK_AGAIN_S
             return False
         config = parse_config(stdout)
@@ -270,7 +275,7 @@ class PyslurmSlurm:
             log.info("the helper of pyslurm was lost, another will be started: %s", cause)
 
     def _give_up(self, reason: str, *, is_missing: bool = False) -> None:
-        self._is_given_up = True
+        self._is_given_up, self._reason = True, reason
         level = logging.INFO if is_missing and not self._choice.is_wanted else logging.WARNING
         log.log(level, "pyslurm is not used, jobs are submitted by sbatch: %s", reason)
 
