@@ -13,6 +13,7 @@ import grpc.aio
 from shipway_launcher.relay.address import MasterAddress, MasterUrl
 from shipway_launcher.relay.errors import MasterRefused, MasterUnreachable
 from shipway_launcher.relay.settings import MasterTlsSettings
+from shipway_launcher.relay.trust import MasterTrust, Trust
 
 SERVICE = "determined.api.v1.Determined"
 
@@ -51,9 +52,10 @@ class MasterRpc:
     """The gRPC face of the master, wherever it is now; to be entered."""
 
     def __init__(self, address: MasterAddress, tls: MasterTlsSettings) -> None:
-        self._address, self._tls = address, tls
+        self._address, self._certificate_name = address, tls.certificate_name
+        self._trust = MasterTrust(tls.certificate_file)
         self._channel: grpc.aio.Channel | None = None
-        self._channel_url: MasterUrl | None = None
+        self._channel_to: tuple[MasterUrl, Trust | None] | None = None
         self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -142,26 +144,30 @@ class MasterRpc:
             raise _explain(error) from error
 
     async def channel(self) -> grpc.aio.Channel:
-        """Return the channel to where the master is now, waiting for its address."""
+        """Return the channel to where the master is now, waiting for its address.
+
+        Raises:
+            MasterUnreachable: It cannot be verified: there are no certificates.
+        """
         url = await self._address.wait()
+        try:
+            trust = await self._trust.current() if url.is_tls else None
+        except OSError as error:
+            raise MasterUnreachable(str(error)) from error
         async with self._connecting:
-            if self._channel is None or self._channel_url != url:
+            if self._channel is None or self._channel_to != (url, trust):
                 before = self._channel
-                self._channel, self._channel_url = await self._open(url), url
+                self._channel, self._channel_to = self._open(url, trust), (url, trust)
                 if before is not None:
                     await before.close()
             return self._channel
 
-    async def _open(self, url: MasterUrl) -> grpc.aio.Channel:
-        if not url.is_tls:
+    def _open(self, url: MasterUrl, trust: Trust | None) -> grpc.aio.Channel:
+        if trust is None:
             return grpc.aio.insecure_channel(url.authority, options=_options)
-        file, name = self._tls.certificate_file, self._tls.certificate_name
-        try:
-            roots = None if file is None else await asyncio.to_thread(file.read_bytes)
-        except OSError as error:
-            raise MasterUnreachable(f"cannot read the master's certificate: {error}") from error
+        name = self._certificate_name
         override = () if name is None else (("grpc.ssl_target_name_override", name),)
-        credentials = grpc.ssl_channel_credentials(root_certificates=roots)
+        credentials = grpc.ssl_channel_credentials(root_certificates=trust.roots)
         return grpc.aio.secure_channel(url.authority, credentials, options=(*_options, *override))
 
 

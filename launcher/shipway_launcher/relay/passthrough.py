@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import time
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -21,6 +20,7 @@ from shipway_common.frontdoor import KEEPALIVE
 from shipway_launcher.relay import websockets
 from shipway_launcher.relay.address import MasterAddress, MasterUrl
 from shipway_launcher.relay.settings import MasterTlsSettings
+from shipway_launcher.relay.trust import MasterTrust
 
 log = logging.getLogger(__name__)
 
@@ -51,20 +51,17 @@ class PassThrough:
     def __init__(
         self, address: MasterAddress, tls: MasterTlsSettings, *, master_wait_s: float
     ) -> None:
-        self._address, self._tls, self._master_wait_s = address, tls, master_wait_s
+        self._address, self._master_wait_s = address, master_wait_s
+        self._trust = MasterTrust(tls.certificate_file)
+        self._certificate_name = tls.certificate_name
         self._session: aiohttp.ClientSession | None = None
         self._websockets: aiohttp.ClientSession | None = None
         self._stack = AsyncExitStack()
         self._is_away = False
 
     async def __aenter__(self) -> Self:
-        trust = await asyncio.to_thread(
-            ssl.create_default_context,
-            cafile=None if self._tls.certificate_file is None else str(self._tls.certificate_file),
-        )
-        connector = aiohttp.TCPConnector(
-            limit=0, ssl=trust, socket_factory=_socket_that_notices_silence
-        )
+        await self._trust.current()  # what cannot be used should be known at the start
+        connector = aiohttp.TCPConnector(limit=0, socket_factory=_socket_that_notices_silence)
         self._stack.push_async_callback(connector.close)
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -128,7 +125,8 @@ class PassThrough:
                 URL(master.url + request.raw_path, encoded=True),
                 headers,
                 websockets.wanted_protocols(request),
-                server_hostname=self._tls.certificate_name if master.is_tls else None,
+                trust=(await self._trust.current()).context,
+                server_hostname=self._certificate_name if master.is_tls else None,
             )
         except websockets.HandshakeRefused as refusal:
             answer = refusal.answer
@@ -169,7 +167,8 @@ class PassThrough:
             headers=headers,
             data=body,
             allow_redirects=False,
-            server_hostname=self._tls.certificate_name if master.is_tls else None,
+            ssl=(await self._trust.current()).context,
+            server_hostname=self._certificate_name if master.is_tls else None,
         )
         self._is_away = False
         return answer

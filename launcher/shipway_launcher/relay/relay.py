@@ -66,31 +66,47 @@ class Relay:
         self._spool: Spool | None = None
 
     async def __aenter__(self) -> Self:
-        settings = self._settings
+        """Start.
+
+        Raises:
+            SetupError: Its certificate cannot be used.
+            OSError: The master's certificates cannot be, or the port, or the folder.
+        """
+        failure: OSError | None = None
         async with AsyncExitStack() as stack:
-            certificate = await asyncio.to_thread(_load_certificate, settings.listen_tls)
-            await asyncio.to_thread(self._jobs.load)
-            allow_many_connections()
-            rpc = await stack.enter_async_context(MasterRpc(self._master, settings.tls))
-            spool = await stack.enter_async_context(
-                Spool(self._spool_dir, settings.spool, settings.gather, rpc)
-            )
-            through = await stack.enter_async_context(
-                PassThrough(self._master, settings.tls, master_wait_s=settings.master_wait_s)
-            )
-            calls, large = Calls(spool, self._jobs), LargeAnswers()
-            app = web.Application(client_max_size=_BODY_BYTES, middlewares=[errors_as_answers])
-            Routes(calls, through, large).add_to(app)
-            face = GrpcFace(calls, rpc, large, master_wait_s=settings.master_wait_s)
-            self._port = await self._listen(stack, app, face, certificate)
-            group = await stack.enter_async_context(asyncio.TaskGroup())
-            stack.callback(group.create_task(self._tidy()).cancel)
-            if certificate is not None:
-                stack.callback(group.create_task(certificate.renew(_RENEW_EVERY_S)).cancel)
-            self._spool = spool
-            self._stack = stack.pop_all()
-        log.info("relay listens", extra={"host": settings.host, "port": self._port})
+            try:
+                await self._start(stack)
+            except OSError as error:  # raised in here, the parts that run would make a group of it
+                failure = error
+            else:
+                self._stack = stack.pop_all()
+        if failure is not None:
+            raise failure
+        log.info("relay listens", extra={"host": self._settings.host, "port": self._port})
         return self
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        certificate = await asyncio.to_thread(_load_certificate, settings.listen_tls)
+        await asyncio.to_thread(self._jobs.load)
+        allow_many_connections()
+        rpc = await stack.enter_async_context(MasterRpc(self._master, settings.tls))
+        spool = await stack.enter_async_context(
+            Spool(self._spool_dir, settings.spool, settings.gather, rpc)
+        )
+        through = await stack.enter_async_context(
+            PassThrough(self._master, settings.tls, master_wait_s=settings.master_wait_s)
+        )
+        calls, large = Calls(spool, self._jobs), LargeAnswers()
+        app = web.Application(client_max_size=_BODY_BYTES, middlewares=[errors_as_answers])
+        Routes(calls, through, large).add_to(app)
+        face = GrpcFace(calls, rpc, large, master_wait_s=settings.master_wait_s)
+        self._port = await self._listen(stack, app, face, certificate)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(group.create_task(self._tidy()).cancel)
+        if certificate is not None:
+            stack.callback(group.create_task(certificate.renew(_RENEW_EVERY_S)).cancel)
+        self._spool = spool
 
     async def __aexit__(
         self,

@@ -16,7 +16,11 @@ class MasterTlsSettings(Settings):
     """How the relay makes sure that it talks to the right master, where the URL is https."""
 
     certificate_file: Path | None = Field(
-        None, description="PEM file to trust instead of the system's certificate authorities."
+        None,
+        description=(
+            "PEM file to trust instead of the system's certificate authorities. Read again when it"
+            " changes."
+        ),
     )
     certificate_name: str | None = Field(
         None, description="Name to expect in the certificate instead of the URL's host."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,7 @@ async def connect(
     headers: CIMultiDict[str],
     protocols: list[str],
     *,
+    trust: ssl.SSLContext,
     server_hostname: str | None,
 ) -> aiohttp.ClientWebSocketResponse:
     """Open the websocket at the master.
@@ -116,6 +118,7 @@ async def connect(
         autoping=False,
         max_msg_size=_MESSAGE_BYTES,
         timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),  # pyright: ignore[reportCallIssue]
+        ssl=trust,
         server_hostname=server_hostname,
     )
 

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from shipway_launcher.errors import SetupError
+from shipway_launcher.relay.trust import MasterTrust
 from tests.launcher.relay.conftest import RunRelay, eventually
 from tests.launcher.relay.master import StandInMaster
 from tests.launcher.relay.test_delivery import LOGS, make_line, post
@@ -125,3 +126,32 @@ async def test_a_certificate_that_cannot_be_used_is_named(
     wrong = {name: str(tmp_path / file) for name, file in changes.items()}
     with pytest.raises(SetupError, match=f"relay.listen_tls: .*{text}"):
         await run_relay(listen_tls=listening_with(certificate) | wrong)
+
+
+async def test_the_masters_new_certificates_are_taken_up_and_damaged_ones_are_not(
+    certificate: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trust = MasterTrust(certificate, look_every_s=0)
+    first = await trust.current()
+    assert await trust.current() is first
+    await asyncio.to_thread(certificate.write_text, "half of a")
+    for _ in range(2):
+        assert await trust.current() is first
+    assert caplog.text.count("are not used") == 1
+    make_certificate(tmp_path)
+    second = await trust.current()
+    assert second.roots == await asyncio.to_thread(certificate.read_bytes) != first.roots
+    assert await trust.current() is second
+
+
+async def test_a_file_without_certificates_is_named_at_the_start(
+    run_relay: RunRelay, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match=r"relay\.tls\.certificate_file: .*none\.pem"):
+        await run_relay(tls={"certificate_file": str(tmp_path / "none.pem")})
+
+
+async def test_a_port_in_use_is_said_in_one_error(run_relay: RunRelay) -> None:
+    relay, _ = await run_relay()
+    with pytest.raises(OSError, match="in use"):
+        await run_relay(port=int(relay.url.rpartition(":")[2]))
