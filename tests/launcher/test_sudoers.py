@@ -77,11 +77,12 @@ def may(user: str, *command: str) -> bool:
     return done.returncode == 0 and bool(done.stdout.strip())
 
 
+@pytest.mark.parametrize("manager", list(Manager))
 @pytest.mark.parametrize("authorized", ["ALL", "alice, bob.smith", "", "svc$"])
-def test_visudo_takes_the_rule(authorized: str, tmp_path: Path) -> None:
+def test_visudo_takes_the_rule(authorized: str, manager: Manager, tmp_path: Path) -> None:
     require("sudo", [name for name in ("visudo",) if shutil.which(name) is None])
     file = tmp_path / "rule"
-    file.write_text(render(authorized))
+    file.write_text(render(authorized, manager=manager))
     done = subprocess.run(["visudo", "-c", "-f", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -40,9 +40,10 @@ def _table() -> dict[str, Known]:
         *("chdir", "error", "input", "job-name", "output", "open-mode", "partition"),
         *("gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task"),
         *("nodes", "ntasks", "ntasks-per-core", "ntasks-per-gpu", "ntasks-per-node"),
-        *("ntasks-per-socket", "tasks-per-node", "tres-per-task"),
+        *("ntasks-per-socket", "ntasks-per-tres", "tasks-per-node", "tres-per-task"),
         # more than one job, another cluster, another user, another script, no job at all
-        *("array", "clusters", "cluster-constraint", "container", "container-id", "gid", "help"),
+        *("array", "autocomplete", "cluster", "clusters", "cluster-constraint", "container"),
+        *("container-id", "external", "gid", "help"),
         *("no-requeue", "parsable", "requeue", "test-only", "uid", "usage", "version", "wait"),
         "wrap",
         # what the job finds in its environment
@@ -55,9 +56,18 @@ def _table() -> dict[str, Known]:
     flags = {
         *("contiguous", "help", "hold", "ignore-pbs", "overcommit", "oversubscribe", "parsable"),
         *("quiet", "reboot", "requeue", "no-requeue", "spread-job", "test-only", "usage"),
-        *("use-min-nodes", "verbose", "version", "wait", "stepmgr"),
+        *("use-min-nodes", "verbose", "version", "wait", "stepmgr", "external"),
+        *("consolidate-segments", "spread-segments"),
     }
-    perhaps = {"exclusive", "get-user-env", "nice", "no-kill", "propagate", "resv-ports"}
+    perhaps = {
+        "exclusive",
+        "get-user-env",
+        "nice",
+        "no-kill",
+        "oom-kill-step",
+        "propagate",
+        "resv-ports",
+    }
     plain = {
         *("acctg-freq", "batch", "bb", "bbf", "comment", "cores-per-socket", "cpu-freq"),
         *("cpus-per-gpu", "deadline", "delay-boot", "extra", "gpu-bind", "gpu-freq", "gres"),

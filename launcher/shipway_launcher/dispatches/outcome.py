@@ -121,7 +121,7 @@ def _note(text: str, at: datetime) -> Event:
 
 
 def _ended(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
-    end = row.state.end
+    end, label = row.state.end, manager_of(dispatch.carrier).label
     if end is End.COMPLETED:
         return _completed(dispatch, at)
     status = row.exit or WaitStatus(code=0, signal=0)
@@ -132,14 +132,20 @@ def _ended(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
     elif end is End.CANCELLED and row.restarts:
         if dispatch.preempted_at is not None:
             return _preempted(dispatch, status, at)
-        reason, lines = "Requeued", [_REQUEUED]
+        reason, lines = "Requeued", [_REQUEUED.format(label)]
     else:
-        reason, explained = _REASONS[end]
+        reason, explained = _explain(end, label)
         is_plain = status == WaitStatus(code=0, signal=0)
         lines = [explained] if is_plain else [explained, _exit_line(status)]
     if end is not End.PREEMPTED:
         lines += _announcement(dispatch)
     return _failed(dispatch, reason, lines, at)
+
+
+def _explain(end: End, label: str) -> tuple[str, str]:
+    """Name an end that the workload manager of that name made, and explain it."""
+    reason, explained = _REASONS[end]
+    return reason, explained.format(label)
 
 
 def _own_failure(row: JobRow, status: WaitStatus) -> tuple[str, list[str]]:
@@ -161,7 +167,7 @@ def _own_failure(row: JobRow, status: WaitStatus) -> tuple[str, list[str]]:
 
 def _preempted(dispatch: Dispatch, status: WaitStatus, at: datetime) -> Dispatch:
     """Tell a preemption that Slurm calls a failure, because the job left within its grace time."""
-    reason, explained = _REASONS[End.PREEMPTED]
+    reason, explained = _explain(End.PREEMPTED, manager_of(dispatch.carrier).label)
     lines = [explained, _exit_line(status), *_hints(status), *_announcement(dispatch)]
     return _failed(dispatch, reason, lines, at)
 
@@ -181,8 +187,7 @@ def _failed(dispatch: Dispatch, reason: str, lines: list[str], at: datetime) -> 
     """End a dispatch in the form in which the master finds the reason."""
     if dispatch.terminate_requested_at is not None:
         return dispatch.moved(DispatchState.TERMINATED, at=at)
-    label = manager_of(dispatch.carrier).label
-    said = "".join(f"  {line.replace('{}', label)}\n" for line in lines)
+    said = "".join(f"  {line}\n" for line in lines)
     text = f"{_subject(dispatch)} is in a failed state due to reason '{reason}':\n{said}"
     return dispatch.moved(DispatchState.FAILED, at=at, event=_event(dispatch, text, at))
 

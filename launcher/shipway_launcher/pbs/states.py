@@ -37,7 +37,7 @@ _WAITS = (
     (r"limit", "QOSLimit"),
     (r"dependency|depend", "Dependency"),
     (r"queue .*(?:not started|stopped)|not started", "PartitionInactive"),
-    (r"held", "JobHeldUser"),
+    (r"held", "JobHeld"),
 )
 
 
@@ -85,7 +85,7 @@ def read_reason(letter: str, comment: str) -> str:
     text = re.sub(r"\b(?:on|at) [A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ [\d:]+(?: \d{4})?", "", comment)
     text = " ".join(re.sub(r"^Not Running: *", "", text).split())
     if letter == "H" and not text:
-        return "JobHeldUser"
+        return "JobHeld"
     if letter not in "QTH" or not text:
         return "None"
     word = next((word for form, word in _WAITS if re.search(form, text, re.IGNORECASE)), None)

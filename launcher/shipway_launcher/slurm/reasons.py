@@ -19,6 +19,7 @@ _WORDS = {
     f" {_NEVER}",
     "BeginTime": "The job is waiting for its earliest start time",
     "JobHeldUser": "The job is held by its user; `scontrol release` lets it go",
+    "JobHeld": "The job is held",
     "JobHeldAdmin": "The job is held by an administrator",
     "JobHoldMaxRequeue": "The job was put back into the queue too often, and is held",
     "job_requeued_in_held_state": "The job was put back into the queue, and is held",

@@ -57,7 +57,7 @@ _OURS = """
 --output=/x|-o/x|-o /x|--error x|--input=x|--open-mode=append|--chdir=/|-D /|--job-name=x|-J x|-Jx
 --partition=x|--part=x|-p x|--nodes 4|--nodes=4|-N4|--ntasks=1|-n1|--ntasks-per-node=1
 --tasks-per-node=1|--ntasks-per-gpu=1|--gpus=1|-G7|--gpu=2|--gpus-per-node=1|--gpus-per-task=1
---array=1-9|-a1|--wrap=id|--parsable|--test-only|--wait|-W|--uid=0|--gid=0|--export=NONE
+--array=1-9|-a1|--external|--ext|--autocomplete=x|--cluster=x|--ntasks-per-tres=1|--wrap=id|--parsable|--test-only|--wait|-W|--uid=0|--gid=0|--export=NONE
 --export-file=x|--get-user-env|--requeue|--no-requeue|--clusters=x|-M x|--help|--usage|-h|-V
 --version|--container=x|-HW|--mem=4G --wrap=id|--hold -J x
 """

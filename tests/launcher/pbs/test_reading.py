@@ -99,7 +99,7 @@ def test_exits_are_codes_or_signals() -> None:
         ("Q", "Not Running: User has reached queue workq running job limit.", "QOSLimit"),
         ("Q", "Not Running: Job would conflict with reservation or top job", "Priority"),
         ("Q", "Not Running: Queue workq is not started", "PartitionInactive"),
-        ("H", "Job held by alice on Fri Nov 10 09:40:15 2023", "JobHeldUser"),
+        ("H", "Job held by alice on Fri Nov 10 09:40:15 2023", "JobHeld"),
         ("W", "", "BeginTime"),
         ("R", "Job run at Fri Nov 10 at 09:41 on (n1:ncpus=1)", "None"),
     ],
