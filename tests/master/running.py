@@ -61,6 +61,8 @@ class MasterUnderTest:
 
     port: int
     data: Path
+    database_url: str
+    """Of its database, for those who want to look into it beside the master."""
     admin_token: str
     user_token: str
     session: aiohttp.ClientSession
@@ -112,9 +114,9 @@ class MasterUnderTest:
             return Answer(response.status, response.headers, await response.read())
 
 
-async def prepare(folder: Path) -> Prepared:
+async def prepare(folder: Path, **changes: Any) -> Prepared:
     """Start a master for the first time, as far as its database goes, and log its users in."""
-    config = make_config(folder)
+    config = make_config(folder, **changes)
     async with opened(config.db.resolve_url(folder)) as database:
         await furnish(database, config.security, folder)
         authenticator = Authenticator(database)
@@ -146,14 +148,16 @@ async def master_running(
 ) -> AsyncGenerator[MasterUnderTest]:
     """Run a master on a copy of *prepared* in *folder*."""
     shutil.copytree(prepared.folder, folder)
+    config = make_config(folder, **changes)
     async with (
-        running(make_config(folder, **changes)) as master,
+        running(config) as master,
         aiohttp.ClientSession(auto_decompress=True) as session,
         grpc.aio.insecure_channel(f"127.0.0.1:{master.port}") as channel,
     ):
         yield MasterUnderTest(
             port=master.port,
             data=folder,
+            database_url=config.db.resolve_url(folder).render_as_string(hide_password=False),
             admin_token=prepared.admin_token,
             user_token=prepared.user_token,
             session=session,

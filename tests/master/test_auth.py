@@ -32,7 +32,7 @@ HASHED = client_hash(PASSWORD)
 @pytest.fixture
 async def database(master: MasterUnderTest) -> AsyncGenerator[Database]:
     """Open the running master's database beside it."""
-    async with opened(f"sqlite:///{master.data / 'master.db'}") as database:
+    async with opened(master.database_url) as database:
         yield database
 
 

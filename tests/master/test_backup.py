@@ -30,7 +30,7 @@ def back_up(*arguments: object) -> subprocess.CompletedProcess[str]:
 async def test_a_master_starts_from_a_copy_that_was_made_while_it_wrote(
     master: MasterUnderTest, prepared: Prepared, tmp_path: Path
 ) -> None:
-    async with opened(f"sqlite:///{master.data / 'master.db'}") as database:
+    async with opened(master.database_url) as database:
         await add_task(database, "t", ended_at=datetime.now(UTC))
     target = tmp_path / "copy.db"
 

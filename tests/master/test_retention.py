@@ -26,7 +26,7 @@ async def master_with_logs(
 ) -> AsyncGenerator[MasterUnderTest]:
     """Run a master with the logs of a task that runs, one that ended today, and one ten days ago."""
     async with master_running(prepared, folder, retention_policy=policy) as master:
-        async with opened(f"sqlite:///{master.data / 'master.db'}") as database:
+        async with opened(master.database_url) as database:
             now = datetime.now(UTC)
             await add_task(database, "runs")
             await add_task(database, "young", ended_at=now - timedelta(hours=1))

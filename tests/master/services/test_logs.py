@@ -25,7 +25,7 @@ from tests.proto.required import missing_required
 @pytest.fixture
 async def database(master: MasterUnderTest) -> AsyncGenerator[Database]:
     """Open the running master's database beside it, with a task `t` that runs."""
-    async with opened(f"sqlite:///{master.data / 'master.db'}") as database:
+    async with opened(master.database_url) as database:
         await add_task(database, "t")
         yield database
 

@@ -100,7 +100,7 @@ async def test_a_configuration_lies_over_its_template(master: MasterUnderTest) -
     await create(master, "t1", {"a": {"x": 1, "y": [1, 2]}, "b": 1, "c": {"z": 1}})
     given = {"a": {"y": [3], "w": None}, "b": None, "c": 5}
 
-    async with opened(f"sqlite:///{master.data / 'master.db'}") as database:
+    async with opened(master.database_url) as database:
         completed = await complete_config(database, "t1", given)
 
     assert completed == {"a": {"x": 1, "y": [3], "w": None}, "b": 1, "c": 5}

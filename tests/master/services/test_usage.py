@@ -25,7 +25,7 @@ MIDNIGHT = "timestamp_after=2020-01-31T23:00:00Z&timestamp_before=2020-02-01T00:
 @pytest.fixture(autouse=True)
 async def _used(master: MasterUnderTest) -> None:
     """Have used the cluster: over midnight, for half an hour, without slots, not at all, and now."""
-    async with opened(f"sqlite:///{master.data / 'master.db'}") as database:
+    async with opened(master.database_url) as database:
         await add_run(database, "long.1", slots=2, began_at=EVENING, ended_at=EVENING + 3 * HOUR)
         await add_run(
             database, "short.1", slots=1, began_at=NOON, ended_at=NOON + HOUR / 2, pool="aux"

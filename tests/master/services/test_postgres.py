@@ -1,0 +1,34 @@
+"""A PostgreSQL server that goes away, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.master.asking import eventually
+from tests.master.running import master_running
+from tests.master.services.conftest import PreparedPostgres
+
+
+async def test_a_server_that_was_away_is_used_again(
+    postgres: PreparedPostgres, tmp_path: Path
+) -> None:
+    url = await asyncio.to_thread(postgres.server.make_database, like=postgres.url)
+    async with master_running(postgres.prepared, tmp_path / "data", db={"url": url}) as master:
+        assert (await master.call("GET", "/users")).status == 200
+
+        await asyncio.to_thread(postgres.server.stop)
+        try:
+            away = await master.call("GET", "/users")
+            async with master.session.get(f"{master.url}/health") as health:
+                assert health.status == 503
+        finally:
+            await asyncio.to_thread(postgres.server.start)
+
+        assert away.status == 503
+        assert "database" in away.error["error"]
+
+        async def is_back() -> bool:
+            return (await master.call("GET", "/users")).status == 200
+
+        await eventually(is_back)
