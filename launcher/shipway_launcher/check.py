@@ -159,13 +159,25 @@ def _check_tls(settings: LauncherSettings) -> Iterator[Finding]:
     if not settings.require_token:
         yield _warn("require_token", "whoever reaches the port can run jobs as anybody")
     yield from _check_certificate("tls", settings.tls.cert_file, settings.tls.key_file)
-    relay = settings.relay.listen_tls
-    yield from _check_certificate("relay.listen_tls", relay.certificate_file, relay.key_file)
-    if relay.trust_file is not None:
-        try:
-            ssl.create_default_context(cafile=relay.trust_file)
-        except OSError as error:
-            yield _bad("relay.listen_tls.trust_file", f"{relay.trust_file}: {error}")
+    relay = settings.relay
+    listen = relay.listen_tls
+    yield from _check_certificate("relay.listen_tls", listen.certificate_file, listen.key_file)
+    yield from _check_authorities("relay.listen_tls.trust_file", listen.trust_file)
+    yield from _check_authorities("relay.tls.certificate_file", relay.tls.certificate_file)
+    if relay.enabled and not relay.is_loopback and listen.certificate_file is None:
+        yield _warn(
+            "relay.host",
+            f"{relay.host} is reached from outside, and the tokens of jobs go unencrypted; set"
+            " relay.listen_tls.certificate_file and key_file",
+        )
+
+
+def _check_authorities(key: str, file: Path | None) -> Iterator[Finding]:
+    try:
+        if file is not None:
+            ssl.create_default_context(cafile=file)
+    except OSError as error:
+        yield _bad(key, f"{file}: {error}")
 
 
 def _check_certificate(

@@ -129,6 +129,7 @@ def test_check_names_each_fault_with_its_key(launcher: Launcher, tmp_path: Path)
         "slurm": {"bin_dir": str(tmp_path)},
         "agent_command": [str(tmp_path / "no-agent")],
         "host": "0.0.0.0",
+        "relay": {"host": "0.0.0.0", "tls": {"certificate_file": str(tmp_path / "none.pem")}},
     }
     config.write_text(yaml.safe_dump(faults))
     done = subprocess.run(
@@ -146,6 +147,8 @@ def test_check_names_each_fault_with_its_key(launcher: Launcher, tmp_path: Path)
         "bad  path: there is no sbatch",
         "bad  agent_command: there is no program",
         "warn host: 0.0.0.0 is reached from outside",
+        "warn relay.host: 0.0.0.0 is reached from outside, and the tokens of jobs",
+        f"bad  relay.tls.certificate_file: {tmp_path}/none.pem: ",
     ):
         assert line in done.stdout, done.stdout
 

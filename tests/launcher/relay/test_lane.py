@@ -203,3 +203,15 @@ async def test_a_refused_writer_fails_those_who_wait(tmp_path: Path) -> None:
         pass
     with pytest.raises(SpoolFailed, match="stopping"):
         await lane.put(make_message(0))
+
+
+async def test_what_a_caller_handed_over_is_kept_though_he_leaves(tmp_path: Path) -> None:
+    reader = Reader()
+    async with running(tmp_path, reader) as lane, asyncio.timeout(10):
+        caller = asyncio.ensure_future(lane.put(make_message(1)))
+        await asyncio.sleep(0)  # it is in the writer's hands
+        caller.cancel()
+        await lane.settle()
+        await lane.put(make_message(2))
+        await lane.wait_empty()
+    assert reader.numbers == [1, 2]
