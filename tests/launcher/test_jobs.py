@@ -64,6 +64,7 @@ def test_environment_and_arguments_arrive_byte_for_byte(
         "DOLLAR": "$$ ${HOME} `id` $(id)",
         "BS": "\\n\\t\\\\",
         "UNI": "día😀",
+        "EMPTY": "",
         "ANGLES": "<a> & <b>",
         "LONG": "x" * 70000,
         "NAME.WITH.DOT": "1",

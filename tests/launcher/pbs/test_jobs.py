@@ -115,6 +115,7 @@ def test_environment_and_arguments_arrive_byte_for_byte(
         "DOLLAR": "$$ ${HOME} `id` $(id)",
         "BS": "\\n\\t\\\\",
         "UNI": "día😀",
+        "EMPTY": "",
         "LONG": "x" * 70000,
     }
     arguments = ["a b", "", "'", '"', "$(id)", "\n", "día", "*"]
