@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import web
 
 from tests.lab import sshd as sshd_lab
 from tests.lab.folders import new_folder, remove_folder
@@ -23,6 +23,7 @@ from tests.lab.slurm import Slurm
 from tests.lab.sshd import Sshd
 from tests.launcher.go_master import GoMaster, Job, Refused
 from tests.launcher.manifests import make_manifest
+from tests.launcher.relay.master import StandInMaster
 
 GATE = """#!/bin/sh
 # {name} of Slurm, held up once where the file `before` or `after` says so.
@@ -55,29 +56,29 @@ class Gates:
         wait_until((self.folder / "reached").exists, "the program waits at its gate", limit_s=20)
 
 
-class MasterStandIn(BaseHTTPRequestHandler):
-    """Answers what comes through the relay."""
-
-    def do_GET(self) -> None:
-        body = json.dumps({"path": self.path}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+async def echo(request: web.Request) -> web.Response:
+    return web.json_response({"path": request.path})
 
 
 @pytest.fixture(scope="module")
 def master_url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), MasterStandIn)
-    thread = threading.Thread(target=server.serve_forever)
+    """A master that takes what the relay delivers, in a thread of its own."""
+    url: Future[str] = Future()
+    ends: list[Callable[[], object]] = []
+
+    async def serve() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        ends.append(lambda: loop.call_soon_threadsafe(stop.set))
+        async with StandInMaster() as stand_in:
+            stand_in.answer = echo
+            url.set_result(stand_in.url)
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    yield url.result(timeout=20)
+    ends[0]()
     thread.join()
-    server.server_close()
 
 
 @pytest.fixture(scope="module")

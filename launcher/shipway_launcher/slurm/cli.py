@@ -239,6 +239,7 @@ class CommandLineSlurm:
                 argv=(program, *arguments),
                 timeout_s=timeout_s,
                 environment=commands.QUERY_ENVIRONMENT if is_question else {},
+                is_repeatable=name != "sbatch",
             )
         )
 

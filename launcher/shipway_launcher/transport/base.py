@@ -19,6 +19,8 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Beside what the transport gives every program (PATH, HOME, USER, …)."""
     stdin: bytes = b""
+    is_repeatable: bool = False
+    """Whether it does no harm to run it again if nobody knows how it ended."""
     output_limit_bytes: int = 256 << 20
 
 

@@ -19,7 +19,6 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +145,8 @@ class FarEnd:
             case "remove":
                 await own.remove(path)
             case "find":
-                names: Sequence[str] = head["names"]
-                return {"found": {name: shutil.which(name, path=head["in"]) for name in names}}, b""
+                found_at = await asyncio.to_thread(shutil.which, head["name"], path=head["in"])
+                return {"found": found_at}, b""
             case "account":
                 return {"account": await asyncio.to_thread(_describe_account, head["user"])}, b""
             case "prepare":
@@ -258,7 +257,7 @@ async def _end_predecessor(process: dict[str, Any]) -> bool:
     """End the far end of the link that this one replaces, with what it still runs.
 
     Returns:
-        Whether it is surely gone: False when it ran on another machine.
+        Whether it is surely gone: False when it ran on another machine, or cannot be ended.
     """
     pid, started = int(process["pid"]), process["started"]
     if process["boot"] != _boot_id():
@@ -272,7 +271,7 @@ async def _end_predecessor(process: dict[str, Any]) -> bool:
         deadline = time.monotonic() + _PREDECESSOR_S
         while _started_at(pid) == started and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # no child of ours: nobody tells us
-    return True
+    return _started_at(pid) != str(started)
 
 
 async def _main(mark: bytes, silence_s: float) -> None:
@@ -292,10 +291,15 @@ async def _main(mark: bytes, silence_s: float) -> None:
     far = FarEnd(mark, writer, silence_s=silence_s)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, far.stop)
-    await far.serve(reader)
+    try:
+        await far.serve(reader)
+    except Exception:  # noqa: BLE001 (it reaches the near end as the last words)
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(0)  # a thread may be stuck in a file system that does not answer
 
 
 def main(mark: str, silence_s: float) -> None:
-    """Serve the link that this process was started for."""
-    with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_main(bytes.fromhex(mark), silence_s))
+    """Serve the link that this process was started for; does not return."""
+    asyncio.run(_main(bytes.fromhex(mark), silence_s))

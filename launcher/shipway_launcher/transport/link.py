@@ -72,7 +72,8 @@ class Link:
         self._connect_timeout_s, self._silence_s = connect_timeout_s, silence_s
         self._on_open: list[Callable[[Session, FarFacts], Awaitable[None]]] = []
         self._beside: list[Callable[[Session], Awaitable[None]]] = []
-        self._slots = asyncio.Semaphore(_CALLS_AT_ONCE)
+        # Apart, so that a file system that does not answer holds up no command.
+        self._programs, self._files = (asyncio.Semaphore(_CALLS_AT_ONCE) for _ in range(2))
         self._open: tuple[Session, FarFacts] | None = None
         self._attempt: asyncio.Future[None] | None = None
         self._refusal: TransportError | None = None
@@ -118,7 +119,7 @@ class Link:
 
     async def call(self, head: dict[str, Any], body: bytes = b"", *, limit_s: float) -> Message:
         """Have something done there; see `Session.call`."""
-        async with self._slots:
+        async with self._programs if head["do"] == "run" else self._files:
             while True:
                 session, _ = await self._usable()
                 try:

@@ -47,9 +47,9 @@ class RemoteMachine:
 
     async def find_program(self, name: str, path: str) -> str | None:
         facts = await self._link.facts()
-        question = {"do": "find", "names": [name], "in": path.replace("${PATH}", facts.path)}
+        question = {"do": "find", "name": name, "in": path.replace("${PATH}", facts.path)}
         answer = await self._link.call(question, limit_s=_QUESTION_S)
-        found: str | None = answer.head["found"][name]
+        found: str | None = answer.head["found"]
         return found
 
 

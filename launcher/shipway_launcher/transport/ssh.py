@@ -25,7 +25,7 @@ class SshTransport:
     """Runs programs and moves files through the far end of a link.
 
     What was under way when the link is lost is not repeated if that could do something twice:
-    programs never, files always.
+    programs only if they say that they may be, file operations always.
     """
 
     def __init__(
@@ -54,7 +54,11 @@ class SshTransport:
             "output_limit_bytes": command.output_limit_bytes,
         }
         limit_s = command.timeout_s + _TRANSFER_S
-        answer = await self._link.call(head, command.stdin, limit_s=limit_s)
+
+        async def ask() -> Message:
+            return await self._link.call(head, command.stdin, limit_s=limit_s)
+
+        answer = await (self._again(ask) if command.is_repeatable else ask())
         length = answer.head["stdout_bytes"]
         return Completed(
             exit_status=answer.head["exit_status"],

@@ -75,6 +75,7 @@ class SudoTransport:
                 stdin=command.stdin,
                 timeout_s=command.timeout_s,
                 output_limit_bytes=command.output_limit_bytes,
+                is_repeatable=command.is_repeatable,
             )
         )
 
@@ -100,7 +101,12 @@ class SudoTransport:
 
     async def _help(self, *arguments: str, stdin: bytes = b"") -> bytes:
         done = await self.run(
-            Command(argv=(*self._helper, *arguments), stdin=stdin, timeout_s=_FILE_TIMEOUT_S)
+            Command(
+                argv=(*self._helper, *arguments),
+                stdin=stdin,
+                timeout_s=_FILE_TIMEOUT_S,
+                is_repeatable=arguments[0] != "install",
+            )
         )
         if done.exit_status != 0:
             raise TransportError(
