@@ -200,8 +200,9 @@ def test_parts_of_lists(rest: Rest, ended: str, new_id: Callable[[], str], user:
     for _ in range(2):
         name = new_id()
         launch(rest, make_manifest(), name)
-        wait_for(rest, user, name)
         names.append(name)
+    for name in names:
+        wait_for(rest, user, name)
 
     def shown(query: str) -> list[str]:
         entries = rest.json(f"/terminated/{user}?{query}")["data"]
@@ -312,21 +313,18 @@ def test_a_query_is_an_environment_that_has_ended(
     assert rest("DELETE", f"/running/{user}/environments/{name}?force=true").status == 404
 
 
-@pytest.mark.parametrize(
-    "payload", ["a/b", "..", "{x}", "50%2F", "día 😀", "a?b#c;d"], ids=range(6)
-)
-def test_logs_of_payloads_with_any_name(
-    rest: Rest, new_id: Callable[[], str], user: str, payload: str
-) -> None:
-    name = new_id()
-    launch(rest, make_manifest(["/bin/echo", "fine"], payload=payload), name)
-    wait_for(rest, user, name)
-    one = f"/monitoring/{user}/environments/{name}"
-    sources = rest.json(f"{one}/logs")[payload]
-    assert f"{payload}-output.log" in [source["name"] for source in sources]
-    log = rest("GET", f"{one}/logs/{quote(payload, safe='')}-output.log")
-    assert log.body == b"fine\n"
-    assert rest("DELETE", f"{one}/management").status == 204
+def test_logs_of_payloads_with_any_name(rest: Rest, new_id: Callable[[], str], user: str) -> None:
+    payloads = {new_id(): name for name in ("a/b", "..", "{x}", "50%2F", "día 😀", "a?b#c;d")}
+    for name, payload in payloads.items():
+        launch(rest, make_manifest(["/bin/echo", "fine"], payload=payload), name)
+    for name, payload in payloads.items():
+        wait_for(rest, user, name)
+        one = f"/monitoring/{user}/environments/{name}"
+        sources = rest.json(f"{one}/logs")[payload]
+        assert f"{payload}-output.log" in [source["name"] for source in sources]
+        log = rest("GET", f"{one}/logs/{quote(payload, safe='')}-output.log")
+        assert log.body == b"fine\n"
+        assert rest("DELETE", f"{one}/management").status == 204
 
 
 def test_a_status_is_not_older_than_asked_for(
