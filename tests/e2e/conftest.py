@@ -84,14 +84,14 @@ def docker_agent(site: Site, docker: Docker) -> Iterator[Agent]:
 def slurm_site(det: Callable[..., Det], slurm: Slurm) -> Iterator[SlurmSite]:
     """A master with an agent and, beside it, the partitions of the lab's Slurm; no images."""
     with ExitStack() as stack:
-        yield _open_slurm_site(stack, det, slurm, runtime="sandbox")
+        yield open_slurm_site(stack, det, slurm, runtime="sandbox")
 
 
 @pytest.fixture(scope="module")
 def podman_site(det: Callable[..., Det], slurm: Slurm, podman: Podman) -> Iterator[SlurmSite]:
     """A Slurm site whose jobs run in podman."""
     with ExitStack() as stack:
-        yield _open_slurm_site(
+        yield open_slurm_site(
             stack,
             det,
             slurm,
@@ -107,7 +107,7 @@ def apptainer_site(
 ) -> Iterator[SlurmSite]:
     """A Slurm site whose jobs run in apptainer."""
     with ExitStack() as stack:
-        yield _open_slurm_site(
+        yield open_slurm_site(
             stack,
             det,
             slurm,
@@ -142,7 +142,7 @@ def _start(stack: ExitStack, daemon: Master | Agent | Launcher) -> None:
     daemon.start()
 
 
-def _open_slurm_site(
+def open_slurm_site(
     stack: ExitStack,
     det: Callable[..., Det],
     slurm: Slurm,
@@ -151,6 +151,7 @@ def _open_slurm_site(
     slot_type: str = "cuda",
     launcher: Mapping[str, Any] | None = None,
 ) -> SlurmSite:
+    """Start a master, an agent and a launcher, whose settings *launcher* changes."""
     folder = _folder(stack)
     user = getpass.getuser()
     master = Master(folder)

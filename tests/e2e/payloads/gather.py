@@ -4,6 +4,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -26,7 +27,10 @@ def all_gather(rank: int, world: int) -> list[dict[str, object]]:
         data=json.dumps(body).encode(),
         headers={"Grpc-Metadata-x-allocation-token": f"Bearer {os.environ['DET_SESSION_TOKEN']}"},
     )
-    with urllib.request.urlopen(request, timeout=90) as answer:
+    trust = None
+    if request.type == "https":
+        trust = ssl.create_default_context(cafile=os.environ.get("DET_MASTER_CERT_FILE"))
+    with urllib.request.urlopen(request, timeout=90, context=trust) as answer:
         data: list[dict[str, object]] = json.load(answer)["data"]
     return data
 
