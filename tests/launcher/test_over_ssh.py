@@ -169,6 +169,7 @@ def test_check_logs_in_and_names_what_is_wrong(
         f"ok   job_storage_root: {folder}/cluster on 127.0.0.1",
         f"ok   path: {folder}/gates/sbatch",
         "ok   agent_command: ",
+        "ok   relay: sshd on 127.0.0.1 forwards a port to it",
         "ok   slurm: Slurm ",
     ):
         assert line in done.stdout, done.stdout

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from shipway_common.logsetup import setup_logging
 from shipway_common.signals import stop_on_signals
-from shipway_launcher.check import Grade
 from shipway_launcher.check import check as look_for_faults
 from shipway_launcher.commands.options import read_settings, run_async, settings_options
 from shipway_launcher.config import LauncherSettings
 from shipway_launcher.daemon import run_launcher
+from shipway_launcher.findings import Grade
 
 _MARKS = {Grade.OK: ("ok", "green"), Grade.WARNING: ("warn", "yellow"), Grade.ERROR: ("bad", "red")}
 

@@ -129,6 +129,11 @@ class Link:
                 except LinkLost as error:
                     raise LinkLost(f"the link to {self.name} was lost: {error}") from error
 
+    async def forward(self, host: str, port: int) -> int:
+        """Make a port of the other machine lead here; see `Stream.forward`."""
+        session, _ = await self._usable()
+        return await session.stream.forward(host, port)
+
     async def _usable(self) -> tuple[Session, FarFacts]:
         """Return the session there is, or wait for one: a little, and only as long as it may come.
 

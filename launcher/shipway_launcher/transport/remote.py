@@ -52,6 +52,14 @@ class RemoteMachine:
         found: str | None = answer.head["found"]
         return found
 
+    async def try_forwarding(self, port: int) -> None:
+        """Have a port of this machine's loopback reached from there, for as long as the link lives.
+
+        Raises:
+            TransportError: sshd does not allow it.
+        """
+        await self._link.forward("127.0.0.1", port)
+
 
 def keep_root(link: Link, root: Path, jobs: Path, *, is_shared: bool) -> None:
     """Have the folders for jobs made behind *link*, before each session is used."""

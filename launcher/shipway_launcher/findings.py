@@ -1,0 +1,39 @@
+"""What `shipway-launcher check` finds."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Grade(enum.StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    grade: Grade
+    key: str
+    """The setting that it is about."""
+    text: str
+
+
+def good(key: str, text: str) -> Finding:
+    """Say that something is as it should be."""
+    return Finding(grade=Grade.OK, key=key, text=text)
+
+
+def warn(key: str, text: str) -> Finding:
+    """Name what works and may not be meant so."""
+    return Finding(grade=Grade.WARNING, key=key, text=text)
+
+
+def bad(key: str, text: str) -> Finding:
+    """Name what will not work."""
+    return Finding(grade=Grade.ERROR, key=key, text=text)
