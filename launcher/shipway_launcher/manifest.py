@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shipway_launcher.errors import WrongRequest
 
 _MAX_VALUE_BYTES = 131071 - 256
-"""Linux takes no longer string into a program's environment (MAX_ARG_STRLEN), name included."""
+"""Linux takes no longer string as an argument or a variable, its name included (MAX_ARG_STRLEN)."""
 
 
 class _Wire(BaseModel):
@@ -198,6 +198,12 @@ def _check(manifest: Manifest) -> None:
     for argument in manifest.arguments:
         if "\0" in argument:
             raise WrongRequest(f"arguments: {argument[:80]!r} holds a NUL byte")
+        size = len(argument.encode("utf-8", "surrogateescape"))
+        if size > _MAX_VALUE_BYTES:
+            raise WrongRequest(
+                f"arguments: {argument[:80]!r} has {size} bytes; Linux starts no program with an"
+                f" argument over {_MAX_VALUE_BYTES}"
+            )
     for mount in manifest.mounts:
         for text in (mount.source, mount.target):
             if not text or re.search(r"[\x00\n]", text):

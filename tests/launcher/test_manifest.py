@@ -70,6 +70,7 @@ def test_a_missing_key_is_named(path: tuple[Any, ...], named: str) -> None:
         ({"environment": {"A": "x\0y"}}, "NUL"),
         ({"environment": {"LONG": "x" * 140000}}, "LONG has 140004 bytes"),
         ({"arguments": ["a\0"]}, "NUL"),
+        ({"arguments": ["a", "b" * 140_000]}, "has 140000 bytes; Linux starts no program"),
         ({"data": [{"source": "/a\n", "target": "/b"}]}, "no path to mount"),
         ({"data": [{"source": "/a"}]}, "data.0.target"),
         ({"resources": {"instances": {"nodes": 0}}}, "instances.nodes: 0 cannot be"),

@@ -147,6 +147,7 @@ class CommandLinePbs:
                 argv=(program, *arguments),
                 timeout_s=timeout_s,
                 environment=commands.QUERY_ENVIRONMENT if is_question else {},
+                is_repeatable=name != "qsub",
             )
         )
 
