@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shipway_launcher.errors import WrongRequest
 
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+"""May be one: those of U+DC80 to U+DCFF stand for bytes that are no UTF-8, and others for nothing."""
 _MAX_VALUE_BYTES = 131071 - 256
 """Linux takes no longer string as an argument or a variable, its name included (MAX_ARG_STRLEN)."""
 
@@ -113,6 +115,12 @@ def parse_json(body: bytes) -> dict[str, Any]:
         raise WrongRequest(f"the manifest is not JSON: {error}") from error
     if not isinstance(loaded, dict):
         raise WrongRequest("the manifest must be a JSON object")
+    if _HALF_CHARACTER.search(body):
+        try:
+            json.dumps(loaded, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise WrongRequest(f"the manifest holds half of a character: {half}") from error
     return cast("dict[str, Any]", loaded)
 
 

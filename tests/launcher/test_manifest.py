@@ -61,6 +61,13 @@ def test_a_missing_key_is_named(path: tuple[Any, ...], named: str) -> None:
         parse_manifest(manifest)
 
 
+def test_bytes_that_are_no_utf8_are_kept_and_half_characters_refused() -> None:
+    text = json.dumps(make_manifest(["\udcff", "\U0001f600"]))
+    assert parse_manifest(parse_json(text.encode())).arguments == ("\udcff", "\U0001f600")
+    with pytest.raises(WrongRequest, match=r"half of a character: '\\ud800'"):
+        parse_json(json.dumps(make_manifest(["\ud800"])).encode())
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -33,7 +33,6 @@ if touch /data/other 2>/dev/null; then echo it can be written; fi
 echo mine >/run/determined/own.$SLURM_PROCID
 ls /run/determined | grep -c own
 touch /anywhere && echo the root can be written
-exit 3
 """
 FILES = (
     header("run", tarfile.DIRTYPE),
@@ -118,8 +117,7 @@ def test_a_task_finds_all_that_its_manifest_gives_it(
         ),
         new_id(),
     )
-    assert master.wait(job, limit_s=60) == "FAILED"
-    assert "Exited with exit code 3" in job.task_log[-1]
+    assert master.wait(job, limit_s=60) == "COMPLETED", job.task_log
     lines = master.log(job, "output.log").decode().splitlines()
     assert sorted(line for line in lines if " of 2: " in line) == ["0 of 2: [0,1]", "1 of 2: [0,1]"]
     for said in SAID:
