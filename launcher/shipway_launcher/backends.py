@@ -7,7 +7,8 @@ from shipway_launcher.config import LauncherSettings
 from shipway_launcher.pbs.cli import CommandLinePbs
 from shipway_launcher.slurm.backend import Closes, SlurmBackend
 from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
-from shipway_launcher.slurm.pyslurm.backend import PyslurmChoice, PyslurmSlurm
+from shipway_launcher.slurm.pyslurm.backend import PyslurmSlurm
+from shipway_launcher.slurm.pyslurm.guard import PyslurmChoice
 from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.users import Users
 

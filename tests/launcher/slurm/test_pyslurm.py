@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -22,7 +23,8 @@ from shipway_launcher.batch.useroptions import Option
 from shipway_launcher.errors import BackendRefused, BackendUnreachable, SubmissionDoubtful
 from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
 from shipway_launcher.slurm.pyslurm import helper
-from shipway_launcher.slurm.pyslurm.backend import PyslurmChoice, PyslurmSlurm
+from shipway_launcher.slurm.pyslurm.backend import PyslurmSlurm
+from shipway_launcher.slurm.pyslurm.guard import PyslurmChoice
 from shipway_launcher.slurm.rows import SlurmJobId
 from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.transport.machine import LocalMachine
@@ -226,6 +228,17 @@ async def test_a_helper_that_dies_leaves_doubt_and_is_replaced(
     assert warnings_of(caplog) == []
 
 
+async def test_a_helper_that_ended_while_nobody_asked_it_leaves_no_doubt(
+    slurm: PyslurmSlurm, double: Double, script: Path
+) -> None:
+    await slurm.submit(script, user=double.own)
+    pid = double.calls()[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not is_alive(pid))
+    assert await slurm.submit(script, user=double.own) == BY_SBATCH
+    assert await slurm.submit(script, user=double.own) == "4712"
+
+
 async def test_a_helper_that_keeps_dying_is_given_up_with_one_warning(
     slurm: PyslurmSlurm, double: Double, script: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -385,6 +398,19 @@ async def test_where_there_is_none_only_who_asked_for_it_is_warned(
     await slurm.aclose()
 
 
+async def test_after_an_upgrade_of_slurm_another_pyslurm_is_looked_for(
+    double: Double, slurm: PyslurmSlurm, script: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await slurm.submit(script, user=double.own)
+    (double.folder / "version").write_text("24.11.0")
+    double.set_config(version="24.11.5")
+    slurm._helper._checked_until = 0  # as after ten minutes
+    assert await slurm.submit(script, user=double.own) == "4712"
+    first, second = double.calls()
+    assert first["pid"] != second["pid"]
+    assert warnings_of(caplog) == []
+
+
 async def test_while_slurm_does_not_answer_sbatch_is_left_to_say_so(
     double: Double, slurm: PyslurmSlurm, script: Path
 ) -> None:
@@ -405,7 +431,7 @@ async def test_the_helper_ends_with_the_launcher(
     double: Double, slurm: PyslurmSlurm, script: Path
 ) -> None:
     await slurm.submit(script, user=double.own)
-    held = slurm._helper
+    held = slurm._helper._helper
     assert held is not None
     held._requests.close()  # as the kernel does when a process is killed
     await until(lambda: not is_alive(double.calls()[0]["pid"]))

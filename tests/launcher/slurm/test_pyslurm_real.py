@@ -31,15 +31,8 @@ from tests.launcher.slurm.test_pyslurm import DOUBLES, make, write_python
 OWN = {
     *("JobId", "SLUID", "Priority", "AllocNode:Sid", "Reason", "JobState", "NumNodes", "NumCPUs"),
     *("SubmitTime", "EligibleTime", "AccrueTime", "StartTime", "EndTime", "LastSchedEval"),
-    *(
-        "PreemptEligibleTime",
-        "RunTime",
-        "NodeList",
-        "Nodes",
-        "BatchHost",
-        "SubmitLine",
-        "Scheduler",
-    ),
+    *("PreemptEligibleTime", "PreemptTime", "RunTime", "NodeList", "Nodes", "BatchHost"),
+    *("SubmitLine", "Scheduler"),
     *("TRES", "AllocTRES", "JOB_GRES", "CPU_IDs", "Mem", "GRES"),
 }
 OWN_VARIABLES = {

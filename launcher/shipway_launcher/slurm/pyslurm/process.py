@@ -26,6 +26,10 @@ class HelperLost(Exception):
     """The helper ended or gave no answer in time; what it was asked for may be done."""
 
 
+class HelperGone(Exception):
+    """The helper has ended before it was asked; nothing was done."""
+
+
 class HelperUnusable(Exception):
     """There is no pyslurm that could be used; the text says why."""
 
@@ -93,16 +97,19 @@ class Helper:
 
         Raises:
             HelperLost: There is none; this helper is of no use any more.
+            HelperGone: The same, and it has not even got the request.
             ValueError: The request is too long to be handed in; nothing was done.
         """
         self._calls += 1
         line = json.dumps({**request, "call": self._calls}).encode() + b"\n"
         if len(line) > _LARGEST_REQUEST:
             raise ValueError(f"a request of {len(line)} bytes")
+        unsent = memoryview(line)
         try:
-            os.write(self._requests.fileno(), line)
-        except OSError:
-            raise HelperLost(await self._epitaph()) from None
+            while unsent:
+                unsent = unsent[os.write(self._requests.fileno(), unsent) :]
+        except OSError:  # it acts on whole lines only
+            raise HelperGone(await self._epitaph()) from None
         return await self._answer(limit_s)
 
     async def end(self) -> None:
