@@ -161,6 +161,11 @@ class Gathering:
             if not peer.answer.done() or peer.answer.cancelled():
                 self._leave(group, peer_id, peer)
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether some ranks have come, and others not."""
+        return self._group is not None
+
     def close(self) -> None:
         """Stop waiting for anybody to come back."""
         if self._group is not None:

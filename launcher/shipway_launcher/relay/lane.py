@@ -208,8 +208,8 @@ class Lane:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all that was put in is delivered."""
-        return self._empty.is_set()
+        """Whether all that was put in is delivered, and nobody is putting anything in."""
+        return self._empty.is_set() and self._waiting.empty() and not self._files.locked()
 
     async def wait_empty(self) -> None:
         """Wait until all that was put in is delivered; `run_delivery` must be running."""

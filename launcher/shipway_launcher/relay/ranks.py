@@ -58,6 +58,11 @@ class Ranks:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._late_after_s, self._name_late)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some are missing, about which there may be something to say."""
+        return self._timer is not None or bool(self._late)
+
     def close(self) -> None:
         """Wait no longer."""
         if self._timer is not None:

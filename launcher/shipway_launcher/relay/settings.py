@@ -112,7 +112,8 @@ class SpoolSettings(Settings):
         168.0,
         description=(
             "Hours after its last message for which an allocation is remembered; what could not be"
-            " delivered by then is dropped."
+            " delivered by then is dropped. One of which all is delivered is remembered for a day"
+            " at most."
         ),
     )
 

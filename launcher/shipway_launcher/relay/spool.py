@@ -16,13 +16,15 @@ from typing import Self
 from shipway_launcher.relay.errors import BadRequest, SpoolFailed
 from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.settings import GatherSettings, SpoolSettings
-from shipway_launcher.relay.stream import Owner, Stream
+from shipway_launcher.relay.stream import Owner, Stream, last_use_s
 
 log = logging.getLogger(__name__)
 
 _STREAMS = 20_000
 """More owners than this at once are no cluster but a flood."""
 _REFUSED_KEEP_S = 3600.0
+_DELIVERED_KEEP_S = 86_400.0
+"""So long it is known what an allocation has said, of which all is delivered."""
 _RESTART_S = 5.0
 _FINISH_S = 5.0
 _LOOK_S = 1.0
@@ -40,11 +42,23 @@ class Spool:
         master: MasterRpc,
         *,
         tidy_every_s: float = 5.0,
+        awake_s: float = 600.0,
     ) -> None:
+        """Prepare.
+
+        Args:
+            folder: Of its own; made if it is not there.
+            settings: How much to keep.
+            gather: How long to wait for ranks.
+            master: To whom all goes.
+            tidy_every_s: How often to look for what is too much, or too old.
+            awake_s: How long a stream of which all is delivered stays in memory after its last call.
+        """
         self._folder, self._settings, self._master = folder, settings, master
         self._gather = gather
-        self._tidy_every_s = tidy_every_s
+        self._tidy_every_s, self._awake_s = tidy_every_s, awake_s
         self._streams: dict[str, Stream] = {}
+        self._asleep: dict[str, float] = {}  # on disk alone; when each was last used
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tidying: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -89,20 +103,27 @@ class Spool:
         name = folder_name(owner)
         async with self._opening:
             stream = self._streams.get(name)
-            if stream is not None:
-                return stream
-            if len(self._streams) >= _STREAMS:
-                raise SpoolFailed(f"{_STREAMS} allocations are kept already")
-            stream = Stream(
-                owner, self._folder / name, self._settings.allocation_mib << 20, self._gather
-            )
-            try:
-                await asyncio.to_thread(stream.create)
-            except OSError as error:
-                raise SpoolFailed(f"cannot make {self._folder / name}: {error}") from error
-            self._streams[name] = stream
-            self._start(name)
+            if stream is None:
+                stream = self._streams[name] = await self._open(name, owner)
+                self._start(name)
+            stream.used_s = time.time()
             return stream
+
+    async def _open(self, name: str, owner: Owner) -> Stream:
+        folder, limit_bytes = self._folder / name, self._settings.allocation_mib << 20
+        try:
+            if name in self._asleep:
+                await asyncio.to_thread(Stream.wake, folder)
+                stream = await asyncio.to_thread(Stream.load, folder, limit_bytes, self._gather)
+                del self._asleep[name]
+                return stream
+            if len(self._streams) + len(self._asleep) >= _STREAMS:
+                raise SpoolFailed(f"{_STREAMS} allocations are kept already")
+            stream = Stream(owner, folder, limit_bytes, self._gather)
+            await asyncio.to_thread(stream.create)
+        except (OSError, ValueError) as error:
+            raise SpoolFailed(f"cannot make {folder}: {error}") from error
+        return stream
 
     async def settle(self, allocation_id: str, *, limit_s: float) -> bool:
         """Wait until the master has all that an allocation sent, but not longer than *limit_s*.
@@ -133,6 +154,9 @@ class Spool:
         found: dict[str, Stream] = {}
         for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
             try:
+                if Stream.is_asleep(folder):
+                    self._asleep[folder.name] = last_use_s(folder)
+                    continue
                 found[folder.name] = Stream.load(
                     folder, self._settings.allocation_mib << 20, self._gather
                 )
@@ -162,6 +186,7 @@ class Spool:
             try:
                 await self._keep_total()
                 await self._forget_old()
+                await self._let_sleep()
             except Exception:
                 log.exception("tidying the spool failed; it is tried again")
 
@@ -172,6 +197,15 @@ class Spool:
             if not await max(lanes, key=lambda lane: lane.backlog_bytes).drop_oldest():
                 return
 
+    async def _let_sleep(self) -> None:
+        """Hold only those in memory of which something is to be expected."""
+        for name, stream in list(self._streams.items()):
+            async with self._opening:
+                if time.time() - stream.used_s > self._awake_s and stream.may_sleep:
+                    self._drop(name)
+                    self._asleep[name] = stream.used_s
+                    await asyncio.to_thread(stream.note_asleep)
+
     async def _forget_old(self) -> None:
         now_s = time.time()
         for name, stream in list(self._streams.items()):
@@ -179,8 +213,7 @@ class Spool:
             if now_s - stream.used_s <= keep_s:
                 continue
             async with self._opening:
-                del self._streams[name]
-                self._tasks.pop(name).cancel()
+                self._drop(name)
                 if stream.logs.backlog_lines:
                     log.error(
                         "log lines dropped: they could not be delivered in time",
@@ -189,7 +222,19 @@ class Spool:
                             "lines": stream.logs.backlog_lines,
                         },
                     )
-                await asyncio.to_thread(shutil.rmtree, stream.folder, ignore_errors=True)
+                await self._remove(name)
+        for name, used_s in list(self._asleep.items()):
+            if now_s - used_s > min(_DELIVERED_KEEP_S, self._settings.keep_h * 3600):
+                async with self._opening:
+                    if self._asleep.pop(name, None) is not None:
+                        await self._remove(name)
+
+    def _drop(self, name: str) -> None:
+        del self._streams[name]
+        self._tasks.pop(name).cancel()
+
+    async def _remove(self, name: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
 
 
 def folder_name(owner: Owner) -> str:

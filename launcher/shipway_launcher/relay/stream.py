@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipway_common.files import write_atomic
+from shipway_common.files import fsync_folder, write_atomic
 from shipway_common.logsetup import log_context
 from shipway_launcher.relay.delivery import Delivery
 from shipway_launcher.relay.errors import BadRequest, SpoolFailed, StreamRefused
@@ -33,6 +33,7 @@ from shipway_proto.determined.task.v1.task_pb2 import TaskLog
 log = logging.getLogger(__name__)
 
 _STREAM_FILE = "stream.json"
+_ASLEEP = "asleep"
 _VERSION = 2
 _SEGMENTS = 8  # a lane at its limit drops this part of it at once
 _LOGS_LINGER_S = 0.05
@@ -114,9 +115,24 @@ class Stream:
             stream.refused = state["refused"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{folder / _STREAM_FILE} is damaged: {error!r}") from error
-        stream.used_s = max(path.stat().st_mtime for path in folder.iterdir())
+        stream.used_s = last_use_s(folder)
         stream.open()
         return stream
+
+    @staticmethod
+    def wake(folder: Path) -> None:
+        """Take back what `note_asleep` noted; blocking.
+
+        Raises:
+            OSError: It cannot be taken back, so nothing must be added to the stream.
+        """
+        (folder / _ASLEEP).unlink(missing_ok=True)
+        fsync_folder(folder)  # or a power loss would hide what is added from now on
+
+    @staticmethod
+    def is_asleep(folder: Path) -> bool:
+        """Tell what `note_asleep` noted; blocking."""
+        return (folder / _ASLEEP).exists()
 
     def create(self) -> None:
         """Make the folder of a new stream; blocking.
@@ -259,6 +275,22 @@ class Stream:
         """Whether the master has all of it, or the token is refused."""
         return self.refused is not None or all(lane.is_empty for lane in self._lanes)
 
+    @property
+    def may_sleep(self) -> bool:
+        """Whether nothing would be missed if it lay on disk alone until the next call."""
+        is_waiting = self.gathering.is_under_way or self.ranks.is_waiting
+        return self.is_delivered and not is_waiting and self._own_lines.empty()
+
+    def note_asleep(self) -> None:
+        """Note on disk that all is delivered, so that it need not be loaded before the next call.
+
+        Blocking.
+
+        Raises:
+            OSError: It is not noted.
+        """
+        (self.folder / _ASLEEP).touch(mode=0o600)
+
     async def wait_delivered(self) -> None:
         """Wait until the master has all of it, or the token is refused."""
         for lane in self._lanes:
@@ -338,3 +370,12 @@ class Stream:
             "refused": self.refused,
         }
         write_atomic(self.folder / _STREAM_FILE, json.dumps(state).encode())
+
+
+def last_use_s(folder: Path) -> float:
+    """Return when a stream's folder was last written to; blocking.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return max(path.stat().st_mtime for path in folder.iterdir())

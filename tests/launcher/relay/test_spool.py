@@ -18,9 +18,11 @@ from shipway_launcher.relay.errors import BadRequest, SpoolFailed
 from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.messages import task_logs_request
 from shipway_launcher.relay.settings import GatherSettings, MasterTlsSettings, SpoolSettings
+from shipway_launcher.relay.signals import put_allocation_signal
 from shipway_launcher.relay.spool import Spool, folder_name
-from shipway_launcher.relay.stream import Owner
+from shipway_launcher.relay.stream import Owner, Stream
 from shipway_proto.determined.api.v1.task_pb2 import PostTaskLogsRequest
+from shipway_proto.determined.api.v1.trial_pb2 import NotifyContainerRunningRequest
 from tests.launcher.relay.conftest import RunRelay, eventually, make_environment
 from tests.launcher.relay.master import TASK, TOKEN, StandInMaster
 from tests.launcher.relay.test_delivery import LOGS, PREEMPTION, make_line, post
@@ -37,7 +39,9 @@ def make_logs(text: str) -> PostTaskLogsRequest:
 
 
 @contextlib.asynccontextmanager
-async def spooling(master: StandInMaster, folder: Path, **settings: Any) -> AsyncIterator[Spool]:
+async def spooling(
+    master: StandInMaster, folder: Path, *, awake_s: float = 600, **settings: Any
+) -> AsyncIterator[Spool]:
     address = MasterAddress(master.url, folder / "master.json")
     async with (
         MasterRpc(address, MasterTlsSettings.model_validate({})) as rpc,
@@ -47,6 +51,7 @@ async def spooling(master: StandInMaster, folder: Path, **settings: Any) -> Asyn
             GatherSettings.model_validate({}),
             rpc,
             tidy_every_s=0.05,
+            awake_s=awake_s,
         ) as spool,
     ):
         yield spool
@@ -164,3 +169,54 @@ async def test_a_master_that_takes_nothing_is_not_waited_for_long(
         master.hold.set()
         assert await spool.settle("task-1.1", limit_s=30)
         assert master.lines == ["x\n"]
+
+
+def are_asleep(folder: Path) -> bool:
+    """Whether all streams are held on disk alone."""
+    return all(Stream.is_asleep(path) for path in folders(folder))
+
+
+async def test_what_sleeps_on_disk_is_still_known_when_it_wakes(
+    master: StandInMaster, tmp_path: Path
+) -> None:
+    owner = make_owner(1)
+    async with spooling(master, tmp_path, awake_s=0) as spool:
+        await put_allocation_signal(spool, owner, "AllocationReady")
+        await (await spool.stream(owner)).put_logs(make_logs("one\n"))
+        await eventually(lambda: are_asleep(tmp_path))
+        await put_allocation_signal(spool, owner, "AllocationReady")
+        await (await spool.stream(owner)).put_logs(make_logs("two\n"))
+        await eventually(lambda: len(master.lines) == 2 and are_asleep(tmp_path))
+    async with spooling(master, tmp_path, awake_s=0) as spool:
+        await put_allocation_signal(spool, owner, "AllocationReady")
+        await (await spool.stream(owner)).put_logs(make_logs("three\n"))
+        await eventually(lambda: len(master.lines) == 3)
+    assert master.lines == ["one\n", "two\n", "three\n"]
+    assert master.ready == [owner.allocation_id]
+
+
+async def test_what_is_not_delivered_stays_awake(master: StandInMaster, tmp_path: Path) -> None:
+    master.hold.clear()
+    async with spooling(master, tmp_path, awake_s=0) as spool:
+        await (await spool.stream(make_owner(1))).put_logs(make_logs("late\n"))
+        await (await spool.stream(make_owner(2))).put_running(
+            NotifyContainerRunningRequest(allocation_id="task-2.1", num_peers=2, rank=0)
+        )
+        await spool.stream(make_owner(3))
+        await eventually(lambda: Stream.is_asleep(folders(tmp_path)[2]))
+        assert not any(map(Stream.is_asleep, folders(tmp_path)[:2]))
+        master.hold.set()
+        await eventually(lambda: Stream.is_asleep(folders(tmp_path)[0]))
+        assert not Stream.is_asleep(folders(tmp_path)[1])  # a rank is missing
+    assert master.lines == ["late\n"]
+
+
+async def test_what_sleeps_is_forgotten_when_it_is_old(
+    master: StandInMaster, tmp_path: Path
+) -> None:
+    async with spooling(master, tmp_path, awake_s=0) as spool:
+        await spool.stream(make_owner(1))
+        await eventually(lambda: are_asleep(tmp_path))
+    make_older(folders(tmp_path)[0].iterdir(), 3601)
+    async with spooling(master, tmp_path, keep_h=1):
+        await eventually(lambda: not folders(tmp_path))
