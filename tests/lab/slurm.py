@@ -57,7 +57,7 @@ GresTypes=gpu
 SlurmdParameters=config_overrides
 # Raising a soft limit needs a capability that not every machine gives to root.
 PropagateResourceLimits=NONE
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/{gatherer}
 SwitchType=switch/none
 AccountingStorageType=accounting_storage/none
 PreemptType=preempt/partition_prio
@@ -93,12 +93,28 @@ class Slurm:
         memory_mib: int = 16000,
         grace_s: int = 8,
         more_config: Sequence[str] = (),
+        bin_dir: Path | None = None,
+        gatherer: str = "none",
     ) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            folder: Where everything of it is; see `new_folder`.
+            nodes: How many.
+            gpus: Of each node.
+            cpus: Of each node.
+            memory_mib: Of each node.
+            grace_s: How long preempted jobs may go on, in seconds.
+            more_config: Lines for slurm.conf.
+            bin_dir: Where the programs of another release are; the machine's own by default.
+            gatherer: What finds out how much memory a job uses: `none`, `linux`.
+        """
         self.folder = folder
+        self._search = f"{bin_dir}:{_SEARCH}" if bin_dir else _SEARCH
         self.nodes = tuple(f"n{number}" for number in range(1, nodes + 1))
         self.gpus, self.cpus, self.memory_mib, self.grace_s = gpus, cpus, memory_mib, grace_s
         self.config = folder / "slurm.conf"
-        self._more_config = tuple(more_config)
+        self._more_config, self._gatherer = tuple(more_config), gatherer
 
     @property
     def environment(self) -> dict[str, str]:
@@ -141,8 +157,13 @@ class Slurm:
         self, argv: Sequence[str | Path], *, limit_s: float = 30, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a client command (`sbatch …`, `squeue …`) against this cluster, in its folder."""
+        program = shutil.which(argv[0], path=self._search) or argv[0]
         return run(
-            argv, environment=self.environment, limit_s=limit_s, check=check, folder=self.folder
+            [program, *argv[1:]],
+            environment=self.environment,
+            limit_s=limit_s,
+            check=check,
+            folder=self.folder,
         )
 
     def start_controller(self, *, is_clean: bool = False) -> None:
@@ -222,7 +243,7 @@ class Slurm:
             gres.append(f"NodeName={node} Name=gpu File={files}")
         (self.folder / "gres.conf").write_text("\n".join([*gres, ""]))
         self.config.write_text(self._config_text())
-        if _version() >= (23, 11):  # older ones die of this file, newer ones without it
+        if self._version() >= (23, 11):  # older ones die of this file, newer ones without it
             (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
 
     def _config_text(self) -> str:
@@ -241,8 +262,14 @@ class Slurm:
             folder=self.folder,
             node_lines="\n".join(node_lines),
             grace_s=self.grace_s,
+            gatherer=self._gatherer,
             more_lines="\n".join(self._more_config),
         )
+
+    def _version(self) -> tuple[int, int]:
+        words = self.run(["slurmd", "-V"]).stdout.split()  # "slurm-wlm 22.05.8"
+        major, minor = words[1].split(".")[:2]
+        return int(major), int(minor)
 
     def _start_munged(self) -> None:
         self._start_daemon(
@@ -257,7 +284,7 @@ class Slurm:
         self._wait_for_pid("munged")
 
     def _start_daemon(self, name: str, *arguments: str | Path) -> None:
-        program = shutil.which(name, path=_SEARCH)
+        program = shutil.which(name, path=self._search)
         if program is None:
             raise LabError(f"{name} is not installed")
         # The daemons fork and close nothing: a pipe of ours would never end, so their output goes
@@ -308,10 +335,3 @@ class Slurm:
 
 def _user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def _version() -> tuple[int, int]:
-    program = shutil.which("slurmd", path=_SEARCH) or "slurmd"
-    words = run([program, "-V"]).stdout.split()  # "slurm-wlm 22.05.8"
-    major, minor = words[1].split(".")[:2]
-    return int(major), int(minor)

@@ -10,7 +10,7 @@ import time
 
 from tests.lab import apptainer as apptainer_lab
 from tests.lab import det as det_lab
-from tests.setup import apptainer_tree, det_client, packages
+from tests.setup import apptainer_tree, det_client, packages, slurm_trees
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     started = time.monotonic()
     set_up_packages()
     set_up_apptainer()
+    set_up_slurms()
     set_up_client()
     say(f"done in {time.monotonic() - started:.0f} s")
 
@@ -50,6 +51,19 @@ def set_up_apptainer() -> None:
         apptainer_tree.make(cache)
     except subprocess.CalledProcessError as error:
         say(f"that failed, so tests with apptainer cannot run: {error}")
+
+
+def set_up_slurms() -> None:
+    """Lay newer releases of Slurm into the cache folder."""
+    suites = slurm_trees.needed()
+    if not suites:
+        return
+    if os.geteuid() != 0 or not shutil.which("debootstrap", path="/usr/sbin:/usr/bin"):
+        say("newer releases of Slurm stay missing; root with debootstrap could make them")
+        return
+    say(f"making the Slurm of Debian {' and '.join(suites)} (one to two minutes)")
+    for suite, error in slurm_trees.make(suites).items():
+        say(f"that of {suite} failed, so tests with it cannot run: {error}")
 
 
 def set_up_client() -> None:
