@@ -18,6 +18,7 @@ from shipway_agent.job.container import RankContainer, container_spec, exit_stat
 from shipway_agent.job.devices import number_devices
 from shipway_agent.job.errors import JobError
 from shipway_agent.job.folder import copy_tree, job_folder
+from shipway_agent.job.mps import with_mps
 from shipway_agent.job.notices import CANCEL_MARK, Notices
 from shipway_agent.job.proxies import proxy_variables, read_proxies
 from shipway_agent.job.rank import (
@@ -116,9 +117,10 @@ class _Job:
             async with AsyncExitStack() as while_running:
                 runtime = await self._open_runtime(folder)
                 while_running.push_async_callback(runtime.aclose)
+                spec = container_spec(task, rank, self._environment, tree)
                 container = RankContainer(
                     runtime,
-                    container_spec(task, rank, self._environment, tree),
+                    await asyncio.to_thread(with_mps, spec, self._environment),
                     notices,
                     terminates=terminates,
                     on_running=reports.running,

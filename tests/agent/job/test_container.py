@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shipway_agent.errors import ImageNotFound
 from shipway_agent.job.container import RankContainer, container_spec, exit_status
+from shipway_agent.job.mps import with_mps
 from shipway_agent.job.notices import Notices
 from shipway_agent.job.rank import Rank
 from shipway_agent.job.taskfile import TaskFile, parse_task_file
-from shipway_agent.runtimes.spec import ContainerId, ContainerSpec, Exit
+from shipway_agent.runtimes.spec import ContainerId, ContainerSpec, Exit, Mount
 from tests.agent.job.conftest import make_task
 
 SPEC = ContainerSpec(id=ContainerId("d-0"), image="registry.example/large", argv=("x",))
@@ -128,6 +130,14 @@ def test_the_masters_credentials_reach_other_runtimes_too(runtime: str, prefix: 
     assert (auth.username, auth.password) == ("alice", "pw")
     assert make_spec(runtime=runtime).registry_auth is None
     assert make_spec(runtime="apptainer", environment=login).registry_auth is None
+
+
+def test_a_container_gets_the_way_to_mps(tmp_path: Path) -> None:
+    found = with_mps(SPEC, {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)})
+    assert found.mounts == (Mount(source=str(tmp_path), target=str(tmp_path)),)
+    assert with_mps(found, {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}) == found
+    for nothing in ("", "relative", str(tmp_path / "missing")):
+        assert with_mps(SPEC, {"CUDA_MPS_PIPE_DIRECTORY": nothing}) == SPEC
 
 
 def test_apptainer_gets_devices_as_far_as_they_can_be_had() -> None:
