@@ -20,19 +20,28 @@ _KINDS = {
     "application/*": _JSON,
     "*/*": _JSON,
 }
-_LARGE = 1000
 
 
-async def answer(request: web.Request, data: Any, *, status: int = 200) -> web.Response:
-    """Write *data* as JSON, or as YAML for who asks for that."""
+async def answer(
+    request: web.Request, data: Any, *, status: int = 200, is_long: bool = False
+) -> web.Response:
+    """Write *data* as JSON, or as YAML for who asks for that.
+
+    Args:
+        request: Says what it wants.
+        data: What could be JSON.
+        status: Of the answer.
+        is_long: Whether writing it takes a while, for which others must not wait.
+    """
     if wants_yaml(request):
         body = await asyncio.to_thread(dump_yaml, data)
         return web.Response(body=body, status=status, content_type=_YAML)
-    if isinstance(data, dict) and isinstance(data.get("data"), list) and len(data["data"]) > _LARGE:  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-        body = await asyncio.to_thread(lambda: json.dumps(data).encode())
-    else:
-        body = json.dumps(data).encode()
+    body = await asyncio.to_thread(_dump_json, data) if is_long else _dump_json(data)
     return web.Response(body=body, status=status, content_type=_JSON)
+
+
+def _dump_json(data: Any) -> bytes:
+    return json.dumps(data).encode()
 
 
 def wants_yaml(request: web.Request) -> bool:

@@ -35,13 +35,9 @@ async def read_body(request: web.Request) -> bytes:
 
 
 async def _receive(request: web.Request) -> bytes:
-    limit = request.app[BODY_LIMIT_MIB]
-    if (request.content_length or 0) > limit << 20:
-        raise TooLarge(
-            f"the body has {request.content_length} bytes; the launcher takes {limit} MiB"
-            " (limits.body_mib of its settings)"
-        )
-    timeout_s = request.app[BODY_TIMEOUT_S]
+    limit_mib, timeout_s = request.app[BODY_LIMIT_MIB], request.app[BODY_TIMEOUT_S]
+    if (request.content_length or 0) > limit_mib << 20:
+        raise _too_large(limit_mib)
     try:
         async with asyncio.timeout(timeout_s):
             return await request.read()
@@ -49,6 +45,10 @@ async def _receive(request: web.Request) -> bytes:
         raise TooSlow(
             f"the body did not arrive within {timeout_s:g} s (limits.body_timeout_s)"
         ) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(limit_mib) from None
+    except web.RequestPayloadError as error:
+        raise WrongRequest(f"the body cannot be read: {error}") from error
 
 
 def _unpack(body: bytes, packing: str, limit_mib: int) -> bytes:
@@ -64,12 +64,16 @@ def _unpack(body: bytes, packing: str, limit_mib: int) -> bytes:
     except zlib.error as error:
         raise WrongRequest(f"the body is no {packing}: {error}") from error
     if len(data) > limit_mib << 20:
-        raise TooLarge(
-            f"the unpacked body is larger than {limit_mib} MiB (limits.body_mib of the launcher)"
-        )
+        raise _too_large(limit_mib)
     if not unpacker.eof or unpacker.unused_data:
         raise WrongRequest(f"the body is no {packing}: it does not end where the body ends")
     return data
+
+
+def _too_large(limit_mib: int) -> TooLarge:
+    return TooLarge(
+        f"the body is larger than {limit_mib} MiB (limits.body_mib of the launcher's settings)"
+    )
 
 
 async def read_json(request: web.Request) -> bytes:

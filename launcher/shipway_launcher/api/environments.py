@@ -21,6 +21,8 @@ from shipway_launcher.errors import NotFound
 from shipway_launcher.service import Launcher
 from shipway_launcher.users import check_user_name
 
+_MANY = 1000
+
 
 class Environments:
     """The handlers."""
@@ -147,9 +149,8 @@ class Environments:
         if is_reversed:
             chosen.reverse()
         shown = chosen[offset : None if limit is None else offset + limit]
-        return await answer(
-            request, {"data": [dispatch_info(one, event_limit=event_limit) for one in shown]}
-        )
+        entries = [dispatch_info(one, event_limit=event_limit) for one in shown]
+        return await answer(request, {"data": entries}, is_long=len(entries) > _MANY)
 
 
 def _stage(request: web.Request) -> Stage:

@@ -10,7 +10,6 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from shipway_launcher.api.bodies import BODY_LIMIT_MIB
 from shipway_launcher.errors import (
     Forbidden,
     LauncherError,
@@ -67,11 +66,6 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
         if status == 500:
             log.warning("request failed: %s", error, extra=_about(request))
         return problem(status, str(error), headers=_headers(error))
-    except web.HTTPRequestEntityTooLarge:
-        limit = request.app[BODY_LIMIT_MIB]
-        return problem(
-            413, f"the body is larger than {limit} MiB (limits.body_mib of the launcher)"
-        )
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -79,8 +73,6 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
         return problem(
             error.status, f"{request.method} {request.path}: {error.reason}", headers=kept
         )
-    except web.RequestPayloadError as error:
-        return problem(400, f"the body cannot be read: {error}")
     except Exception as error:
         if isinstance(error, ConnectionError) and _has_hung_up(request):
             return problem(400, "the caller has hung up")  # and nobody reads this

@@ -108,10 +108,9 @@ def test_a_body_that_comes_drop_by_drop(rest: Rest) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_caller_without_a_token_sends_no_body(rest: Rest) -> None:
-    """What it sends is not waited for."""
+def test_the_body_of_a_caller_without_a_token_is_not_waited_for(rest: Rest) -> None:
     head = (
-        "PUT /launch?impersonate= HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        "PUT /launch?impersonate= HTTP/1.1\r\nHost: x\r\n"
         "Content-Length: 1000000\r\nConnection: close\r\n\r\n"
     )
     with closing(connect(rest)) as link:
