@@ -168,9 +168,9 @@ class Link:
             has_lasted = was_open and time.monotonic() - self._opened_at > _STABLE_S
             self._log_end(error, was_open=was_open)
             self._close(error)
-            if has_lasted:
+            if was_open:
                 delays = backoff_delays_s(first_s=_SOONEST_S)
-            else:
+            if not has_lasted:
                 is_refused = isinstance(error, LinkRefused)
                 delay_s = _REFUSED_AGAIN_S if is_refused else next(delays)
                 await self._pause(delay_s, is_refused=is_refused)
