@@ -177,6 +177,23 @@ def test_a_job_cancelled_by_someone_else_has_failed(
     assert "failed state due to reason 'Cancelled'" in job.task_log[-1]
 
 
+def test_a_sites_notice_reaches_the_ranks_on_all_nodes(
+    master: GoMaster, new_id: Callable[[], str], pbs: Pbs
+) -> None:
+    """A checkpoint script of a site signals the job, which PBS does on its first host alone."""
+    loop = "trap 'echo noticed; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    words = ["/bin/sh", "-c", loop]
+    job = master.launch(manifest(words, resources={"instances": {"nodes": 3}}), new_id())
+    wait_until(
+        lambda: master.log(job, "output.log").count(b"ready") == 3, "all are ready", limit_s=30
+    )
+    master.wait(job, "RUNNING")
+    assert job.job_id is not None
+    pbs.run("qsig", "-s", "SIGTERM", job.job_id)
+    assert master.wait(job) == "COMPLETED", master.log(job, "error.log")
+    assert master.log(job, "output.log").count(b"noticed") == 3
+
+
 def test_a_time_limit_is_told(master: GoMaster, new_id: Callable[[], str]) -> None:
     options = ["-l walltime=00:00:02"]
     job = master.launch(manifest(["/bin/sleep", "600"], pbs_arguments=options), new_id())
