@@ -12,11 +12,13 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+import yaml
 
 from shipway_launcher.config import load_settings
 from shipway_launcher.daemon import run_launcher
 from shipway_launcher.errors import SetupError
 from tests.launcher.api.calling import Caller
+from tests.launcher.api.description import operations
 from tests.launcher.manifests import make_manifest, make_query
 
 
@@ -146,3 +148,59 @@ async def test_two_launchers_on_one_port(call: Caller, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=f"cannot listen on 127.0.0.1:{port}"):
         async with run_launcher(settings):
             pass
+
+
+OPERATIONS = """
+GET /info/version/server
+GET /info/version/api
+GET /info/version/revision
+GET /info/api
+GET PUT /admin/log-level
+GET PUT /admin/loggers
+GET PUT /admin/loggers/{logger}
+PUT /launch
+PUT /launch/async
+PUT HEAD DELETE /launch/credentials/{owner}/{name}
+GET /monitoring/{owner}/environments/{environment}
+GET /monitoring/{owner}/environments/{environment}/status
+GET DELETE /monitoring/{owner}/environments/{environment}/management
+GET DELETE /monitoring/{owner}/environments/{environment}/logs
+GET DELETE /monitoring/{owner}/environments/{environment}/logs/{log}
+GET /running
+GET DELETE /running/{owner}
+GET PUT /running/{owner}/acls
+GET DELETE /running/{owner}/environments/{environment}
+DELETE /running/{owner}/environments/{environment}/async
+GET /running/{owner}/environments/{environment}/uis
+GET /terminated
+GET DELETE /terminated/{owner}
+GET PUT /terminated/{owner}/acls
+GET DELETE /terminated/{owner}/environments/{environment}
+"""
+"""All of the API 3.3.7."""
+
+
+async def test_every_operation_of_the_api_is_described_and_answered(call: Caller) -> None:
+    described = yaml.safe_load((await call("GET", "/info/api", token="none")).body)
+    wanted = {
+        (method.lower(), line.split()[-1])
+        for line in OPERATIONS.split("\n")
+        for method in line.split()[:-1]
+    }
+    assert set(operations(described)) == wanted
+    assert described["info"]["version"] == "3.3.7"
+    ids = [described["paths"][path][method]["operationId"] for method, path in wanted]
+    assert len(set(ids)) == len(wanted)
+    for method, path in wanted:
+        body = b"{}" if method == "put" else None
+        answer = await call(method.upper(), path.replace("{", "").replace("}", ""), body)
+        assert answer.status not in (405, 501), (method, path)
+        assert b": Not Found" not in answer.body, "there is a route"
+
+
+async def test_other_methods_are_told_which_there_are(call: Caller) -> None:
+    answer = await call("POST", "/launch")
+    assert (answer.status, answer.headers["Allow"]) == (405, "PUT")
+    assert answer.detail
+    for method in ("POST", "PATCH", "OPTIONS", "TRACE"):
+        assert (await call(method, "/running")).status == 405

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from tests.lab.processes import wait_until
+from tests.lab.slurm import Slurm
 from tests.launcher.api.rest import Rest
 from tests.launcher.manifests import make_manifest, make_query
 
@@ -327,16 +327,37 @@ def test_logs_of_payloads_with_any_name(rest: Rest, new_id: Callable[[], str], u
         assert rest("DELETE", f"{one}/management").status == 204
 
 
+def test_answers_are_not_older_than_asked_for(rest: Rest, slurm: Slurm, user: str) -> None:
+    """What has changed before the question is in the answer to who wants it fresh."""
+    node = min(slurm.run(["sinfo", "-hN", "-o%N"]).stdout.split())
+
+    def draining(age: str) -> bool:
+        headers = {"Cache-Control": age}
+        answer = rest("PUT", "/launch?impersonate=", make_query("Resources"), headers=headers)
+        one = f"/monitoring/{user}/environments/{json.loads(answer.body)['dispatchId']}"
+        text = rest("GET", f"{one}/logs/slurm-resources-info").body
+        assert rest("DELETE", f"{one}/management").status == 204
+        found = {each["name"]: each for each in yaml.safe_load(text)["nodes"]}
+        return bool(found[node]["draining"])
+
+    assert not draining("no-cache")
+    slurm.run(["scontrol", "update", f"nodename={node}", "state=drain", "reason=test"])
+    try:
+        assert draining("no-cache")
+        slurm.run(["scontrol", "update", f"nodename={node}", "state=resume"])
+        assert not draining("max-age=0")
+    finally:
+        slurm.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+
+
 def test_a_status_is_not_older_than_asked_for(
-    rest: Rest, new_id: Callable[[], str], user: str
+    rest: Rest, slurm: Slurm, new_id: Callable[[], str], user: str
 ) -> None:
     name = new_id()
-    launch(rest, make_manifest(["/bin/sleep", "600"]), name)
+    manifest = make_manifest(["/bin/sleep", "600"], slurm_arguments=["--hold"])
+    job_id = launch(rest, manifest, name)["additionalProperties"]["job-id"]
     path = f"/monitoring/{user}/environments/{name}/status?refresh=true"
-    deadline = time.monotonic() + 60
-    while (
-        json.loads(rest("GET", path, headers={"Cache-Control": "no-cache"}).body)["state"]
-        != "RUNNING"
-    ):
-        assert time.monotonic() < deadline
+    assert rest.json(path, headers={"Cache-Control": "no-cache"})["state"] == "PENDING"
+    slurm.run(["scancel", job_id])
+    assert rest.json(path, headers={"Cache-Control": "max-age=0"})["state"] in FINAL
     rest("DELETE", f"/monitoring/{user}/environments/{name}/management")
