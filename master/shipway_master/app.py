@@ -16,12 +16,14 @@ from shipway_master.first_start import furnish
 from shipway_master.gateway.info import InfoRoutes
 from shipway_master.identity import load_identity
 from shipway_master.logbook import LogBook, StoredTasks
+from shipway_master.metrics import MetricsRoutes
 from shipway_master.notice import ClusterNotice
 from shipway_master.page import PageRoutes
 from shipway_master.readings import Readings
 from shipway_master.recentlogs import keeping_recent_logs
 from shipway_master.retention import LogRetention
 from shipway_master.rpc import Registry
+from shipway_master.rpc.meter import CallMeter
 from shipway_master.server import serving
 from shipway_master.services.auth import AuthService
 from shipway_master.services.logs import LogService
@@ -92,13 +94,15 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             )
         )
         services += cluster.services
+        meter = CallMeter()
         routes: list[web.AbstractRouteDef] = [
             *InfoRoutes(identity, database).routes(),
+            *MetricsRoutes(authenticator, cluster.make_collector(), meter).routes(),
             *UsageRoutes(database, authenticator).routes(),
             *PageRoutes(authenticator, list_problems=cluster.list_slot_problems).routes(),
             *cluster.routes,
         ]
-        registry = await stack.enter_async_context(Registry(services, authenticator))
+        registry = await stack.enter_async_context(Registry(services, authenticator, meter=meter))
         port = await stack.enter_async_context(serving(config, registry, authenticator, routes))
         stack.callback(cluster.hang_up)
         cluster.begin(port)

@@ -30,6 +30,7 @@ from shipway_master.hpc.manifest import Site
 from shipway_master.hpc.records import DispatchRecords
 from shipway_master.identity import VERSION, Identity
 from shipway_master.logbook import LogBook
+from shipway_master.metrics import ClusterCollector
 from shipway_master.services.agents import AgentService
 from shipway_master.services.allocations import AllocationService
 from shipway_master.services.commands import CommandService
@@ -69,6 +70,8 @@ class ClusterParts:
         agents: AgentManager,
         launchers: Sequence[SlurmManager],
         address: _OwnAddress,
+        cluster: Cluster,
+        identity: Identity,
     ) -> None:
         self.services = services
         """Objects with methods named as RPCs."""
@@ -76,11 +79,20 @@ class ClusterParts:
         self._agents = agents
         self._launchers = launchers
         self._address = address
+        self._cluster, self._identity = cluster, identity
 
     @property
     def routes(self) -> list[web.AbstractRouteDef]:
         """Routes beside the API."""
         return [self._endpoint.route]
+
+    def make_collector(self) -> ClusterCollector:
+        """Make what shows the state of the cluster as metrics."""
+        return ClusterCollector(
+            self._identity,
+            list_pools=self._cluster.list_pools,
+            list_agents=self._cluster.list_agents,
+        )
 
     def list_slot_problems(self) -> dict[str, dict[int, str]]:
         """Why slots are not fit for use, by agent and slot."""
@@ -158,6 +170,8 @@ async def running_cluster(
             agents=agents,
             launchers=launchers,
             address=address,
+            cluster=cluster,
+            identity=identity,
         )
 
 

@@ -29,6 +29,7 @@ from shipway_master.errors import (
     Unimplemented,
 )
 from shipway_master.rpc.call import Call
+from shipway_master.rpc.meter import CallMeter
 from shipway_master.rpc.methods import METHODS, Method
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,15 @@ class _Entry:
 class Registry:
     """All services as one table from RPC to method; entered, it owns the calls in progress."""
 
-    def __init__(self, services: Iterable[object], authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        services: Iterable[object],
+        authenticator: Authenticator,
+        *,
+        meter: CallMeter | None = None,
+    ) -> None:
         self._authenticator = authenticator
+        self._meter = meter or CallMeter()
         self._entries = _collect(services)
         self._calls: set[asyncio.Task[Message]] = set()
         self._waiting: set[asyncio.Task[Any]] = set()
@@ -150,7 +158,8 @@ class Registry:
             task.exception()  # told to the caller if he is still there; logged where it arose
 
     async def _guarded(self, run: Implementation, request: Message, call: Call) -> Any:
-        with log_context(rpc=call.rpc):
+        is_timed = not self._entries[call.rpc].is_long_poll
+        with log_context(rpc=call.rpc), self._meter.measuring(call.rpc, is_timed=is_timed):
             try:
                 return await run(request, call)
             except MasterError:
