@@ -6,10 +6,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shipway_launcher.errors import (
     BackendError,
@@ -125,7 +125,7 @@ class CommandLineSlurm:
     async def submit(self, script: Path, *, user: Transport) -> SlurmJobId:
         argv = commands.submit(str(script))
         try:
-            done = await self._run_suspiciously(user, argv)
+            done = await self.while_up(self._run(user, argv, self._submit_timeout_s))
         except CommandTimedOut as error:
             raise SubmissionDoubtful(str(error)) from error
         job_id = parse_submitted(done.stdout_text)
@@ -142,9 +142,13 @@ class CommandLineSlurm:
             case Failure.NO_ANSWER:
                 raise SubmissionDoubtful(said)
 
-    async def _run_suspiciously(self, user: Transport, argv: Sequence[str]) -> Completed:
-        """Run sbatch; if it takes long because no controller listens, do not wait to the end."""
-        running = asyncio.create_task(self._run(user, argv, self._submit_timeout_s))
+    async def while_up(self, submission: Coroutine[Any, Any, T]) -> T:
+        """Wait for a submission; if it takes long because no controller listens, not to the end.
+
+        Raises:
+            BackendUnreachable: There is no controller, so there is no job; *submission* is cancelled.
+        """
+        running = asyncio.create_task(submission)
         try:
             await asyncio.wait({running}, timeout=_SUSPICIOUS_AFTER_S)
             if not running.done() and await self._is_surely_down():

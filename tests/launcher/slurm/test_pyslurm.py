@@ -83,6 +83,7 @@ class Double:
         self.python = write_python(folder / "python", f"sys.path.insert(0, {str(self.folder)!r})")
         self.bin = folder / "bin"
         self.bin.mkdir()
+        self.state = "UP"
         self.set_config()
         self.add("sbatch", "echo sbatch >>$0.calls; echo 1")
         self.add("scancel", "echo scancel >>$0.calls")
@@ -96,7 +97,8 @@ class Double:
     def set_config(self, more: str = "", version: str = "22.05.8") -> None:
         """Let scontrol print a configuration."""
         text = f"SLURM_CONF = {self.bin}/slurm.conf\nSLURM_VERSION = {version}\n{more}"
-        self.add("scontrol", f"cat <<'END'\n{text}\nEND")
+        ping = f"echo 'Slurmctld(primary) at vm is {self.state}'"
+        self.add("scontrol", f"if [ $1 = ping ]; then {ping}; else cat <<'END'\n{text}\nEND\nfi")
 
     def set_fate(self, fate: str) -> None:
         """Say what becomes of the next calls."""
@@ -263,6 +265,21 @@ async def test_a_helper_that_hangs_is_ended(double: Double, script: Path) -> Non
     double.set_fate("")
     assert await slurm.submit(script, user=double.own) == "4712"
     await slurm.aclose()
+
+
+async def test_a_controller_that_is_down_is_not_waited_for(
+    slurm: PyslurmSlurm, double: Double, script: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await slurm.submit(script, user=double.own)
+    double.set_fate("hangs")
+    double.state = "DOWN"
+    double.set_config()
+    for _ in range(3):
+        with pytest.raises(BackendUnreachable, match="is DOWN"):
+            await slurm.submit(script, user=double.own)
+    double.set_fate("")
+    assert await slurm.submit(script, user=double.own) == "4715"
+    assert warnings_of(caplog) == []
 
 
 async def test_others_do_not_wait_for_a_helper_that_hangs(

@@ -111,7 +111,8 @@ class PyslurmSlurm:
         if request is None:
             return None
         try:
-            answer = await self._helper.ask(request, self._submit_timeout_s)
+            asking = self._helper.ask(request, self._submit_timeout_s)
+            answer = await self._commands.while_up(asking)
         except HelperLost as error:
             raise SubmissionDoubtful(f"pyslurm gave no answer to a submission: {error}") from error
         if answer is None:
