@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -18,6 +20,8 @@ from shipway_launcher.tokenbook import TokenEntry
 log = logging.getLogger(__name__)
 
 _OPEN = "/info/"
+_MOST_AT_ONCE = 16
+"""Requests of one user that are not answered yet: each may hold a body of limits.body_mib."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Gate:
     rates: Rates
     """Of each user, and of each address from which wrong tokens come. An administrator is never
     held up: the master takes that for the end of a task."""
+    unanswered: dict[str, int] = field(default_factory=dict[str, int])
+    """How many requests of each user."""
 
     async def admit(self, request: web.Request) -> TokenEntry:
         """Return who calls.
@@ -60,6 +66,21 @@ class Gate:
                 retry_after_s=wait_s,
             )
 
+    @contextmanager
+    def _one_more(self, caller: TokenEntry) -> Generator[None]:
+        count = self.unanswered.get(caller.user, 0)
+        if count >= _MOST_AT_ONCE and not caller.is_admin:
+            raise TooMany(
+                f"{count} requests of user {caller.user} are not answered yet", retry_after_s=1
+            )
+        self.unanswered[caller.user] = count + 1
+        try:
+            yield
+        finally:
+            self.unanswered[caller.user] -= 1
+            if not self.unanswered[caller.user]:
+                del self.unanswered[caller.user]
+
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let through who sends a token; what is below /info/ is for everybody."""
@@ -67,5 +88,5 @@ class Gate:
             return await handler(request)
         caller = await self.admit(request)
         set_caller(caller)
-        with log_context(caller=caller.user):
+        with log_context(caller=caller.user), self._one_more(caller):
             return await handler(request)

@@ -12,13 +12,17 @@ import random
 import socket
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import yaml
 
-from tests.launcher.api.calling import Caller
+from shipway_launcher.tokenbook import TokenBook, TokenEntry, digest_of
+from shipway_launcher.tokens import new_token
+from tests.launcher.api.calling import Answer, Caller
 from tests.launcher.api.description import load_description, operations
 from tests.launcher.manifests import make_manifest, make_query
 
@@ -278,3 +282,37 @@ async def test_callers_that_hang_up_are_no_mistake_of_ours(
     else:
         pytest.fail("the request is still waited for")
     assert not blames_us(caplog)
+
+
+async def test_a_user_who_asks_for_much_at_once_has_to_wait(call: Caller, tmp_path: Path) -> None:
+    """Each body that has not come to its end takes room."""
+    book = TokenBook(tmp_path / "root")
+    tokens = {user: new_token() for user in ("alice", "bob")}
+    for user, token in tokens.items():
+        book.add(TokenEntry(digest=digest_of(token), user=user, created_at=datetime.now(UTC)))
+    head = (
+        "PUT /launch HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nAuthorization: Bearer {}\r\n\r\n{{"
+    )
+    port = int(call.serving.url.rpartition(":")[2])
+    links = [await asyncio.open_connection("127.0.0.1", port) for _ in range(32)]
+    senders = [tokens["alice"]] * 16 + [call.serving.token] * 16
+    for (_, writer), token in zip(links, senders, strict=True):
+        writer.write(head.format(token).encode())
+
+    async def wait_for(status: int) -> Answer:
+        for _ in range(500):
+            answer = await call("GET", "/running", token=tokens["alice"])
+            if answer.status == status:
+                return answer
+            await asyncio.sleep(0.02)
+        pytest.fail(f"alice is never answered with {status}")
+
+    refused = await wait_for(429)
+    assert "of user alice are not answered yet" in refused.detail
+    assert refused.headers["Retry-After"] == "1"
+    assert (await call("GET", "/running", token=tokens["bob"])).status == 200
+    assert (await call("GET", "/running")).status == 200, "administrators are never held up"
+    for _, writer in links:
+        writer.close()
+        await writer.wait_closed()
+    await wait_for(200)
