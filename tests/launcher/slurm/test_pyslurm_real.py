@@ -112,6 +112,7 @@ def printed(slurm: Slurm, name: str, job_id: str) -> list[str]:
         {"nodes": "1", "ntasks": "1", "cpus-per-task": "3"},
         {"nodes": "2", "ntasks": "2", "mem": "2G", "time": "1:30:00", "exclude": "n1"},
         {"nodes": "1", "ntasks-per-node": "2"},
+        {"nodes": "1", "ntasks": "1", "account": "physics", "wckey": "k 1", "partition": "cancel"},
     ],
     ids=lambda options: " ".join(f"{name}={value}" for name, value in options.items()),
 )
