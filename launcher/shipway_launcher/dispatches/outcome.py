@@ -25,6 +25,22 @@ _REASONS = {
 }
 _REQUEUED = "{} put the job back into its queue; it cannot run a second time, and was cancelled"
 _MOST_REASONS = 20
+_NODE_ERRORS = {
+    4005: "it does not know the user",
+    4010: "its folder for batch jobs could not be made",
+    4012: "the job's script could not be written to its disk",
+    4020: "the job's script could not be executed",
+    4021: "the job's folder or an output file could not be opened",
+    4022: "its prolog failed",
+}
+"""Of Slurm's errors 4000 to 4031, those that a job is likely to meet."""
+_KILLED = (
+    "Where nobody sent it, SIGKILL often means that the job used more memory than it was given"
+)
+_AT_ONCE = (
+    "The job ended as soon as it was given nodes: a node on which jobs cannot be started, by a"
+    " prolog that fails for example, looks like this to older releases"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +141,10 @@ def _ended(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
     if end is End.COMPLETED:
         return _completed(dispatch, at)
     status = row.exit or WaitStatus(code=0, signal=0)
-    if end is None or end is End.FAILED:
+    node_error = _node_error(dispatch, row, status)
+    if node_error is not None:
+        reason, lines = "JobLaunchFailure", [node_error]
+    elif end is None or end is End.FAILED:
         if dispatch.preempted_at is not None:
             return _preempted(dispatch, status, at)
         reason, lines = _own_failure(row, status)
@@ -137,9 +156,27 @@ def _ended(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
         reason, explained = _explain(end, label)
         is_plain = status == WaitStatus(code=0, signal=0)
         lines = [explained] if is_plain else [explained, _exit_line(status)]
+        if end is End.CANCELLED and is_plain and row.nodes and row.starts_at == row.ends_at:
+            lines.append(_AT_ONCE)
     if end is not End.PREEMPTED:
         lines += _announcement(dispatch)
     return _failed(dispatch, reason, lines, at)
+
+
+def _node_error(dispatch: Dispatch, row: JobRow, status: WaitStatus) -> str | None:
+    """Say what hindered a node from starting the job; None if nothing did.
+
+    Slurm keeps its own error (4022, say) as if it were a wait status, of which the lowest seven
+    bits are shown: `0:54`. A real-time signal would look the same, but hardly ends a job.
+    """
+    is_slurm = manager_of(dispatch.carrier) is Manager.SLURM
+    is_own_end = row.state.end in (End.FAILED, End.CANCELLED)
+    if not (is_slurm and is_own_end and status.code == 0 and 32 <= status.signal < 64):
+        return None
+    number = 4000 - 32 + status.signal
+    why = _NODE_ERRORS.get(number)
+    line = f"Slurm's daemon on the node could not start the job, error {number}"
+    return f"{line}: {why}" if why else line
 
 
 def _explain(end: End, label: str) -> tuple[str, str]:
@@ -210,11 +247,14 @@ def _exit_line(status: WaitStatus) -> str:
 
 
 def _hints(status: WaitStatus) -> list[str]:
-    """Name the signal that an exit code over 128 usually stands for."""
+    """Name the signal that an exit code over 128 usually stands for, and what may be behind it."""
+    if status.signal == signal.SIGKILL:
+        return [_KILLED]
     if status.signal or not 128 < status.code < 128 + 65:
         return []
     try:
         name = signal.Signals(status.code - 128).name
     except ValueError:
         return []
-    return [f"An exit code of {status.code} usually means that a process was ended by {name}"]
+    line = f"An exit code of {status.code} usually means that a process was ended by {name}"
+    return [line, _KILLED] if name == "SIGKILL" else [line]

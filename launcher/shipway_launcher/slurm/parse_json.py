@@ -84,7 +84,8 @@ def _job_row(job: Mapping[str, Any]) -> JobRow | None:
         restarts=_number(job.get("restart_cnt")) or 0,
         exit=_exit(job.get("exit_code")),
         starts_at=_time(job.get("start_time")),
-        ends_at=_time(job.get("end_time")),
+        # Without a limit, a job that goes on is said to end in a year.
+        ends_at=_time(job.get("end_time")) if limit_min or state.phase is Phase.ENDED else None,
         time_limit_s=limit_min * 60 if limit_min else None,
     )
 

@@ -102,7 +102,11 @@ def test_a_living_job(before: str, slurm: str, after: str) -> None:
         ("FAILED", "44:0", "NonZeroExitCode", "FAILED", "Exit Code 44\n"),
         ("FAILED", "0:15", "RaisedSignal:15(Terminated)", "FAILED", "'RaisedSignal':\n  Job Exited with Exit Code 0 in response to receiving Signal 15\n"),
         ("FAILED", "137:0", "NonZeroExitCode", "FAILED", "Exit Code 137\n  An exit code of 137 usually means that a process was ended by SIGKILL\n"),
-        ("FAILED", "0:53", "JobLaunchFailure", "FAILED", "Slurm could not start the job"),
+        ("FAILED", "0:9", "RaisedSignal:9(Killed)", "FAILED", "often means that the job used more memory"),
+        ("FAILED", "0:53", "JobLaunchFailure", "FAILED", "'JobLaunchFailure':\n  Slurm's daemon on the node could not start the job, error 4021: the job's folder"),
+        ("CANCELLED", "0:54", "None", "FAILED", "could not start the job, error 4022: its prolog failed\n"),
+        ("FAILED", "0:61", "NonZeroExitCode", "FAILED", "could not start the job, error 4029\n"),
+        ("TIMEOUT", "0:54", "TimeLimit", "FAILED", "'TimeLimit'"),
         ("OUT_OF_MEMORY", "0:125", "OutOfMemory", "FAILED", "'OutOfMemory':\n  The job used more memory than it was given\n"),
         ("TIMEOUT", "0:0", "TimeLimit", "FAILED", "'TimeLimit':\n  The job reached its time limit\n"),
         ("TIMEOUT", "0:1", "TimeLimit", "FAILED", "'TimeLimit'"),
@@ -128,6 +132,15 @@ def test_an_ended_job(
     assert event.message.startswith("Slurm job is in a failed state due to reason '")
     assert told in event.message
     assert CARRIER not in event.message, "else the master would show it twice"
+
+
+def test_a_job_that_ends_with_its_start_may_have_met_a_node_that_starts_nothing() -> None:
+    cancelled = make_row("CANCELLED", starts_at=AT, ends_at=AT)
+    (event,) = with_row(make_dispatch(), cancelled, AT).events
+    assert "The job was cancelled, but not by way of the launcher" in event.message
+    assert "a prolog that fails for example" in event.message
+    (event,) = with_row(make_dispatch(), replace(cancelled, nodes=""), AT).events
+    assert "prolog" not in event.message, "it waited"
 
 
 @pytest.mark.parametrize("slurm", ["CANCELLED", "FAILED", "TIMEOUT", "PREEMPTED"])
