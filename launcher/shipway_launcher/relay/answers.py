@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -18,6 +19,8 @@ from shipway_launcher.relay.errors import (
     StreamRefused,
     Superseded,
 )
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -51,13 +54,18 @@ def error_answer(code: grpc.StatusCode, text: str) -> web.Response:
 
 @web.middleware
 async def errors_as_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn the relay's errors, and a body over the limit, into answers."""
+    """Turn errors into the master's kind of answers; a caller who has left gets none."""
     try:
         return await handler(request)
     except RelayError as error:
         return error_answer(code_of(error), text_of(error))
     except web.HTTPRequestEntityTooLarge as error:
         return error_answer(grpc.StatusCode.RESOURCE_EXHAUSTED, error.text or str(error))
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:
+        log.exception("a call failed", extra={"method": request.method, "path": request.path})
+        return error_answer(grpc.StatusCode.INTERNAL, "the relay failed; its log says why")
 
 
 def code_of(error: RelayError) -> grpc.StatusCode:

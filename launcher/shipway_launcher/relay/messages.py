@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
+from google.protobuf.message import DecodeError
 
 from shipway_launcher.relay.errors import BadRequest
 from shipway_proto.determined.api.v1 import task_pb2 as api_task
@@ -121,8 +122,24 @@ def metrics_request(body: Mapping[str, Any]) -> api_trial.PostTrialProfilerMetri
         BadRequest: A field has the wrong type.
     """
     request = api_trial.PostTrialProfilerMetricsBatchRequest()
-    _parse(body, request)
+    _parse(_with_proper_nans(body), request)
     return request
+
+
+def _with_proper_nans(value: Any) -> Any:
+    """Spell what is no number as protobuf does: clients say Nan, or NaN without quotes."""
+    match value:
+        case dict():
+            items = cast("dict[str, object]", value).items()
+            return {name: _with_proper_nans(item) for name, item in items}
+        case list():
+            return [_with_proper_nans(item) for item in cast("list[object]", value)]
+        case "Nan":
+            return "NaN"
+        case float() if not math.isfinite(value):
+            return _number_json(value)
+        case _:
+            return value
 
 
 def log_lines_answer(line: task_pb2.TaskLog) -> bytes:
@@ -169,7 +186,10 @@ def all_gather_request(
     request = api_trial.AllocationAllGatherRequest()
     _parse(body, request)
     request.allocation_id = allocation_id
-    return request
+    try:  # more can be written than anybody will read
+        return api_trial.AllocationAllGatherRequest.FromString(request.SerializeToString())
+    except DecodeError as error:
+        raise BadRequest("data: is nested too deeply") from error
 
 
 def allocation_request(allocation_id: str) -> bytes:
@@ -234,6 +254,8 @@ def _parse(
         json_format.ParseDict(dict(body), message, ignore_unknown_fields=True)
     except json_format.ParseError as error:
         raise BadRequest(str(error)) from error
+    except RecursionError as error:
+        raise BadRequest("the body is nested too deeply") from error
 
 
 def _task_log(record: object, number: int) -> task_pb2.TaskLog:
@@ -246,7 +268,7 @@ def _task_log(record: object, number: int) -> task_pb2.TaskLog:
             continue
         try:
             fields[name] = _field(name, value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise BadRequest(f"logs[{number}].{key}: {error}") from error
     if not fields.get("task_id"):
         raise BadRequest(f"logs[{number}].taskId: is missing")
@@ -280,7 +302,7 @@ def _int32(value: Any) -> int:
 
 def _level(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return _int32(value)
     if not isinstance(value, str):
         raise TypeError("must be the name of a level")
     # The stock log shipper says ERROR where the enum says LOG_LEVEL_ERROR.

@@ -21,6 +21,7 @@ from tests.launcher.relay.master import ALLOCATION, AUTH, TASK, TOKEN, StandInMa
 
 LOGS = "/api/v1/task/logs"
 PREEMPTION = f"/api/v1/allocations/{ALLOCATION}/signals/pending_preemption"
+METRICS = "/api/v1/trials/profiler/metrics"
 RUNNING = f"/api/v1/allocations/{ALLOCATION}/notify_container_running"
 
 
@@ -286,8 +287,23 @@ def _modes(root: Path) -> tuple[set[int], set[int]]:
         (LOGS, b'{"logs":[{"taskId":"a","rankId":"x"}]}', 400, "logs[0].rankId"),
         (LOGS, b'{"logs":[{"taskId":"a","level":"LOUD"}]}', 400, "LOUD"),
         (LOGS, b'{"logs":[{"taskId":"a","timestamp":"noon"}]}', 400, "logs[0].timestamp"),
+        (LOGS, b'{"logs":[{"taskId":"a","level":99999999999}]}', 400, "logs[0].level"),
+        (LOGS, b'{"logs":[{"taskId":"a","rankId":"%s"}]}' % (b"9" * 5000), 400, "logs[0].rankId"),
+        (
+            LOGS,
+            b'{"logs":[{"taskId":"a","timestamp":"9999-12-31T23:59:59-23:59"}]}',
+            400,
+            "logs[0].timestamp",
+        ),
+        (LOGS, b"[" * 100_000, 400, "not JSON"),
         (LOGS, b'{"logs":[{"taskId":"a"},{"taskId":"b"}]}', 400, "same task"),
         (RUNNING, b'{"rank":"x"}', 400, "rank"),
+        (RUNNING, b'{"rank":-1,"numPeers":2}', 400, "no rank -1"),
+        (RUNNING, b'{"rank":2,"numPeers":2}', 400, "no rank 2"),
+        (RUNNING, b'{"rank":0,"numPeers":2147483647}', 400, "no rank 0"),
+        (METRICS, b'{"batches":7}', 400, "batches"),
+        (METRICS, b'{"batches":[{"values":["x"]}]}', 400, "values"),
+        (METRICS, b'{"batches":[{"timestamps":["noon"]}]}', 400, "timestamp"),
     ],
 )
 async def test_bad_input_gets_the_masters_kind_of_answer(
@@ -318,8 +334,10 @@ OTHER = "/api/v1/allocations/other.1"
         (OTHER + "/all_gather", {"requestUuid": "0" * 32, "numPeers": 1, "data": {}}),
         (OTHER + "/signals/ack_preemption", None),
         (OTHER + "/proxy_address", {"proxyAddress": "10.0.0.1"}),
+        ("//api/v1//allocations/other.1/proxy_address", {"proxyAddress": "10.0.0.1"}),
+        ("/%61pi/v1/allocations/other.1/proxy_address", {"proxyAddress": "10.0.0.1"}),
         ("/api/v1/allocations/%6fther.1/proxy_address", {"proxyAddress": "10.0.0.1"}),
-        ("/api/v1/trials/profiler/metrics", {"batches": [{"labels": {"trialId": 8}}]}),
+        (METRICS, {"batches": [{"labels": {"trialId": 8}}]}),
     ],
 )
 async def test_a_job_speaks_for_itself_alone(

@@ -282,13 +282,24 @@ async def test_late_ranks_are_named_in_the_tasks_log(
     assert "all ranks run" in master.lines[-1]
 
 
+def nest(depth: int) -> list[Any]:
+    """A list in a list in a list …"""
+    nested: list[Any] = []
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "text"),
     [
         ({"requestUuid": "nonsense"}, 400, "no UUID"),
         ({"numPeers": 0}, 400, "is not between"),
         ({"numPeers": "x"}, 400, "numPeers"),
+        ({"numPeers": 2**31 - 1}, 400, "is not between"),
         ({"data": [1]}, 400, ""),
+        ({"data": {"a": nest(60)}}, 400, "nested too deeply"),
+        ({"data": {"a": nest(900)}}, 400, "nested too deeply"),
     ],
 )
 async def test_a_call_that_makes_no_sense_is_refused(

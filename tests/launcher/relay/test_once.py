@@ -16,6 +16,7 @@ from tests.launcher.relay.conftest import RunRelay, eventually, make_environment
 from tests.launcher.relay.master import ALLOCATION, TASK, TRIAL, StandInMaster
 from tests.launcher.relay.test_delivery import (
     LOGS,
+    METRICS,
     PREEMPTION,
     RUNNING,
     make_line,
@@ -23,7 +24,6 @@ from tests.launcher.relay.test_delivery import (
     post,
 )
 
-METRICS = "/api/v1/trials/profiler/metrics"
 NEWEST = {
     "limit": "1",
     "orderBy": "ORDER_BY_DESC",
@@ -76,6 +76,18 @@ async def test_readings_whose_answer_was_lost_come_once(
         ("cpu", 2),
         ("gpu_util", 4),
     ]
+
+
+async def test_readings_that_are_no_numbers_are_taken_in_any_spelling(
+    master: StandInMaster, run_relay: RunRelay, client: aiohttp.ClientSession
+) -> None:
+    relay, _ = await run_relay()
+    values = ["NaN", "Nan", float("nan"), "Infinity", float("-inf"), 1]
+    await post(client, relay.url + METRICS, {"batches": [{**make_batch(0), "values": values}]})
+    await eventually(lambda: master.readings)
+    [batch] = master.readings
+    shown = [str(value) for value in batch.values]
+    assert shown == ["nan", "nan", "nan", "inf", "-inf", "1.0"]
 
 
 async def test_readings_are_kept_while_the_master_is_away(
