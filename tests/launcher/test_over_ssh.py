@@ -63,9 +63,9 @@ async def echo(request: web.Request) -> web.Response:
 
 
 @pytest.fixture(scope="module")
-def master_url() -> Iterator[str]:
+def beyond() -> Iterator[StandInMaster]:
     """A master that takes what the relay delivers, in a thread of its own."""
-    url: Future[str] = Future()
+    ready: Future[StandInMaster] = Future()
     ends: list[Callable[[], object]] = []
 
     async def serve() -> None:
@@ -73,12 +73,12 @@ def master_url() -> Iterator[str]:
         ends.append(lambda: loop.call_soon_threadsafe(stop.set))
         async with StandInMaster() as stand_in:
             stand_in.answer = echo
-            url.set_result(stand_in.url)
+            ready.set_result(stand_in)
             await stop.wait()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    yield url.result(timeout=20)
+    yield ready.result(timeout=20)
     ends[0]()
     thread.join()
 
@@ -106,12 +106,12 @@ def sshd(slurm: Slurm) -> Iterator[Sshd]:
 
 @pytest.fixture(scope="module")
 def launcher(
-    slurm: Slurm, sshd: Sshd, gates: Gates, folder: Path, master_url: str
+    slurm: Slurm, sshd: Sshd, gates: Gates, folder: Path, beyond: StandInMaster
 ) -> Iterator[Launcher]:
     relay_port, jobs_port = free_ports(2)
     daemon = Launcher(
         folder,
-        master_url=master_url,
+        master_url=beyond.url,
         user=getpass.getuser(),
         environment={},
         config={
@@ -122,7 +122,7 @@ def launcher(
             "ssh": {**sshd.settings, "silence_s": 3, "relay_host": "127.0.0.1"},
             "relay": {
                 "port": relay_port,
-                "master": master_url,
+                "master": beyond.url,
                 "advertised_url": f"http://localhost:{jobs_port}",
             },
             "watch": {"interval_s": 0.5, "missing_after_s": 2, "kill_after_s": 30},
@@ -276,6 +276,27 @@ def test_jobs_and_their_logs_outlive_the_link(
     assert lines == [str(number + 1).encode() for number in range(len(lines))]
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
+
+
+def test_a_preemption_is_told_once_although_the_link_is_lost(
+    master: GoMaster,
+    slurm: Slurm,
+    sshd: Sshd,
+    beyond: StandInMaster,
+    new_id: Callable[[], str],
+) -> None:
+    script = "trap 'sleep 1; exit 77' TERM; echo ready; while :; do sleep 0.2; done"
+    wanted = manifest("/bin/sh", "-c", script, configuration={"queue": "cancel"})
+    job = master.launch(wanted, new_id())
+    wait_for_output(master, job, b"ready")
+    whole = ["-p", "urgent", "-N4", "--exclusive", "-o/dev/null", "--wrap=sleep 5"]
+    urgent = slurm.run(["sbatch", "--parsable", *whole]).stdout.strip()
+    sshd.cut()
+    assert master.wait(job) == "FAILED"
+    assert "Slurm had announced its preemption at" in job.task_log[-1]
+    environment = wanted["payloads"][0]["launchParameters"]["environment"]
+    assert beyond.preemptions.count(environment["DET_ALLOCATION_ID"]) == 1
+    slurm.run(["scancel", urgent])
 
 
 @pytest.mark.parametrize("moment", ["before-scancel", "after-scancel"])

@@ -249,7 +249,8 @@ def _explain(error: Exception, host: str) -> TransportError:
         case asyncssh.PermissionDenied():
             return LinkRefused(
                 f"{host} accepts no key of ours ({said}); put the public key into its"
-                " authorized_keys, and see ssh.user, ssh.identity_file and SSH_AUTH_SOCK"
+                " authorized_keys, and see ssh.user, ssh.identity_file and SSH_AUTH_SOCK; where logging"
+                " in takes a person, see ssh.control_path"
             )
         case asyncssh.KeyImportError() | asyncssh.KeyEncryptionError():
             return LinkRefused(
