@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import pwd
 import shutil
@@ -13,10 +14,11 @@ import pytest
 
 import shipway_launcher
 from tests.lab.folders import new_folder
-from tests.lab.processes import wait_until
+from tests.lab.processes import run, wait_until
 from tests.lab.require import require
-from tests.lab.shipway import Launcher
+from tests.lab.shipway import Launcher, program
 from tests.lab.slurm import Slurm
+from tests.launcher.api.rest import Rest
 from tests.launcher.go_master import GoMaster, Refused
 from tests.launcher.manifests import make_archive, make_manifest
 
@@ -109,3 +111,30 @@ def test_the_launchers_own_jobs_need_no_sudo(master: GoMaster, new_id: Callable[
     job = master.launch(make_manifest(archives=[archive]), new_id())
     assert master.wait(job) == "COMPLETED", job.task_log
     assert master.log(job, "output.log").startswith(f"job as {getpass.getuser()} ".encode())
+
+
+def test_a_users_own_token_is_for_jobs_and_logs_of_that_user(
+    launcher: Launcher, new_id: Callable[[], str]
+) -> None:
+    words = ["token", "create", "--user", OTHER, "--config", str(launcher.config)]
+    rest = Rest(launcher.url, run([program("shipway-launcher"), *words]).stdout.strip())
+    name = new_id()
+    archive = make_archive(("/run/determined/greeting", b"mine\n", 0o600))
+    manifest = make_manifest(archives=[archive])
+    answer = rest("PUT", f"/launch?impersonate={OTHER}&dispatchId={name}", manifest)
+    assert (answer.status, json.loads(answer.body)["launchingUser"]) == (201, OTHER)
+    one = f"/monitoring/{OTHER}/environments/{name}"
+    wait_until(
+        lambda: rest.json(f"{one}/status?refresh=true")["state"] == "COMPLETED",
+        "the job completes",
+        limit_s=60,
+    )
+    (sources,) = rest.json(f"{one}/logs").values()
+    (output,) = [each["name"] for each in sources if each["king"] == "stdout"]
+    assert rest("GET", f"{one}/logs/{output}").body.endswith(b"\nmine\n")
+    assert rest("GET", f"{one}/logs/{output}", headers={"Range": "lines=-1"}).body == b"mine\n"
+    assert rest("DELETE", f"{one}/logs/{output}").status == 204
+    assert rest("GET", f"{one}/logs/{output}").body == b""
+    assert rest("PUT", f"/launch?impersonate={getpass.getuser()}", manifest).status == 403
+    assert rest("DELETE", f"/terminated/{OTHER}").status == 204
+    assert rest("GET", f"{one}/status").status == 404

@@ -17,7 +17,7 @@ import yaml
 from shipway_launcher.config import load_settings
 from shipway_launcher.daemon import run_launcher
 from shipway_launcher.errors import SetupError
-from tests.launcher.api.calling import Caller
+from tests.launcher.api.calling import Caller, serving, settings_of
 from tests.launcher.api.description import operations
 from tests.launcher.manifests import make_manifest, make_query
 
@@ -204,3 +204,21 @@ async def test_other_methods_are_told_which_there_are(call: Caller) -> None:
     assert answer.detail
     for method in ("POST", "PATCH", "OPTIONS", "TRACE"):
         assert (await call(method, "/running")).status == 405
+
+
+async def test_access_lists_and_credentials_outlive_the_launcher(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    acls = {"read": {"allowed": ["bob"], "forbidden": []}}
+    async with serving(settings) as call:
+        assert (await call("PUT", "/running/alice/acls", acls)).status == 204
+        assert (await call("PUT", "/launch/credentials/alice/x", b"secret")).status == 201
+    kept = tmp_path / "root/acls.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    async with serving(settings) as call:
+        found = json.loads((await call("GET", "/running/alice/acls")).body)
+        assert found["read"] == acls["read"]
+        assert (await call("HEAD", "/launch/credentials/alice/x")).status == 204
+    kept.write_text("{")
+    with pytest.raises(SetupError, match=r"acls\.json cannot be read"):
+        async with serving(settings):
+            pass
