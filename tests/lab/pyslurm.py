@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+import pytest
+
 from tests.lab.processes import run
 from tests.lab.slurm import Slurm
 
@@ -17,17 +19,30 @@ def python() -> str:
     return os.environ.get("SHIPWAY_LAB_PYSLURM_PYTHON", sys.executable)
 
 
-def missing(slurm: Slurm) -> list[str]:
-    """Return what is missing for using it with *slurm*."""
+def skip_without(slurm: Slurm, *, is_old: bool = False) -> None:
+    """Skip the test, in CI too, where none fits *slurm*: PyPI has one for Slurm 25.11 only.
+
+    Args:
+        slurm: The cluster.
+        is_old: Whether the test needs the interface of releases up to 20.11.
+    """
+    if not _fits(slurm):
+        pytest.skip(
+            "there is no pyslurm for this Slurm; name a Python that has one in"
+            " SHIPWAY_LAB_PYSLURM_PYTHON"
+        )
+    if is_old and not _has_old_interface(slurm):
+        pytest.skip("this pyslurm has no old interface")
+
+
+def _fits(slurm: Slurm) -> bool:
     found = run([python(), "-I", "-c", _LOOK], environment=slurm.environment, check=False)
     release = slurm.run(["sbatch", "--version"]).stdout.split()[-1]
     wanted = [int(part) for part in release.split(".")[:2]]
     have = found.stdout.strip().split(".")[:2]
-    fits = found.returncode == 0 and [int(part) for part in have] == wanted
-    return [] if fits else [f"pyslurm {wanted[0]}.{wanted[1]}"]
+    return found.returncode == 0 and [int(part) for part in have] == wanted
 
 
-def has_old_interface(slurm: Slurm) -> bool:
-    """Say whether it can still be used as releases up to 20.11 had to be."""
+def _has_old_interface(slurm: Slurm) -> bool:
     argv = [python(), "-I", "-c", _LOOK_FOR_OLD]
     return run(argv, environment=slurm.environment, check=False).returncode == 0

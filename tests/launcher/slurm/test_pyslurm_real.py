@@ -20,7 +20,6 @@ from shipway_launcher.slurm.rows import SlurmJobId
 from shipway_launcher.transport.local import LocalTransport
 from tests.lab import pyslurm as pyslurm_lab
 from tests.lab.folders import new_folder
-from tests.lab.require import require
 from tests.lab.shipway import Launcher
 from tests.lab.slurm import Slurm
 from tests.launcher.go_master import GoMaster
@@ -48,9 +47,7 @@ UNSAID = {"OOMKillStep"}
 async def backend(
     request: pytest.FixtureRequest, slurm: Slurm, tmp_path: Path
 ) -> AsyncGenerator[PyslurmSlurm]:
-    require("pyslurm", pyslurm_lab.missing(slurm))
-    if request.param == "old" and not pyslurm_lab.has_old_interface(slurm):
-        pytest.skip("this pyslurm has no old interface")
+    pyslurm_lab.skip_without(slurm, is_old=request.param == "old")
     before = (
         "pass" if request.param == "new" else "import pyslurm; del pyslurm.JobSubmitDescription"
     )

@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from shipway_launcher.backends import close_backend, make_backend
 from shipway_launcher.config import load_settings
 from shipway_launcher.machines import open_machine
@@ -73,8 +71,6 @@ async def take_way(name: str, slurm: Slurm, folder: Path) -> AsyncGenerator[Way]
 
 
 def _python(slurm: Slurm, folder: Path, *, is_old: bool) -> str:
-    require("pyslurm", pyslurm_lab.missing(slurm))
-    if is_old and not pyslurm_lab.has_old_interface(slurm):
-        pytest.skip("this pyslurm has no old interface")
+    pyslurm_lab.skip_without(slurm, is_old=is_old)
     before = "import pyslurm; del pyslurm.JobSubmitDescription" if is_old else "pass"
     return write_python(folder / "python", before, pyslurm_lab.python())
