@@ -53,19 +53,17 @@ class Acls:
         Who may do more may do less. What is forbidden wins over what is allowed; a user who is
         allowed by name is not meant by a forbidden `*`.
         """
-        lists = {Level.READ: self.read, Level.WRITE: self.write, Level.ADMIN: self.admin}
-        levels = list(Level)
-        asked = lists[level]
-        if user in asked.forbidden:
+        lists = [self.read, self.write, self.admin][list(Level).index(level) :]
+        forbidden = lists[0].forbidden
+        if user in forbidden:
             return False
-        if user in asked.allowed:
+        if any(user in one.allowed and user not in one.forbidden for one in lists):
             return True
-        if _EVERYBODY in asked.forbidden:
+        if _EVERYBODY in forbidden:
             return False
-        if _EVERYBODY in asked.allowed:
-            return True
-        above = levels[levels.index(level) + 1 :]
-        return bool(above) and self.allow(user, above[0])
+        return any(
+            _EVERYBODY in one.allowed and not {_EVERYBODY, user} & {*one.forbidden} for one in lists
+        )
 
 
 class AclBook:
