@@ -23,6 +23,7 @@ from shipway_master.rpc import METHODS, Call, Method, Registry
 from shipway_master.rpc.methods import SERVICE_NAME
 
 _GRACE_S = 3
+_CALLS_AT_ONCE = 1 << 16
 """How long running calls may go on when the master is told to stop, in seconds."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -86,6 +87,9 @@ async def _grpc_server(registry: Registry, socket: Path) -> AsyncGenerator[None]
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            # By default some of a thousand calls that come at once are cancelled unseen.
+            ("grpc.server.max_pending_requests", _CALLS_AT_ONCE),
+            ("grpc.server.max_pending_requests_hard_limit", _CALLS_AT_ONCE),
         )
     )
     handlers = {name: _handler(method, registry) for name, method in METHODS.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc.aio
@@ -48,6 +49,24 @@ async def test_a_preface_that_goes_wrong_ends_only_its_connection(master: Master
     assert (await master.call("GET", "/me")).status == 200
     answer = await master.stub.GetMaster(GetMasterRequest())
     assert answer.version == "0.38.1"
+
+
+async def test_thousands_may_call_by_grpc_at_once(master: MasterUnderTest) -> None:
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with AsyncExitStack() as stack:
+        stubs = [
+            DeterminedStub(
+                await stack.enter_async_context(
+                    grpc.aio.insecure_channel(f"127.0.0.1:{master.port}", options=options)
+                )
+            )
+            for _ in range(8)
+        ]
+        answers = await asyncio.gather(
+            *(stubs[number % 8].GetMaster(GetMasterRequest()) for number in range(2048))
+        )
+
+    assert {answer.version for answer in answers} == {"0.38.1"}
 
 
 async def test_all_is_there_over_tls(

@@ -226,6 +226,9 @@ class Gathering:
             _answer_all(peers, error)
             self._complete = None
             return
+        except Exception:
+            _answer_all(peers, RelayError("the relay failed; its log says why"))
+            raise
         for peer in peers:
             if not peer.answer.done():
                 peer.answer.set_result(answer)
