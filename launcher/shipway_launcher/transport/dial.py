@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 import socket
+import stat
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -170,13 +171,13 @@ class AsyncsshDialer:
         }
         try:
             if settings.identity_file is not None:
-                given["client_keys"] = [str(settings.identity_file.expanduser())]
+                given["client_keys"] = [str(_private_file(settings.identity_file.expanduser()))]
             else:
                 peek = asyncssh.SSHClientConnectionOptions(**given, client_keys=None)
                 given |= _usable_keys(peek)
             options = asyncssh.SSHClientConnectionOptions(**given)
             given["known_hosts"] = self._known_hosts(options.known_hosts)
-        except (OSError, ValueError, asyncssh.Error) as error:
+        except (OSError, ValueError, asyncssh.Error, TransportError) as error:
             raise _explain(error, host) from error
         return options, given
 
@@ -195,12 +196,26 @@ class AsyncsshDialer:
     def _known_hosts(self, configured: Any) -> bytes:
         """Return the trusted keys; what asyncssh takes for "all keys" is none of them."""
         if self._settings.known_hosts_file is not None:
-            return self._settings.known_hosts_file.expanduser().read_bytes()
+            try:
+                return self._settings.known_hosts_file.expanduser().read_bytes()
+            except OSError as error:
+                raise LinkRefused(f"ssh.known_hosts_file: {error}") from error
         names: Sequence[str] = [str(name) for name in configured or ()]
         if configured is not None and not names:
             names = _KNOWN_HOSTS
         paths = [Path(name).expanduser() for name in names]
         return b"\n".join([b"", *(path.read_bytes() for path in paths if path.is_file())]) or b"\n"
+
+
+def _private_file(path: Path) -> Path:
+    """Return the path of a key that nobody else can read."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise LinkRefused(f"ssh.identity_file: {error}") from error
+    if mode & 0o077:
+        raise LinkRefused(f"ssh.identity_file: others may read {path}; chmod 600 {path}")
+    return path
 
 
 def _usable_keys(options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:

@@ -146,6 +146,25 @@ async def test_a_key_with_a_passphrase_asks_nobody(sshd: Sshd, tmp_path: Path) -
             await say(link)
 
 
+async def test_a_key_that_others_can_read_is_not_used(sshd: Sshd, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "open")
+    key.chmod(0o640)
+    async with link_to(sshd, identity_file=str(key)) as link:
+        with pytest.raises(
+            TransportError, match=r"ssh\.identity_file: others may read .*chmod 600"
+        ):
+            await say(link)
+
+
+@pytest.mark.parametrize("setting", ["identity_file", "known_hosts_file"])
+async def test_a_file_that_is_not_there_is_named_by_its_setting(
+    sshd: Sshd, tmp_path: Path, setting: str
+) -> None:
+    async with link_to(sshd, **{setting: str(tmp_path / "none")}) as link:
+        with pytest.raises(TransportError, match=rf"ssh\.{setting}: .*No such file.*none"):
+            await say(link)
+
+
 async def test_an_sshd_without_sessions_is_named() -> None:
     with special_sshd(MaxSessions="0") as sshd:
         async with link_to(sshd) as link:
