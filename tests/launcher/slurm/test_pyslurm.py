@@ -415,6 +415,18 @@ async def test_where_there_is_none_only_who_asked_for_it_is_warned(
     await slurm.aclose()
 
 
+async def test_a_helper_that_has_done_much_is_replaced(
+    double: Double, slurm: PyslurmSlurm, script: Path
+) -> None:
+    await slurm.submit(script, user=double.own)
+    held = slurm._helper._helper
+    assert held is not None
+    held._calls = 5000
+    assert await slurm.submit(script, user=double.own) == "4712"
+    first, second = double.calls()
+    assert first["pid"] != second["pid"]
+
+
 async def test_after_an_upgrade_of_slurm_another_pyslurm_is_looked_for(
     double: Double, slurm: PyslurmSlurm, script: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from shipway_launcher.commandline import Failure
 from shipway_launcher.errors import (
     BackendRefused,
     BackendUnreachable,
@@ -16,7 +17,7 @@ from shipway_launcher.errors import (
 from shipway_launcher.slurm import commands
 from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.slurm.cli import CommandLineSlurm
-from shipway_launcher.slurm.parse import Failure, classify_failure
+from shipway_launcher.slurm.parse import classify_failure
 from shipway_launcher.slurm.pyslurm.description import NeedsSbatch, describe
 from shipway_launcher.slurm.pyslurm.directives import parse_directives
 from shipway_launcher.slurm.pyslurm.guard import GuardedHelper, PyslurmChoice

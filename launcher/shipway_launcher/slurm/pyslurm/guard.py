@@ -140,6 +140,8 @@ class GuardedHelper:
             return None
         if time.monotonic() > self._checked_until and not await self._check_site():
             return None
+        if self._helper is not None and self._helper.is_worn_out:
+            await self._drop()
         if self._helper is None:
             try:
                 self._helper = await self._start()

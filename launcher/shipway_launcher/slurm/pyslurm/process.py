@@ -18,6 +18,8 @@ _HELPER = Path(__file__).with_name("helper.py")
 _BLOCK = 1 << 16
 _LARGEST_REQUEST = 1 << 16
 """What a pipe takes while nobody reads it, so that a helper that hangs does not hold up its caller."""
+_MOST_CALLS = 5000
+"""The old interface of pyslurm never gives back the environment of a job, some two kilobytes."""
 
 Answer = dict[str, Any]
 
@@ -77,6 +79,11 @@ class Helper:
         self._answers: IO[bytes] = self._process.stdout
         os.set_blocking(self._answers.fileno(), False)
         self._calls = 0
+
+    @property
+    def is_worn_out(self) -> bool:
+        """Whether another one should take its place."""
+        return self._calls >= _MOST_CALLS
 
     async def hello(self, limit_s: float) -> Hello:
         """Wait until it has imported pyslurm.
