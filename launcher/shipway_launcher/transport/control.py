@@ -18,10 +18,9 @@ from pathlib import Path
 from shipway_launcher.errors import SetupError, TransportError
 from shipway_launcher.transport.session import Stream
 from shipway_launcher.transport.settings import DEFAULT_CONFIG_FILES, SshSettings
+from shipway_launcher.transport.words import LastWords
 
 _BLOCK = 1 << 16
-_WORDS_BYTES = 4096
-_WORDS_S = 1.0
 _QUESTION_S = 15.0
 _NEVER_BY_ITSELF = (
     *("-oBatchMode=yes", "-oControlMaster=no", "-oProxyCommand=false", "-oProxyJump=none"),
@@ -35,7 +34,7 @@ class OpensshStream:
     def __init__(self, dialer: OpensshDialer, process: Process) -> None:
         """Take over a started *process*."""
         self._dialer, self._process = dialer, process
-        self._words = b""
+        self._words = LastWords()
 
     async def read(self) -> bytes:
         assert self._process.stdout is not None, "was started with pipes"
@@ -56,16 +55,13 @@ class OpensshStream:
         return int(found[1])
 
     async def last_words(self) -> str:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_WORDS_S):
-                await self._process.wait()
-        return self._words.decode("utf-8", "replace").strip()[-500:]
+        return await self._words.text(self._process.wait())
 
     async def collect_words(self) -> None:
-        """Keep the end of what comes as standard error, for as long as it comes."""
-        assert self._process.stderr is not None, "was started with pipes"
-        while data := await self._process.stderr.read(_BLOCK):
-            self._words = (self._words + data)[-_WORDS_BYTES:]
+        """Keep what comes as standard error, for as long as it comes."""
+        stderr = self._process.stderr
+        assert stderr is not None, "was started with pipes"
+        await self._words.collect(lambda: stderr.read(_BLOCK))
 
 
 class OpensshDialer:

@@ -18,6 +18,7 @@ from shipway_launcher.transport.link import LinkRefused
 from shipway_launcher.transport.proxy import run_proxy
 from shipway_launcher.transport.session import Stream
 from shipway_launcher.transport.settings import SshSettings
+from shipway_launcher.transport.words import LastWords
 
 if TYPE_CHECKING:  # takes a fifth of a second, and only some need it
     import asyncssh
@@ -25,8 +26,6 @@ if TYPE_CHECKING:  # takes a fifth of a second, and only some need it
 log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
-_WORDS_BYTES = 4096
-_WORDS_S = 1.0
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
 
 
@@ -38,7 +37,7 @@ class AsyncsshStream:
     ) -> None:
         """Take over a started *process*."""
         self._connection, self._process = connection, process
-        self._words = b""
+        self._words = LastWords()
 
     async def read(self) -> bytes:
         with _lost_as_os_error():
@@ -62,16 +61,16 @@ class AsyncsshStream:
         return listener.get_port()
 
     async def last_words(self) -> str:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_WORDS_S):
-                await self._process.wait_closed()
-        return self._words.decode("utf-8", "replace").strip()[-500:]
+        return await self._words.text(self._process.wait_closed())
 
     async def collect_words(self) -> None:
-        """Keep the end of what comes as standard error, for as long as it comes."""
-        with contextlib.suppress(OSError), _lost_as_os_error():
-            while data := await self._process.stderr.read(_BLOCK):
-                self._words = (self._words + data)[-_WORDS_BYTES:]
+        """Keep what comes as standard error, for as long as it comes."""
+        await self._words.collect(self._read_words)
+
+    async def _read_words(self) -> bytes:
+        with _lost_as_os_error():
+            data: bytes = await self._process.stderr.read(_BLOCK)
+            return data
 
 
 @contextlib.contextmanager
