@@ -60,7 +60,7 @@ class Job:
         Raises:
             NotYours: They are of another one.
         """
-        if self.trial_id and str(trial_id) != self.trial_id:
+        if str(trial_id) != self.trial_id:
             raise NotYours(f"the token is not of trial {trial_id}")
 
 
