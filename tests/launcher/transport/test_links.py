@@ -121,6 +121,27 @@ async def test_a_host_whose_key_has_changed_is_not_talked_to_until_it_is_known()
             assert await say(link) == "here\n"
 
 
+async def test_known_hosts_may_be_hashed_revoked_or_have_other_names(
+    sshd: Sshd, tmp_path: Path
+) -> None:
+    known = tmp_path / "known"
+    known.write_text(sshd.known_hosts.read_text())
+    run(["ssh-keygen", "-H", "-f", known])
+    assert "127.0.0.1" not in known.read_text()
+    async with link_to(sshd, known_hosts_file=str(known)) as link:
+        assert await say(link) == "here\n"
+    key = sshd.known_hosts.read_text().partition(" ")[2]
+    known.write_text(f"cluster.example {key}")
+    named = entry(sshd, HostKeyAlias="cluster.example", UserKnownHostsFile=known)
+    config = write_config(tmp_path / "config", {"cluster": named})
+    async with link_to(sshd, **ALL_FROM_CONFIG, config_files=[config]) as link:
+        assert await say(link) == "here\n"
+    known.write_text(f"@revoked * {key}{sshd.known_hosts.read_text()}")
+    async with link_to(sshd, known_hosts_file=str(known)) as link:
+        with pytest.raises(TransportError, match="Host key is revoked"):
+            await say(link)
+
+
 async def test_loose_host_key_checking_of_the_ssh_config_does_not_count(
     sshd: Sshd, tmp_path: Path
 ) -> None:
