@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+
 from shipway_launcher.carriers.table import Manager
-from shipway_launcher.config import LauncherSettings
+from shipway_launcher.commandline import Programs
+from shipway_launcher.config import LauncherSettings, SlurmSettings
 from shipway_launcher.pbs.cli import CommandLinePbs
 from shipway_launcher.slurm.backend import Closes, SlurmBackend
-from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
+from shipway_launcher.slurm.cli import CommandLineSlurm
 from shipway_launcher.slurm.pyslurm.backend import PyslurmSlurm
 from shipway_launcher.slurm.pyslurm.guard import PyslurmChoice
 from shipway_launcher.transport.local import LocalTransport
@@ -35,7 +40,7 @@ def make_slurm(settings: LauncherSettings, users: Users) -> SlurmBackend:
         submit_timeout_s=slurm.submit_timeout_s,
     )
     own = users.own
-    if slurm.backend == "cli" or not isinstance(own, LocalTransport):
+    if not _may_have_pyslurm(slurm) or not isinstance(own, LocalTransport):
         return by_commands
     return PyslurmSlurm(
         by_commands,
@@ -43,6 +48,13 @@ def make_slurm(settings: LauncherSettings, users: Users) -> SlurmBackend:
         PyslurmChoice(python=str(slurm.pyslurm_python), is_wanted=slurm.backend == "pyslurm"),
         submit_timeout_s=slurm.submit_timeout_s,
     )
+
+
+def _may_have_pyslurm(slurm: SlurmSettings) -> bool:
+    """Say whether it is worth a look; what this Python lacks needs no process to find that out."""
+    if slurm.backend == "auto" and slurm.pyslurm_python == Path(sys.executable):
+        return importlib.util.find_spec("pyslurm") is not None
+    return slurm.backend != "cli"
 
 
 async def close_backend(backend: SlurmBackend) -> None:

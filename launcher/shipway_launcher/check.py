@@ -15,13 +15,13 @@ from pathlib import Path
 from shipway_launcher.backends import make_backend
 from shipway_launcher.carriers.table import Manager
 from shipway_launcher.checkssh import check_ssh
+from shipway_launcher.commandline import Programs
 from shipway_launcher.config import Impersonation, LauncherSettings, is_loopback
 from shipway_launcher.daemon import check_user
 from shipway_launcher.errors import BackendError, LauncherError, SetupError, TransportError
 from shipway_launcher.findings import Finding, bad, good, warn
 from shipway_launcher.machines import open_machine
 from shipway_launcher.pbs.commands import PBS_PROGRAMS
-from shipway_launcher.slurm.cli import Programs
 from shipway_launcher.slurm.commands import SLURM_PROGRAMS
 from shipway_launcher.slurm.pyslurm.backend import PyslurmSlurm
 from shipway_launcher.tls import Certificate

@@ -399,6 +399,7 @@ def test_other_peoples_jobs_are_in_the_queue_whatever_their_names(
     name = 'evil|\n99999: {"state": RUNNING}\n~x~|b| día 😀'
     arguments = ["-J", name, "--gpus=3", "--hold", "-o", "/dev/null", "--wrap", "true"]
     job_id = slurm.run(["sbatch", "--parsable", *arguments]).stdout.strip()
+    wait_until(lambda: job_id in master.query("Queues"), "the job is listed", limit_s=10)
     found = master.query("Queues")
     assert found[job_id] == {
         "state": "PENDING",

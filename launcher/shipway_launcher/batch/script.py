@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-import jinja2
-
+from shipway_launcher.batch.template import load_template
 from shipway_launcher.batch.useroptions import Option
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,\[\]-]+")
@@ -42,7 +39,7 @@ class BatchJob:
 
 def render_script(job: BatchJob) -> str:
     """Write the script; it holds no secret, so it can be shown to anybody."""
-    return _template().render(job=job)
+    return load_template("shipway_launcher.batch", render_directive).render(job=job)
 
 
 def render_directive(option: Option) -> str:
@@ -53,18 +50,3 @@ def render_directive(option: Option) -> str:
         return f"--{option.name}={option.value}"
     escaped = option.value.replace("\\", "\\\\").replace('"', '\\"')
     return f'--{option.name}="{escaped}"'
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=False,  # noqa: S701 (no HTML; every value goes through `sh` or `directive`)
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["sh"] = shlex.quote
-    environment.filters["words"] = shlex.join
-    environment.filters["directive"] = render_directive
-    text = resources.files("shipway_launcher.batch").joinpath("script.sh.j2").read_text()
-    return environment.from_string(text)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from shipway_launcher.commandline import Programs
 from shipway_launcher.commands.options import run_async, settings_options
 from shipway_launcher.config import LauncherSettings
 from shipway_launcher.machines import open_machine
-from shipway_launcher.slurm.cli import Programs
 from shipway_launcher.sudoers import JOB_PROGRAMS, render_sudoers
 from shipway_launcher.users import Users
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from shipway_launcher.commandline import CommandLine, Programs
 from shipway_launcher.errors import (
-    BackendError,
-    BackendRefused,
-    BackendUnreachable,
     BackendUnreadable,
     CommandTimedOut,
     SubmissionDoubtful,
-    TransportError,
 )
 from shipway_launcher.pbs import commands
 from shipway_launcher.pbs.failures import (
-    Failure,
     classify_failure,
     only_tells_of_ended_jobs,
     only_tells_of_missing_jobs,
@@ -27,9 +23,8 @@ from shipway_launcher.pbs.failures import (
 from shipway_launcher.pbs.parse import parse_jobs, parse_submitted
 from shipway_launcher.pbs.parse_cluster import parse_cluster
 from shipway_launcher.slurm.backend import SlurmFacts
-from shipway_launcher.slurm.cli import Programs
 from shipway_launcher.slurm.rows import ClusterRows, JobRow, SlurmJobId
-from shipway_launcher.transport.base import Command, Completed, Transport
+from shipway_launcher.transport.base import Transport
 
 T = TypeVar("T")
 
@@ -53,8 +48,15 @@ class CommandLinePbs:
             query_timeout_s: How long an answer to a question is waited for.
             submit_timeout_s: How long an answer of qsub is waited for.
         """
-        self._programs, self._own = programs, own
-        self._query_timeout_s, self._submit_timeout_s = query_timeout_s, submit_timeout_s
+        self._line = CommandLine(
+            programs=programs,
+            submits="qsub",
+            cancels=frozenset({"qdel", "qsig"}),
+            query_environment=commands.QUERY_ENVIRONMENT,
+            query_timeout_s=query_timeout_s,
+            classify=classify_failure,
+        )
+        self._own, self._submit_timeout_s = own, submit_timeout_s
         self._facts: SlurmFacts | None = None
 
     async def facts(self) -> SlurmFacts:
@@ -63,7 +65,7 @@ class CommandLinePbs:
         return self._facts
 
     async def _ask_facts(self) -> SlurmFacts:
-        said = await self._ask(self._own, commands.show_version())
+        said = await self._line.ask(self._own, commands.show_version())
         match = re.search(r"pbs_version\s*=\s*(\S+)", said)
         release = f"PBS {match.group(1)}" if match else None
         return SlurmFacts(version=None, mpi_plugins=frozenset(), release=release)
@@ -71,25 +73,13 @@ class CommandLinePbs:
     async def submit(self, script: Path, *, user: Transport) -> SlurmJobId:
         argv = commands.submit(str(script))
         try:
-            done = await self._run(user, argv, self._submit_timeout_s)
+            done = await self._line.run(user, argv, self._submit_timeout_s)
         except CommandTimedOut as error:
             raise SubmissionDoubtful(str(error)) from error
-        job_id = parse_submitted(done.stdout_text)
-        if done.exit_status == 0 and job_id is not None:
-            return job_id
-        said = (done.stderr_text or done.stdout_text).strip()
-        if done.exit_status <= 0 or job_id is not None:
-            raise SubmissionDoubtful(f"qsub exited {done.exit_status} without a clear id: {said}")
-        match classify_failure(said):
-            case Failure.REFUSED:
-                raise BackendRefused(argv, exit_status=done.exit_status, stderr=said)
-            case Failure.UNREACHED:
-                raise BackendUnreachable(said)
-            case Failure.NO_ANSWER:
-                raise SubmissionDoubtful(said)
+        return self._line.read_submission(argv, done, parse_submitted(done.stdout_text))
 
     async def jobs(self, *, user: Transport | None = None) -> list[JobRow]:
-        stdout = await self._ask(user or self._own, commands.list_jobs())
+        stdout = await self._line.ask(user or self._own, commands.list_jobs())
         return await _read(lambda: parse_jobs(stdout))
 
     async def accounted(self, job_ids: Collection[SlurmJobId]) -> Mapping[SlurmJobId, JobRow]:
@@ -97,12 +87,9 @@ class CommandLinePbs:
         if not job_ids:
             return {}
         argv = commands.list_ended(job_ids)
-        try:
-            done = await self._run(self._own, argv, self._query_timeout_s)
-        except CommandTimedOut as error:
-            raise BackendUnreachable(str(error)) from error
+        done = await self._line.question(self._own, argv)
         if done.exit_status != 0 and not only_tells_of_missing_jobs(done.stderr_text):
-            raise _error_of(argv, done)
+            raise self._line.error_of(argv, done)
         if "{" not in done.stdout_text:
             return {}
         rows = await _read(lambda: parse_jobs(done.stdout_text))
@@ -116,47 +103,16 @@ class CommandLinePbs:
         argv = commands.cancel(job_ids)
         if signal is not None:
             argv = commands.send_signal(job_ids, f"SIG{signal}")
-        done = await self._run(user, argv, self._query_timeout_s)
+        done = await self._line.run(user, argv)
         if done.exit_status != 0 and not only_tells_of_ended_jobs(done.stderr_text):
-            raise _error_of(argv, done)
+            raise self._line.error_of(argv, done)
 
     async def cluster(self) -> ClusterRows:
         queues, server, nodes = [
-            await self._ask(self._own, argv)
+            await self._line.ask(self._own, argv)
             for argv in (commands.list_queues(), commands.show_server(), commands.list_nodes())
         ]
         return await _read(lambda: parse_cluster(queues, server, nodes))
-
-    async def _ask(self, user: Transport, argv: Sequence[str]) -> str:
-        try:
-            done = await self._run(user, argv, self._query_timeout_s)
-        except CommandTimedOut as error:
-            raise BackendUnreachable(str(error)) from error
-        if done.exit_status != 0:
-            raise _error_of(argv, done)
-        return done.stdout_text
-
-    async def _run(self, user: Transport, argv: Sequence[str], timeout_s: float) -> Completed:
-        name, *arguments = argv
-        program = await self._programs.find(name)
-        if program is None:
-            raise TransportError(f"cannot run {name}: it is not in {self._programs.path}")
-        is_question = name in ("qstat", "pbsnodes")
-        return await user.run(
-            Command(
-                argv=(program, *arguments),
-                timeout_s=timeout_s,
-                environment=commands.QUERY_ENVIRONMENT if is_question else {},
-                is_repeatable=name != "qsub",
-            )
-        )
-
-
-def _error_of(argv: Sequence[str], done: Completed) -> BackendError:
-    said = (done.stderr_text.strip() or done.stdout_text.strip())[-2000:]
-    if done.exit_status > 0 and classify_failure(said) is Failure.REFUSED:
-        return BackendRefused(argv, exit_status=done.exit_status, stderr=said)
-    return BackendUnreachable(said or f"{argv[0]} exited {done.exit_status}")
 
 
 async def _read(parse: Callable[[], T]) -> T:

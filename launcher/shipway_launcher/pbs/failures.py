@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 import re
+
+from shipway_launcher.commandline import Failure
 
 _UNREACHED = re.compile(
     r"cannot connect to server|connection refused|no route to host|unknown host|could not resolve"
@@ -19,17 +20,6 @@ _GONE = re.compile(
     r"unknown job id|job has finished|not configured to maintain job history", re.IGNORECASE
 )
 _TOO_LATE = re.compile(r"unknown job id|job has finished|invalid for state of job", re.IGNORECASE)
-
-
-class Failure(enum.Enum):
-    """What is known after a command failed."""
-
-    REFUSED = enum.auto()
-    """The server does not want it."""
-    UNREACHED = enum.auto()
-    """The server has not got it."""
-    NO_ANSWER = enum.auto()
-    """It may have got it."""
 
 
 def classify_failure(said: str) -> Failure:

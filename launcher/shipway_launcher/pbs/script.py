@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-import jinja2
+from shipway_launcher.batch.template import load_template
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,\[\]-]+")
 
@@ -39,7 +37,7 @@ class PbsJob:
 
 def render_pbs_script(job: PbsJob) -> str:
     """Write the script; it holds no secret, so it can be shown to anybody."""
-    return _template().render(job=job)
+    return load_template("shipway_launcher.pbs", render_directive).render(job=job)
 
 
 def render_directive(directive: Directive) -> str:
@@ -52,18 +50,3 @@ def render_directive(directive: Directive) -> str:
     if '"' not in value:
         return f'-{letter} "{value}"'
     return f"-{letter} " + re.sub(r"([^A-Za-z0-9_./:=@%+,-])", r"\\\1", value)
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=False,  # noqa: S701 (no HTML; every value goes through `sh` or `directive`)
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["sh"] = shlex.quote
-    environment.filters["words"] = shlex.join
-    environment.filters["directive"] = render_directive
-    text = resources.files("shipway_launcher.pbs").joinpath("script.sh.j2").read_text()
-    return environment.from_string(text)

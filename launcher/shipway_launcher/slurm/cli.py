@@ -6,11 +6,12 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shipway_launcher.commandline import CommandLine, Programs
 from shipway_launcher.errors import (
     BackendError,
     BackendRefused,
@@ -19,14 +20,12 @@ from shipway_launcher.errors import (
     CommandTimedOut,
     LauncherError,
     SubmissionDoubtful,
-    TransportError,
 )
 from shipway_launcher.slurm import commands
 from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.slurm.commands import NODE_FIELDS, Columns
 from shipway_launcher.slurm.listing import JobListing
 from shipway_launcher.slurm.parse import (
-    Failure,
     classify_failure,
     parse_accounting,
     parse_submitted,
@@ -34,7 +33,7 @@ from shipway_launcher.slurm.parse import (
 from shipway_launcher.slurm.parse_cluster import parse_nodes, parse_partitions
 from shipway_launcher.slurm.rows import ClusterRows, JobRow, SlurmJobId
 from shipway_launcher.slurm.version import parse_version
-from shipway_launcher.transport.base import Command, Completed, Transport
+from shipway_launcher.transport.base import Transport
 
 log = logging.getLogger(__name__)
 
@@ -50,33 +49,6 @@ _ACCOUNTING_AGAIN_S = 60.0
 _SUSPICIOUS_AFTER_S = 1.0
 _PING_TIMEOUT_S = 3.0
 _DOWN = "Unable to contact slurm controller: scontrol ping says that it is DOWN"
-
-
-class Programs:
-    """Where Slurm's commands are."""
-
-    def __init__(
-        self,
-        bin_dir: Path | None,
-        path: str,
-        look: Callable[[str, str], Awaitable[str | None]],
-    ) -> None:
-        """Look in *bin_dir* if it is given, else in *path*.
-
-        Args:
-            bin_dir: A folder.
-            path: Folders with colons between.
-            look: Finds a program in such a list, on the machine that the commands run on.
-        """
-        self.path = str(bin_dir) if bin_dir else path
-        self._look = look
-        self._found: dict[str, str] = {}
-
-    async def find(self, name: str) -> str | None:
-        """Return the full path of a command, None if there is none."""
-        if name not in self._found and (found := await self._look(name, self.path)):
-            self._found[name] = found
-        return self._found.get(name)
 
 
 class CommandLineSlurm:
@@ -98,8 +70,15 @@ class CommandLineSlurm:
             query_timeout_s: How long an answer to a question is waited for.
             submit_timeout_s: How long an answer of sbatch is waited for.
         """
-        self._programs, self._own = programs, own
-        self._query_timeout_s, self._submit_timeout_s = query_timeout_s, submit_timeout_s
+        self._line = CommandLine(
+            programs=programs,
+            submits="sbatch",
+            cancels=frozenset({"scancel"}),
+            query_environment=commands.QUERY_ENVIRONMENT,
+            query_timeout_s=query_timeout_s,
+            classify=classify_failure,
+        )
+        self._own, self._submit_timeout_s = own, submit_timeout_s
         self._facts: SlurmFacts | None = None
         self._facts_until = 0.0
         self._no_accounting_until = 0.0
@@ -114,10 +93,10 @@ class CommandLineSlurm:
         return self._facts
 
     async def _ask_facts(self) -> SlurmFacts:
-        version = await self._run(self._own, commands.show_version(), self._query_timeout_s)
+        version = await self._line.run(self._own, commands.show_version())
         plugins: frozenset[str] = frozenset()
         with suppress(LauncherError):  # without srun here, the job's own srun will tell
-            listed = await self._run(self._own, commands.list_mpi(), self._query_timeout_s)
+            listed = await self._line.run(self._own, commands.list_mpi())
             text = listed.stdout_text + listed.stderr_text
             plugins = frozenset(re.findall(r"^(?:srun: )?\s+(\w+)$", text, re.MULTILINE))
         return SlurmFacts(version=parse_version(version.stdout_text), mpi_plugins=plugins)
@@ -125,22 +104,10 @@ class CommandLineSlurm:
     async def submit(self, script: Path, *, user: Transport) -> SlurmJobId:
         argv = commands.submit(str(script))
         try:
-            done = await self.while_up(self._run(user, argv, self._submit_timeout_s))
+            done = await self.while_up(self._line.run(user, argv, self._submit_timeout_s))
         except CommandTimedOut as error:
             raise SubmissionDoubtful(str(error)) from error
-        job_id = parse_submitted(done.stdout_text)
-        if done.exit_status == 0 and job_id is not None:
-            return job_id
-        said = (done.stderr_text or done.stdout_text).strip()
-        if done.exit_status <= 0 or job_id is not None:
-            raise SubmissionDoubtful(f"sbatch exited {done.exit_status} without a clear id: {said}")
-        match classify_failure(said):
-            case Failure.REFUSED:
-                raise BackendRefused(argv, exit_status=done.exit_status, stderr=said)
-            case Failure.UNREACHED:
-                raise BackendUnreachable(said)
-            case Failure.NO_ANSWER:
-                raise SubmissionDoubtful(said)
+        return self._line.read_submission(argv, done, parse_submitted(done.stdout_text))
 
     async def while_up(self, submission: Coroutine[Any, Any, T]) -> T:
         """Wait for a submission; if it takes long because no controller listens, not to the end.
@@ -162,17 +129,17 @@ class CommandLineSlurm:
 
     async def jobs(self, *, user: Transport | None = None) -> list[JobRow]:
         asking = user or self._own
-        return await self._listing.jobs(lambda argv: self._ask(asking, argv))
+        return await self._listing.jobs(lambda argv: self._line.ask(asking, argv))
 
     async def accounted(self, job_ids: Collection[SlurmJobId]) -> Mapping[SlurmJobId, JobRow]:
         if not job_ids or time.monotonic() < self._no_accounting_until:
             return {}
-        if await self._programs.find("sacct") is None:
+        if await self._line.programs.find("sacct") is None:
             return {}
         if self._accounting_error is not None and time.monotonic() < self._accounting_again_at:
             raise self._accounting_error  # each try may take long, and holds up the watch
         try:
-            rows = parse_accounting(await self._ask(self._own, commands.account(job_ids)))
+            rows = parse_accounting(await self._line.ask(self._own, commands.account(job_ids)))
         except BackendError as error:
             if isinstance(error, BackendRefused) and _NO_ACCOUNTING.search(error.stderr):
                 log.info("there is no accounting: %s", error.stderr)
@@ -190,7 +157,7 @@ class CommandLineSlurm:
         if not job_ids:
             return
         argv = commands.cancel(job_ids, signal=signal)
-        done = await self._run(user, argv, self._query_timeout_s)
+        done = await self._line.run(user, argv)
         # A job that is over is an error for some releases and silence for others; what became of
         # the jobs is seen when they are looked at next.
         lines = [
@@ -199,12 +166,12 @@ class CommandLineSlurm:
             if line.strip() and not re.search(r"Invalid job id|already completing", line)
         ]
         if done.exit_status != 0 and lines:
-            raise _error_of(argv, done)
+            raise self._line.error_of(argv, done)
 
     async def cluster(self) -> ClusterRows:
         columns = Columns.of(NODE_FIELDS)
-        nodes = await self._ask(self._own, commands.list_nodes(columns))
-        partitions = await self._ask(self._own, commands.show_partitions())
+        nodes = await self._line.ask(self._own, commands.list_nodes(columns))
+        partitions = await self._line.ask(self._own, commands.show_partitions())
         rows = parse_partitions(partitions)
         order = [row.name for row in rows]
         return ClusterRows(
@@ -214,45 +181,14 @@ class CommandLineSlurm:
 
     async def config(self) -> str:
         """Return the controller's settings as scontrol prints them."""
-        return await self._ask(self._own, commands.show_config())
+        return await self._line.ask(self._own, commands.show_config())
 
     async def _is_surely_down(self) -> bool:
         try:
-            done = await self._run(self._own, commands.ping(), _PING_TIMEOUT_S)
+            done = await self._line.run(self._own, commands.ping(), _PING_TIMEOUT_S)
         except LauncherError:  # it may only be slow
             return False
         return " is DOWN" in done.stdout_text and " is UP" not in done.stdout_text
-
-    async def _ask(self, user: Transport, argv: Sequence[str]) -> str:
-        try:
-            done = await self._run(user, argv, self._query_timeout_s)
-        except CommandTimedOut as error:
-            raise BackendUnreachable(str(error)) from error
-        if done.exit_status != 0:
-            raise _error_of(argv, done)
-        return done.stdout_text
-
-    async def _run(self, user: Transport, argv: Sequence[str], timeout_s: float) -> Completed:
-        name, *arguments = argv
-        program = await self._programs.find(name)
-        if program is None:
-            raise TransportError(f"cannot run {name}: it is not in {self._programs.path}")
-        is_question = name not in ("sbatch", "scancel")
-        return await user.run(
-            Command(
-                argv=(program, *arguments),
-                timeout_s=timeout_s,
-                environment=commands.QUERY_ENVIRONMENT if is_question else {},
-                is_repeatable=name != "sbatch",
-            )
-        )
-
-
-def _error_of(argv: Sequence[str], done: Completed) -> BackendError:
-    said = (done.stderr_text.strip() or done.stdout_text.strip())[-2000:]
-    if done.exit_status > 0 and classify_failure(said) is Failure.REFUSED:
-        return BackendRefused(argv, exit_status=done.exit_status, stderr=said)
-    return BackendUnreachable(said or f"{argv[0]} exited {done.exit_status}")
 
 
 def _read(parse: Callable[[], T]) -> T:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from shipway_launcher.commandline import Failure
 from shipway_launcher.slurm.commands import Columns
 from shipway_launcher.slurm.gres import parse_gpus
 from shipway_launcher.slurm.rows import JobRow, SlurmJobId, WaitStatus
@@ -18,16 +18,6 @@ _SUBMITTED = re.compile(
 )
 _ACCOUNTED = re.compile(r"(\d+)\|([^|]+)\|(\d+:\d+)\|([^|]*)\|([^|]*)")
 _DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
-
-
-class Failure(enum.Enum):
-    """What the failure of a Slurm command means."""
-
-    REFUSED = enum.auto()
-    UNREACHED = enum.auto()
-    """The controller has not got the message."""
-    NO_ANSWER = enum.auto()
-    """The controller may have got the message."""
 
 
 _UNREACHED = re.compile(

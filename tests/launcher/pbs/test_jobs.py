@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ def manifest(words: Sequence[str] = ("/bin/true",), **changes: Any) -> dict[str,
 def new_id(request: pytest.FixtureRequest) -> Callable[[], str]:
     numbers = itertools.count()
     return lambda: f"{request.node.name[:60].replace('[', '_').replace(']', '')}.{next(numbers)}"
+
+
+@pytest.fixture(autouse=True)
+def _is_left_empty(pbs: Pbs) -> Iterator[None]:
+    """Let no test inherit the jobs or the moods of one that failed."""
+    yield
+    pbs.clear()
 
 
 def wait_for_output(master: GoMaster, job: Job, text: bytes) -> None:
@@ -151,7 +158,7 @@ def test_a_running_job_is_cancelled(
     words = ["/bin/sh", "-c", "echo ready; exec sleep 600"]
     job = master.launch(manifest(words, resources={"instances": {"nodes": 2}}), new_id())
     wait_until(lambda: master.log(job, "output.log").count(b"ready") == 2, "both run", limit_s=30)
-    assert master.poll(job) == "RUNNING"
+    master.wait(job, "RUNNING")
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
     pbs.set_mood("no-history", is_on=False)
@@ -273,7 +280,7 @@ def test_states_are_kept_while_the_server_is_away(
 ) -> None:
     job = master.launch(manifest(["/bin/sh", "-c", "echo ready; exec sleep 600"]), new_id())
     wait_for_output(master, job, b"ready")
-    assert master.poll(job) == "RUNNING"
+    master.wait(job, "RUNNING")
     pbs.set_mood("down")
     assert master.status(job)["state"] == "RUNNING"
     with pytest.raises(Refused, match="does not answer"):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from shipway_launcher.commandline import Failure
 from shipway_launcher.pbs.failures import (
-    Failure,
     classify_failure,
     only_tells_of_ended_jobs,
     only_tells_of_missing_jobs,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shipway_launcher.commandline import Programs
 from shipway_launcher.errors import (
     BackendRefused,
     BackendUnreachable,
@@ -15,7 +16,7 @@ from shipway_launcher.errors import (
     SubmissionDoubtful,
     TransportError,
 )
-from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
+from shipway_launcher.slurm.cli import CommandLineSlurm
 from shipway_launcher.slurm.rows import SlurmJobId
 from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.transport.machine import LocalMachine
