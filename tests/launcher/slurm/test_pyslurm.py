@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import importlib.util
 import json
 import logging
 import os
@@ -18,8 +19,10 @@ from typing import Any
 
 import pytest
 
+from shipway_launcher.backends import make_backend
 from shipway_launcher.batch.script import render_directive
 from shipway_launcher.batch.useroptions import Option
+from shipway_launcher.config import load_settings
 from shipway_launcher.errors import BackendRefused, BackendUnreachable, SubmissionDoubtful
 from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
 from shipway_launcher.slurm.pyslurm import helper
@@ -28,6 +31,7 @@ from shipway_launcher.slurm.pyslurm.guard import PyslurmChoice
 from shipway_launcher.slurm.rows import SlurmJobId
 from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.transport.machine import LocalMachine
+from shipway_launcher.users import Users
 from tests.lab.processes import is_alive
 
 DOUBLES = Path(__file__).with_name("doubles")
@@ -485,3 +489,22 @@ def test_the_old_interface_gets_texts_whose_bytes_stay() -> None:
     fields = {"comment": "ü", "output": "/x"}
     assert helper.OldInterface(Pyslurm()).submit("/x", fields, dict(os.environ)) == 7
     assert seen == ["ü".encode(), b"/x"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_looked_for"),
+    [
+        ({}, False),  # the tests' own Python has none
+        ({"backend": "cli", "pyslurm_python": "/other/python"}, False),
+        ({"pyslurm_python": "/other/python"}, True),
+        ({"backend": "pyslurm"}, True),
+    ],
+    ids=str,
+)
+def test_a_process_is_started_only_where_there_may_be_a_pyslurm(
+    settings: dict[str, str], is_looked_for: bool
+) -> None:
+    if importlib.util.find_spec("pyslurm"):
+        pytest.skip("here is a pyslurm")
+    loaded = load_settings(file_text=json.dumps({"slurm": settings}))
+    assert isinstance(make_backend(loaded, Users(loaded)), PyslurmSlurm) == is_looked_for
