@@ -110,7 +110,8 @@ def _read_job(job_id: str, attributes: Mapping[str, Any]) -> JobRow:
         gpus=number_of(resources, "ngpus") or 0,
         restarts=0,  # no job of ours can be run again, and run_count counts failed starts, too
         exit=read_exit(exit_status),
-        starts_at=_read_time(text_of(attributes, "stime")),
+        starts_at=_read_time(text_of(attributes, "stime"))
+        or _read_time(text_of(members(attributes, "estimated"), "start_time")),
         time_limit_s=_read_seconds(text_of(resources, "walltime")),
     )
 

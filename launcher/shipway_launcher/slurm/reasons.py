@@ -111,7 +111,7 @@ def explain_wait(row: JobRow) -> Wait:
     is_hopeless = _NEVER in line
     if row.starts_at is not None and row.state.phase is Phase.WAITING and not is_hopeless:
         start = row.starts_at.astimezone().isoformat(sep=" ", timespec="minutes")
-        line = f"{line}; Slurm expects it to start at {start}"
+        line = f"{line}; it is expected to start at {start}"
     return Wait(word=word, line=line, is_hopeless=is_hopeless)
 
 

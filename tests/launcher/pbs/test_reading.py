@@ -33,6 +33,7 @@ def test_jobs_of_everybody_are_read() -> None:
     assert trial.submitted_at == datetime(2023, 11, 10, 9, 40, 15, tzinfo=UTC)
     assert (other.name, other.state.phase) == ("1e5x", Phase.WAITING), "old releases quote badly"
     assert split_reason(other.reason)[0] == "Resources"
+    assert other.starts_at == datetime(2023, 11, 10, 21, 40, 15, tzinfo=UTC), "as it is expected"
     assert array.state.phase is Phase.RUNNING
 
 

@@ -213,7 +213,7 @@ def test_the_expected_start_is_told_while_there_is_one() -> None:
     start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     wait = explain_wait(make_row("PENDING", reason="Resources", starts_at=start))
     assert wait.word == "Resources"
-    assert f"Slurm expects it to start at {start.astimezone():%Y-%m-%d %H:%M}" in wait.line
+    assert f"it is expected to start at {start.astimezone():%Y-%m-%d %H:%M}" in wait.line
     for row in (
         make_row("RUNNING", starts_at=start),
         make_row("PENDING", reason="BadConstraints", starts_at=start),
