@@ -6,6 +6,7 @@ import getpass
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ from tests.launcher.go_master import GoMaster
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
-def launcher(slurm: Slurm) -> Iterator[Launcher]:
-    """A launcher that watches twice a second, so that tests need not wait."""
+@contextmanager
+def running_launcher(slurm: Slurm) -> Iterator[Launcher]:
+    """Run a launcher that watches twice a second, so that tests need not wait."""
     folder = new_folder("launcher")
     daemon = Launcher(
         folder,
@@ -39,6 +40,13 @@ def launcher(slurm: Slurm) -> Iterator[Launcher]:
         daemon.stop()
         slurm.clear()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def launcher(slurm: Slurm) -> Iterator[Launcher]:
+    """A launcher in front of the lab's Slurm."""
+    with running_launcher(slurm) as daemon:
+        yield daemon
 
 
 @pytest.fixture

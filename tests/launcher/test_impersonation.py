@@ -136,5 +136,26 @@ def test_a_users_own_token_is_for_jobs_and_logs_of_that_user(
     assert rest("DELETE", f"{one}/logs/{output}").status == 204
     assert rest("GET", f"{one}/logs/{output}").body == b""
     assert rest("PUT", f"/launch?impersonate={getpass.getuser()}", manifest).status == 403
+
+
+def test_all_of_one_owner_end_and_go(
+    launcher: Launcher, new_id: Callable[[], str], slurm: Slurm
+) -> None:
+    rest = Rest(launcher.url, launcher.token_file.read_text())
+    files = [("/run/determined/greeting", b"up\n", 0o600), ("/run/determined/wait", b"", 0o600)]
+    manifest = make_manifest(archives=[make_archive(*files)])
+    own, *others = [new_id() for _ in range(3)]
+    assert rest("PUT", f"/launch?impersonate=&dispatchId={own}", manifest).status == 201
+    for name in others:
+        assert rest("PUT", f"/launch?impersonate={OTHER}&dispatchId={name}", manifest).status == 201
+    assert rest("DELETE", f"/running/{OTHER}?force=true").status == 204
+    assert rest.json(f"/running/{OTHER}")["data"] == []
+    ended = {
+        info["dispatchId"]: info["state"] for info in rest.json(f"/terminated/{OTHER}")["data"]
+    }
+    assert [ended[name] for name in others] == ["TERMINATED"] * 2
     assert rest("DELETE", f"/terminated/{OTHER}").status == 204
-    assert rest("GET", f"{one}/status").status == 404
+    assert rest.json(f"/terminated/{OTHER}")["data"] == []
+    mine = f"{getpass.getuser()}/environments/{own}"
+    assert rest.json(f"/monitoring/{mine}/status?refresh=true")["state"] in ("PENDING", "RUNNING")
+    assert rest("DELETE", f"/monitoring/{mine}/management").status == 204

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +12,10 @@ import pytest
 from shipway_launcher.tokenbook import TokenBook, TokenEntry, digest_of
 from shipway_launcher.tokens import new_token
 from tests.lab.shipway import Launcher
+from tests.lab.slurm import Slurm
 from tests.launcher.api.calling import Caller, serving, settings_of
 from tests.launcher.api.rest import Rest
+from tests.launcher.conftest import running_launcher
 
 
 class MakesTokens(Protocol):
@@ -29,6 +31,13 @@ async def call(tmp_path: Path) -> AsyncIterator[Caller]:
     """Calls a launcher without Slurm, in this process, with the administrator's token."""
     async with serving(settings_of(tmp_path)) as caller:
         yield caller
+
+
+@pytest.fixture(scope="package")
+def launcher(slurm: Slurm) -> Iterator[Launcher]:
+    """A launcher in front of the lab's Slurm, for all modules that do not have their own."""
+    with running_launcher(slurm) as daemon:
+        yield daemon
 
 
 @pytest.fixture(scope="module")

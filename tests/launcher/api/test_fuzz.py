@@ -12,8 +12,8 @@ import pytest
 from tests.lab.processes import wait_until
 from tests.lab.shipway import Launcher
 from tests.launcher.api.description import load_description, operations
+from tests.launcher.api.hostile import BODIES, HEADERS, NAMES, QUERIES
 from tests.launcher.api.rest import Rest
-from tests.launcher.api.test_hostile import BODIES, HEADERS, NAMES, QUERIES
 from tests.launcher.manifests import make_manifest
 
 LOGS = [f"ai_cmd-9d0c7a3e-{name}" for name in ("output.log", "error.log", "job.sh")]
@@ -83,4 +83,6 @@ def test_any_request(
             continue  # no route, and no HTTP: test_hostile has them
         rest(method.upper(), filled + query, body, headers=_headers(chance))
     rest("PUT", "/admin/log-level", "INFO")
+    for stage in ("running", "terminated"):
+        rest("PUT", f"/{stage}/{user}/acls", {})
     assert "Traceback" not in launcher.log.read_text()

@@ -18,10 +18,10 @@ import pytest
 
 from tests.lab.processes import wait_until
 from tests.launcher.api.calling import Answer
+from tests.launcher.api.jobs import PAYLOAD
 from tests.launcher.api.rest import Rest
 from tests.launcher.manifests import make_manifest
 
-PAYLOAD = "ai_cmd-9d0c7a3e"
 TEN = b"".join(b"line %d\n" % number for number in range(1, 11))
 
 
