@@ -59,7 +59,7 @@ SlurmdParameters=config_overrides
 PropagateResourceLimits=NONE
 JobAcctGatherType=jobacct_gather/{gatherer}
 SwitchType=switch/none
-AccountingStorageType=accounting_storage/none
+{accounting_lines}
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=3
@@ -137,6 +137,7 @@ class Slurm:
         self._write_files()
         try:
             self._start_munged()
+            self.start_accounting()
             self.start_controller(is_clean=True)
             for node in self.nodes:
                 self.start_node(node)
@@ -166,10 +167,17 @@ class Slurm:
             folder=self.folder,
         )
 
+    def accounting_lines(self) -> Sequence[str]:
+        """Say in slurm.conf where accounting is; here it is nowhere."""
+        return ["AccountingStorageType=accounting_storage/none"]
+
+    def start_accounting(self) -> None:
+        """Start what the controller writes its accounts to; here nothing."""
+
     def start_controller(self, *, is_clean: bool = False) -> None:
         """Start slurmctld; without *is_clean* it takes up the jobs and nodes it knew."""
-        self._start_daemon("slurmctld", "-f", self.config, *(["-c"] if is_clean else []))
-        self._wait_for_pid("slurmctld")
+        self.start_daemon("slurmctld", "-f", self.config, *(["-c"] if is_clean else []))
+        self.wait_for_pid("slurmctld")
 
     def stop_controller(self) -> None:
         """End slurmctld only; client commands then fail after 9 s."""
@@ -190,7 +198,7 @@ class Slurm:
 
     def start_node(self, node: str) -> None:
         """Start the slurmd of *node*."""
-        self._start_daemon("slurmd", "-f", self.config, "-N", node)
+        self.start_daemon("slurmd", "-f", self.config, "-N", node)
 
     def stop_node(self, node: str) -> None:
         """End the slurmd of *node*; Slurm notices that only after its SlurmdTimeout."""
@@ -200,7 +208,7 @@ class Slurm:
 
     def clear(self) -> None:
         """Cancel every job and wait until the nodes are idle, so that a test starts from nothing."""
-        self.run(["scancel", "--user", _user()])
+        self.run(["scancel", "--user", user()])
         self.wait_idle(limit_s=30)
 
     def wait_idle(self, *, limit_s: float = 15) -> None:
@@ -258,11 +266,12 @@ class Slurm:
             cluster="lab",
             host=host,
             controller_port=controller_port,
-            user=_user(),
+            user=user(),
             folder=self.folder,
             node_lines="\n".join(node_lines),
             grace_s=self.grace_s,
             gatherer=self._gatherer,
+            accounting_lines="\n".join(self.accounting_lines()),
             more_lines="\n".join(self._more_config),
         )
 
@@ -272,7 +281,7 @@ class Slurm:
         return int(major), int(minor)
 
     def _start_munged(self) -> None:
-        self._start_daemon(
+        self.start_daemon(
             "munged",
             f"--socket={self.folder}/munge.sock",
             f"--key-file={self.folder}/munge.key",
@@ -281,9 +290,10 @@ class Slurm:
             f"--seed-file={self.folder}/munge.seed",
             "--num-threads=4",
         )
-        self._wait_for_pid("munged")
+        self.wait_for_pid("munged")
 
-    def _start_daemon(self, name: str, *arguments: str | Path) -> None:
+    def start_daemon(self, name: str, *arguments: str | Path) -> None:
+        """Run a program that goes into the background by itself."""
         program = shutil.which(name, path=self._search)
         if program is None:
             raise LabError(f"{name} is not installed")
@@ -300,7 +310,8 @@ class Slurm:
                 check=False,
             )
 
-    def _wait_for_pid(self, name: str) -> None:
+    def wait_for_pid(self, name: str) -> None:
+        """Wait until a daemon has left its process id and lives."""
         path = self.folder / f"run/{name}.pid"
         wait_until(
             lambda: (pid := pid_in(path)) is not None and is_alive(pid),
@@ -333,5 +344,6 @@ class Slurm:
         return found
 
 
-def _user() -> str:
+def user() -> str:
+    """Return who runs the cluster and all of its jobs."""
     return pwd.getpwuid(os.geteuid()).pw_name

@@ -15,6 +15,8 @@ _PROGRAMS = {
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",
     "srun": "slurm-client",
+    "slurmdbd": "slurmdbd",
+    "mariadbd": "mariadb-server",  # which slurmdbd keeps its accounts in
     "dockerd": "docker.io",
     "docker": "docker-cli",
     "podman": "podman",
@@ -53,6 +55,8 @@ def missing_packages() -> list[str]:
     # The image of the tests is busybox alone, so it must need no library.
     if not _is_static(Path("/bin/busybox")):
         missing.append("busybox-static")
+    if not list(Path("/usr/lib").glob("*/slurm*/accounting_storage_mysql.so")):
+        missing.append("slurm-wlm-mysql-plugin")
     if not Path("/usr/include/stdio.h").exists():
         missing.append("libc6-dev")
     if not any(Path(name).exists() for name in ("/usr/lib/cni/bridge", "/usr/lib/podman/netavark")):

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from shipway_launcher.slurm.cli import CommandLineSlurm, Programs
+from shipway_launcher.commandline import Programs
+from shipway_launcher.slurm.cli import CommandLineSlurm
 from shipway_launcher.transport.local import LocalTransport
 from shipway_launcher.transport.machine import LocalMachine
 from tests.lab import slurm as slurm_lab

@@ -91,7 +91,7 @@ async def test_a_restarted_controller_changes_nothing(release: Release) -> None:
     """While it is away there is no answer, not even an empty one."""
     before = await asyncio.to_thread(wait_for_ends, release)
     await asyncio.to_thread(release.cluster.restart_controller)
-    after = {row.id: row for row in await release.backend.jobs()}
+    after = {str(row.id): row for row in await release.backend.jobs()}
     kept = {name: after[release.ids[name]].state for name in ENDS}
     assert kept == {name: before[name].state for name in ENDS}
 
