@@ -73,7 +73,7 @@ def qsub(arguments: Sequence[str]) -> None:
     for directive in directives:
         for letter, value in getopt(split_words(directive)):
             if letter == "l":
-                resources |= read_resources(value)
+                resources = {**read_resources(value), **resources}  # the first counts
             elif letter == "v":
                 variables |= dict([value.split("=", 1)])
             else:

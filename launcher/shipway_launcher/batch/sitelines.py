@@ -49,7 +49,7 @@ def check_site_lines(template: str) -> None:
     if re.search(r"^#SBATCH\b", template, re.MULTILINE):
         raise ValueError("sbatch reads no #SBATCH here any more; set batch.options instead")
     if re.search(r"^#PBS\b", template, re.MULTILINE):
-        raise ValueError("qsub would read #PBS here; set pbs.options instead")
+        raise ValueError("qsub reads no #PBS here any more; set pbs.options instead")
     try:
         _compile(template).render(dict.fromkeys(SITE_NAMES, "x"))
     except jinja2.TemplateSyntaxError as error:

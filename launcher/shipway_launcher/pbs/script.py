@@ -49,4 +49,6 @@ def render_directive(directive: Directive) -> str:
         return f"-{letter} {value}"
     if '"' not in value:
         return f'-{letter} "{value}"'
-    return f"-{letter} " + re.sub(r"([^A-Za-z0-9_./:=@%+,-])", r"\\\1", value)
+    escaped = re.sub(r"([^A-Za-z0-9_./:=@%+,-])", r"\\\1", value)
+    # A backslash at the end would make qsub take the next line as part of this one.
+    return f"-{letter} {escaped}" + ('""' if value.endswith("\\") else "")

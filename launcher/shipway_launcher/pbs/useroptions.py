@@ -116,9 +116,9 @@ def _read_resources(text: str, found: UserOptions) -> None:
         name = name.strip()
         if not equals or not value or not _NAME.fullmatch(name):
             raise WrongRequest(f"PBS option -l {text[:80]!r}: {item[:80]!r} is no NAME=VALUE")
-        if name == "select":
+        if name.lower() == "select":
             found.chunk.update(_read_chunk(value))
-        elif name == "place":
+        elif name.lower() == "place":
             found.notes["PBS option -l place is left out: a node runs one part of the job"] = None
         else:
             found.resources[name] = value

@@ -142,10 +142,24 @@ def test_options_are_read_as_qsub_splits_them(option: str, read: dict[str, str |
 
 
 @pytest.mark.parametrize(
-    "value", ["plain", "a b", "it's", 'say "hi"', "a\\b", "$(id) `id`", "both ' and \"", "día"]
+    "value",
+    [
+        "plain",
+        "a b",
+        "it's",
+        'say "hi"',
+        "a\\b",
+        "$(id) `id`",
+        "both ' and \"",
+        "día",
+        'end"\\',
+        "end\\",
+    ],
 )
 def test_qsub_reads_what_was_meant(value: str) -> None:
-    assert split_words(render_directive(("P", value))) == ["-P", value]
+    line = render_directive(("P", value))
+    assert split_words(line) == ["-P", value]
+    assert not line.endswith("\\"), "qsub would go on in the next line"
 
 
 def test_a_project_can_be_kept_from_pbs() -> None:
