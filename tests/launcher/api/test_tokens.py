@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from shipway_common.settings import SettingsError
 from shipway_launcher.commands.token import token as token_command
+from shipway_launcher.config import load_settings
 from shipway_launcher.errors import SetupError
 from shipway_launcher.tokens import load_or_make_token
 from tests.lab.folders import new_folder
@@ -42,9 +44,11 @@ def launcher() -> Iterator[Launcher]:
 def tokens(launcher: Launcher) -> Callable[..., str]:
     """Run `shipway-launcher token`, and return what it prints."""
 
-    def call(*words: str) -> str:
-        argv = [program("shipway-launcher"), "token", words[0], "--config", str(launcher.config)]
-        return run([*argv, *words[1:]]).stdout.strip()
+    def call(*words: str, **environment: str) -> str:
+        argv = [*words, "--config", str(launcher.config)]
+        result = CliRunner().invoke(token_command, argv, env=environment)
+        assert result.exit_code == 0, result.output
+        return result.stdout.strip()
 
     return call
 
@@ -168,11 +172,10 @@ def test_the_token_in_auth_file_is_not_revoked_but_replaced(
     launcher: Launcher, tokens: Callable[..., str]
 ) -> None:
     (entry,) = [one for one in json.loads(tokens("list", "--json")) if "auth_file" in one["for"]]
-    argv = [program("shipway-launcher"), "token", "revoke", entry["id"]]
-    argv += ["--config", str(launcher.config)]
-    result = run(argv, check=False)
-    assert result.returncode != 0
-    assert "token rotate" in result.stderr
+    argv = ["revoke", entry["id"], "--config", str(launcher.config)]
+    result = CliRunner().invoke(token_command, argv)
+    assert result.exit_code != 0
+    assert "token rotate" in result.output
 
 
 def test_rotation_without_a_break(
@@ -243,18 +246,17 @@ def test_a_token_file_that_is_spoiled_later_changes_nothing(launcher: Launcher, 
 def test_users_make_themselves_tokens_for_reading(
     launcher: Launcher, rest: Rest, tokens: Callable[..., str]
 ) -> None:
-    mine = [program("shipway-launcher"), "token", "mine", "--config", str(launcher.config)]
-    uid = pwd.getpwnam("nobody").pw_uid
-    token = run(mine, environment={"SUDO_UID": str(uid)}).stdout.strip()
+    token = tokens("mine", SUDO_UID=str(pwd.getpwnam("nobody").pw_uid))
     assert rest("GET", "/running/nobody", token=token).status == 200
     assert rest("DELETE", "/running/nobody", token=token).status == 403
     newest = json.loads(tokens("list", "--json"))[-1]
     assert (newest["user"], newest["for"]) == ("nobody", "own, reading only")
     expires = datetime.fromisoformat(newest["expires"])
     assert abs(expires - datetime.now(UTC) - timedelta(days=30)) < timedelta(hours=1)
-    without = run(["env", "-u", "SUDO_UID", *mine], check=False)
-    assert without.returncode != 0
-    assert "sudo" in without.stderr
+    argv = ["mine", "--config", str(launcher.config)]
+    without = CliRunner().invoke(token_command, argv, env={"SUDO_UID": None})
+    assert without.exit_code != 0
+    assert "sudo" in without.output
 
 
 def test_without_tokens_everybody_may(tmp_path: Path) -> None:
@@ -266,11 +268,8 @@ def test_without_tokens_everybody_may(tmp_path: Path) -> None:
             assert rest("GET", "/running", headers={"Authorization": value}).status == 200
     finally:
         daemon.stop()
-    open_to_all = make_launcher(tmp_path, require_token=False, host="0.0.0.0")
-    argv = [program("shipway-launcher"), "serve", "--config", str(open_to_all.config)]
-    result = run(argv, check=False)
-    assert result.returncode != 0
-    assert "loopback" in result.stdout + result.stderr
+    with pytest.raises(SettingsError, match="loopback"):
+        load_settings(flags={"require_token": False, "host": "0.0.0.0"})
 
 
 def test_what_the_launcher_is_is_for_everybody(rest: Rest) -> None:
