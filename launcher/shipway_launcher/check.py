@@ -21,6 +21,7 @@ from shipway_launcher.daemon import check_user
 from shipway_launcher.errors import BackendError, LauncherError, SetupError, TransportError
 from shipway_launcher.findings import Finding, bad, good, warn
 from shipway_launcher.machines import open_machine
+from shipway_launcher.pbs.cli import CommandLinePbs
 from shipway_launcher.pbs.commands import PBS_PROGRAMS
 from shipway_launcher.slurm.commands import SLURM_PROGRAMS
 from shipway_launcher.slurm.pyslurm.backend import PyslurmSlurm
@@ -193,6 +194,12 @@ async def _check_slurm(settings: LauncherSettings, users: Users) -> AsyncIterato
         return
     names = ", ".join(partition.name for partition in cluster.partitions) or "none"
     yield good(key, f"partitions {names}; {len(cluster.nodes)} nodes")
+    if isinstance(slurm, CommandLinePbs) and not await slurm.keeps_history():
+        yield warn(
+            key,
+            "PBS keeps no history, so that of ended jobs no more is known than their scripts leave;"
+            " set job_history_enable of the server",
+        )
     if isinstance(slurm, PyslurmSlurm):
         async for finding in _check_pyslurm(slurm, settings):
             yield finding

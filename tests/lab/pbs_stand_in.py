@@ -393,7 +393,9 @@ def qstat(arguments: Sequence[str]) -> None:
         shown = {"queue_type": "Execution", "total_jobs": 0, "enabled": "True", "started": "True"}
         answer["Queue"] = {"workq": shown, "gpuq": shown, "off": {**shown, "started": "False"}}
     elif "-B" in flags:
-        answer["Server"] = {SERVER: {"server_state": "Active", "default_queue": "workq"}}
+        history = {} if (HOME / "no-history").exists() else {"job_history_enable": "True"}
+        about = {"server_state": "Active", "default_queue": "workq", **history}
+        answer["Server"] = {SERVER: about}
     else:
         if "-x" in flags and (HOME / "no-history").exists():
             fail("qstat: PBS is not configured to maintain job history", 179)

@@ -21,7 +21,7 @@ from shipway_launcher.pbs.failures import (
     only_tells_of_missing_jobs,
 )
 from shipway_launcher.pbs.parse import parse_jobs, parse_submitted
-from shipway_launcher.pbs.parse_cluster import parse_cluster
+from shipway_launcher.pbs.parse_cluster import parse_cluster, parse_history_setting
 from shipway_launcher.slurm.backend import SlurmFacts
 from shipway_launcher.slurm.rows import ClusterRows, JobRow, SlurmJobId
 from shipway_launcher.transport.base import Transport
@@ -106,6 +106,11 @@ class CommandLinePbs:
         done = await self._line.run(user, argv)
         if done.exit_status != 0 and not only_tells_of_ended_jobs(done.stderr_text):
             raise self._line.error_of(argv, done)
+
+    async def keeps_history(self) -> bool:
+        """Say whether the server remembers jobs that have ended."""
+        stdout = await self._line.ask(self._own, commands.show_server())
+        return await _read(lambda: parse_history_setting(stdout))
 
     async def cluster(self) -> ClusterRows:
         queues, server, nodes = [

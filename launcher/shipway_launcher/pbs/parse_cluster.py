@@ -48,6 +48,16 @@ def parse_cluster(queues: str, server: str, nodes: str) -> ClusterRows:
     )
 
 
+def parse_history_setting(server: str) -> bool:
+    """Find out whether the server keeps a history of its jobs.
+
+    Raises:
+        ValueError: The answer cannot be read.
+    """
+    servers = objects(load(server), "Server").values()
+    return any(text_of(found, "job_history_enable").lower() == "true" for found in servers)
+
+
 def _takes_jobs(queue: Mapping[str, Any]) -> bool:
     return text_of(queue, "queue_type").startswith(("E", "e")) and all(
         text_of(queue, key).lower() == "true" for key in ("enabled", "started")

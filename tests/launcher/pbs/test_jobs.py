@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from tests.lab.pbs import Pbs
 from tests.lab.processes import wait_until
-from tests.lab.shipway import Launcher
+from tests.lab.shipway import Launcher, program
 from tests.launcher.go_master import GoMaster, Job, Refused
 from tests.launcher.manifests import make_manifest
 
@@ -331,6 +332,22 @@ def test_resources_and_queues_are_as_the_master_reads_them(
     assert (queued["partition"], queued["gpuSlots"], queued["state"]) == ("gpuq", "2", "RUNNING")
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
+
+
+def test_check_names_the_release_and_what_is_missing(launcher: Launcher, pbs: Pbs) -> None:
+    words = [program("shipway-launcher"), "check", "--config", str(launcher.config)]
+
+    def check() -> str:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+    said = check()
+    assert "pbs: PBS 23.06.06\n" in said
+    assert "pbs: partitions workq, gpuq; 4 nodes\n" in said
+    assert "history" not in said
+    pbs.set_mood("no-history")
+    assert "pbs: PBS keeps no history" in check()
+    pbs.set_mood("down")
+    assert "pbs.conf_file: no answer from PBS's server" in check()
 
 
 def test_secrets_are_only_in_files_of_mode_0600(
