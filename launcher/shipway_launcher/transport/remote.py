@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from shipway_common.backoff import backoff_delays_s
 from shipway_launcher.errors import TransportError
 from shipway_launcher.transport.link import Link
 from shipway_launcher.transport.machine import Account, Login
@@ -16,7 +17,6 @@ from shipway_launcher.transport.ssh import SshTransport
 log = logging.getLogger(__name__)
 
 _QUESTION_S = 60.0
-_FORWARD_AGAIN_S = 15.0
 
 
 class RemoteMachine:
@@ -100,7 +100,7 @@ def keep_forwarded(link: Link, port: tuple[str, int], *, at: tuple[str, int]) ->
     async def forward(session: Session) -> None:
         inner: int | None = None
         last_failure = ""
-        while True:
+        for delay_s in backoff_delays_s():  # at first the port may be a former launcher's yet
             try:
                 if inner is None:
                     inner = await session.stream.forward(*port)
@@ -112,7 +112,7 @@ def keep_forwarded(link: Link, port: tuple[str, int], *, at: tuple[str, int]) ->
                 if str(error) != last_failure:
                     last_failure = str(error)
                     log.warning("jobs cannot reach the relay at %s:%s: %s", *at, error)
-                await asyncio.sleep(_FORWARD_AGAIN_S)
+                await asyncio.sleep(delay_s)
             else:
                 log.info("jobs reach the relay", extra={"machine": link.name, "port": at[1]})
                 return
