@@ -10,7 +10,8 @@ from shipway_launcher.relay.master import Metadata
 from shipway_launcher.relay.messages import POST_METRICS, stamp_lines
 from shipway_launcher.relay.signals import put_allocation_signal
 from shipway_launcher.relay.spool import Spool
-from shipway_launcher.relay.stream import Owner, Stream
+from shipway_launcher.relay.stream import Stream
+from shipway_launcher.relay.streamfile import Owner
 from shipway_proto.determined.api.v1 import task_pb2 as api_task
 from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
 from shipway_proto.determined.task.v1.task_pb2 import TaskLog

@@ -15,7 +15,7 @@ from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.messages import allocation_request
 from shipway_launcher.relay.settings import RelaySettings
 from shipway_launcher.relay.spool import Spool
-from shipway_launcher.relay.stream import Owner
+from shipway_launcher.relay.streamfile import Owner
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from typing import Self
 from shipway_launcher.relay.errors import BadRequest, SpoolFailed
 from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.settings import GatherSettings, SpoolSettings
-from shipway_launcher.relay.stream import Owner, Stream, last_use_s
+from shipway_launcher.relay.stream import Stream
+from shipway_launcher.relay.streamfile import Owner, is_asleep, last_use_s, note_asleep, wake
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Spool:
         folder, limit_bytes = self._folder / name, self._settings.allocation_mib << 20
         try:
             if name in self._asleep:
-                await asyncio.to_thread(Stream.wake, folder)
+                await asyncio.to_thread(wake, folder)
                 stream = await asyncio.to_thread(Stream.load, folder, limit_bytes, self._gather)
                 del self._asleep[name]
                 return stream
@@ -154,7 +155,7 @@ class Spool:
         found: dict[str, Stream] = {}
         for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
             try:
-                if Stream.is_asleep(folder):
+                if is_asleep(folder):
                     self._asleep[folder.name] = last_use_s(folder)
                     continue
                 found[folder.name] = Stream.load(
@@ -204,7 +205,7 @@ class Spool:
                 if time.time() - stream.used_s > self._awake_s and stream.may_sleep:
                     self._drop(name)
                     self._asleep[name] = stream.used_s
-                    await asyncio.to_thread(stream.note_asleep)
+                    await asyncio.to_thread(note_asleep, stream.folder)
 
     async def _forget_old(self) -> None:
         now_s = time.time()

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from shipway_common.files import fsync_folder, write_atomic
 from shipway_common.logsetup import log_context
 from shipway_launcher.relay.delivery import Delivery
 from shipway_launcher.relay.errors import BadRequest, SpoolFailed, StreamRefused
 from shipway_launcher.relay.gathering import Answer, Gathering, GatherTiming, master_request
 from shipway_launcher.relay.journal import Message
 from shipway_launcher.relay.lane import Lane, LaneLimits
-from shipway_launcher.relay.master import MasterRpc, Metadata
+from shipway_launcher.relay.master import MasterRpc
 from shipway_launcher.relay.messages import POST_LOGS, own_line
 from shipway_launcher.relay.newest import NewestLines
 from shipway_launcher.relay.ranks import MOST_RANKS, Ranks
 from shipway_launcher.relay.settings import GatherSettings
+from shipway_launcher.relay.streamfile import Owner, last_use_s, load_owner, save_owner
 from shipway_proto.determined.api.v1 import task_pb2 as api_task
 from shipway_proto.determined.api.v1 import trial_pb2 as api_trial
 from shipway_proto.determined.log.v1 import log_pb2
@@ -32,30 +30,12 @@ from shipway_proto.determined.task.v1.task_pb2 import TaskLog
 
 log = logging.getLogger(__name__)
 
-_STREAM_FILE = "stream.json"
-_ASLEEP = "asleep"
-_VERSION = 2
 _SEGMENTS = 8  # a lane at its limit drops this part of it at once
 _LOGS_LINGER_S = 0.05
 _OWN_LINES = 64  # of the relay's own, that wait for the disk
 _RUNNING = "running:"
 _SIGNALS_KEPT = 1 << 18
 _SIGNALS = LaneLimits(total_bytes=None, segment_bytes=1 << 30, keeps_delivered=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
-    """Whose messages a stream holds: an allocation, and the token it speaks with."""
-
-    allocation_id: str
-    metadata: Metadata
-    task_id: str = ""
-    """Empty where only the allocation is known, whose id begins with it."""
-
-    @property
-    def task(self) -> str:
-        """The task that the allocation is one of."""
-        return self.task_id or self.allocation_id.rpartition(".")[0]
 
 
 class Stream:
@@ -101,38 +81,11 @@ class Stream:
             OSError: The folder cannot be read.
             ValueError: Its files are damaged or of a newer version.
         """
-        try:
-            state = json.loads((folder / _STREAM_FILE).read_bytes())
-            if state["version"] not in {1, _VERSION}:
-                raise ValueError(f"{folder} is of version {state['version']}, not {_VERSION}")
-            metadata = tuple((name, value) for name, value in state["metadata"])
-            owner = Owner(
-                allocation_id=state["allocation_id"],
-                metadata=metadata,
-                task_id=state.get("task_id", ""),
-            )
-            stream = cls(owner, folder, limit_bytes, gather)
-            stream.refused = state["refused"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{folder / _STREAM_FILE} is damaged: {error!r}") from error
-        stream.used_s = last_use_s(folder)
+        owner, refused = load_owner(folder)
+        stream = cls(owner, folder, limit_bytes, gather)
+        stream.refused, stream.used_s = refused, last_use_s(folder)
         stream.open()
         return stream
-
-    @staticmethod
-    def wake(folder: Path) -> None:
-        """Take back what `note_asleep` noted; blocking.
-
-        Raises:
-            OSError: It cannot be taken back, so nothing must be added to the stream.
-        """
-        (folder / _ASLEEP).unlink(missing_ok=True)
-        fsync_folder(folder)  # or a power loss would hide what is added from now on
-
-    @staticmethod
-    def is_asleep(folder: Path) -> bool:
-        """Tell what `note_asleep` noted; blocking."""
-        return (folder / _ASLEEP).exists()
 
     def create(self) -> None:
         """Make the folder of a new stream; blocking.
@@ -141,7 +94,7 @@ class Stream:
             OSError: It cannot be made.
         """
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._save()
+        save_owner(self.folder, self.owner, self.refused)
         self.open()
 
     def open(self) -> None:
@@ -281,16 +234,6 @@ class Stream:
         is_waiting = self.gathering.is_under_way or self.ranks.is_waiting
         return self.is_delivered and not is_waiting and self._own_lines.empty()
 
-    def note_asleep(self) -> None:
-        """Note on disk that all is delivered, so that it need not be loaded before the next call.
-
-        Blocking.
-
-        Raises:
-            OSError: It is not noted.
-        """
-        (self.folder / _ASLEEP).touch(mode=0o600)
-
     async def wait_delivered(self) -> None:
         """Wait until the master has all of it, or the token is refused."""
         for lane in self._lanes:
@@ -357,25 +300,6 @@ class Stream:
             extra={"reason": reason, "lines": self.logs.backlog_lines},
         )
         self.gathering.refuse(StreamRefused(reason))
-        await asyncio.to_thread(self._save)
+        await asyncio.to_thread(save_owner, self.folder, self.owner, reason)
         for lane in self._lanes:
             await lane.clear()
-
-    def _save(self) -> None:
-        state = {
-            "version": _VERSION,
-            "allocation_id": self.owner.allocation_id,
-            "task_id": self.owner.task_id,
-            "metadata": self.owner.metadata,
-            "refused": self.refused,
-        }
-        write_atomic(self.folder / _STREAM_FILE, json.dumps(state).encode())
-
-
-def last_use_s(folder: Path) -> float:
-    """Return when a stream's folder was last written to; blocking.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    return max(path.stat().st_mtime for path in folder.iterdir())

@@ -20,7 +20,7 @@ from shipway_launcher.relay.messages import task_logs_request
 from shipway_launcher.relay.settings import GatherSettings, MasterTlsSettings, SpoolSettings
 from shipway_launcher.relay.signals import put_allocation_signal
 from shipway_launcher.relay.spool import Spool, folder_name
-from shipway_launcher.relay.stream import Owner, Stream
+from shipway_launcher.relay.streamfile import Owner, is_asleep
 from shipway_proto.determined.api.v1.task_pb2 import PostTaskLogsRequest
 from shipway_proto.determined.api.v1.trial_pb2 import NotifyContainerRunningRequest
 from tests.launcher.relay.conftest import RunRelay, eventually, make_environment
@@ -173,7 +173,7 @@ async def test_a_master_that_takes_nothing_is_not_waited_for_long(
 
 def are_asleep(folder: Path) -> bool:
     """Whether all streams are held on disk alone."""
-    return all(Stream.is_asleep(path) for path in folders(folder))
+    return all(is_asleep(path) for path in folders(folder))
 
 
 async def test_what_sleeps_on_disk_is_still_known_when_it_wakes(
@@ -203,11 +203,11 @@ async def test_what_is_not_delivered_stays_awake(master: StandInMaster, tmp_path
             NotifyContainerRunningRequest(allocation_id="task-2.1", num_peers=2, rank=0)
         )
         await spool.stream(make_owner(3))
-        await eventually(lambda: Stream.is_asleep(folders(tmp_path)[2]))
-        assert not any(map(Stream.is_asleep, folders(tmp_path)[:2]))
+        await eventually(lambda: is_asleep(folders(tmp_path)[2]))
+        assert not any(map(is_asleep, folders(tmp_path)[:2]))
         master.hold.set()
-        await eventually(lambda: Stream.is_asleep(folders(tmp_path)[0]))
-        assert not Stream.is_asleep(folders(tmp_path)[1])  # a rank is missing
+        await eventually(lambda: is_asleep(folders(tmp_path)[0]))
+        assert not is_asleep(folders(tmp_path)[1])  # a rank is missing
     assert master.lines == ["late\n"]
 
 
