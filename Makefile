@@ -16,7 +16,7 @@ help:
 	@echo 'make test      set up what the tests need (as root: Debian packages too) and run all of them'
 	@echo '               (PYTEST="tests/agent -k slots" chooses)'
 	@echo 'make check     ruff, mypy, pyright and the rules for imports'
-	@echo 'make generate  make what is made again: protobuf code, the lists of the agent'"'"'s settings'
+	@echo 'make generate  make what is made again: protobuf code, the lists of settings'
 	@echo 'make clean     remove what these made, the virtual environments included'
 
 demo: $(VENV)/.installed
@@ -43,6 +43,7 @@ check-imports: $(VENV)/.installed-dev
 generate: $(VENV)/.installed-dev
 	$(BIN)/python -m shipway_proto._generate
 	$(BIN)/python -m shipway_agent._reference
+	$(BIN)/python -m shipway_launcher._reference
 
 clean:
 	rm -rf $(VENV) .venv-det .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist build

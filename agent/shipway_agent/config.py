@@ -9,15 +9,21 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic.fields import FieldInfo
 
 from shipway_agent.legacy import find_misspelled, find_retired, retired, without_retired
 from shipway_agent.runtimes.options import RuntimeName, RuntimeOptions, SandboxMode
-from shipway_common.settings import Problem, Settings, SettingsError, parse_settings
+from shipway_common.settings import (
+    Problem,
+    Settings,
+    SettingsError,
+    describe_field,
+    parse_settings,
+    walk_fields,
+)
 
 DEFAULT_FILE = Path("/etc/determined/agent.yaml")
 
@@ -349,7 +355,10 @@ def name_variable(key: str) -> str:
 
 def list_options() -> list[Option]:
     """List every setting that a flag or a variable may give, which is all of them."""
-    return list(_options(AgentSettings, ""))
+    return [
+        Option(key=key, is_flag=field.annotation is bool, description=describe_field(field))
+        for key, field in walk_fields(AgentSettings)
+    ]
 
 
 def changed_settings(settings: AgentSettings) -> dict[str, object]:
@@ -373,24 +382,6 @@ def list_retired() -> list[Option]:
         for key, reason in retired.items()
         if key != "config_file" and not key.endswith("_options")
     ]
-
-
-def _options(model: type[Settings], prefix: str) -> Iterator[Option]:
-    for name, field in model.model_fields.items():
-        nested = _nested_model(field)
-        if nested is not None:
-            yield from _options(nested, f"{prefix}{name}.")
-        else:
-            is_flag = field.annotation is bool
-            yield Option(key=prefix + name, is_flag=is_flag, description=_description(field))
-
-
-def _description(field: FieldInfo) -> str:
-    choices = get_args(field.annotation)
-    text = field.description or ""
-    if choices and all(isinstance(choice, str) for choice in choices):
-        text += f" One of {', '.join(choices)}."
-    return text
 
 
 def load_settings(
@@ -498,8 +489,3 @@ def _lower_keys(values: object) -> dict[str, object]:
 def _section(values: Mapping[str, object], name: str) -> dict[str, object]:
     value = values.get(name)
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
-
-
-def _nested_model(field: FieldInfo) -> type[Settings] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None

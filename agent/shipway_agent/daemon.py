@@ -34,13 +34,13 @@ from shipway_agent.profiler.agent import make_sampler, profile_containers
 from shipway_agent.profiler.sampler import Sampler
 from shipway_agent.runtimes.registry import find_runtime
 from shipway_agent.runtimes.spec import Runtime
-from shipway_agent.service import ServiceManager, without_manager
 from shipway_agent.slots.detect import SlotOptions
 from shipway_agent.slots.offer import OfferStore, begin_watch
 from shipway_agent.slots.slot import Slot
 from shipway_agent.slots.watch import SlotWatch
 from shipway_agent.statelock import lock_state_dir
 from shipway_agent.tasks import first_ended
+from shipway_common.service import ServiceManager, without_manager
 from shipway_common.signals import stop_on_signals
 
 log = logging.getLogger(__name__)

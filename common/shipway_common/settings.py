@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 
@@ -45,6 +46,31 @@ class Settings(BaseModel):
 
 
 Model = TypeVar("Model", bound=Settings)
+
+
+def walk_fields(model: type[Settings], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Give each setting with its dotted key, those of sections in their places."""
+    for name, field in model.model_fields.items():
+        section = section_model(field)
+        if section is None:
+            yield prefix + name, field
+        else:
+            yield from walk_fields(section, f"{prefix}{name}.")
+
+
+def section_model(field: FieldInfo) -> type[Settings] | None:
+    """Return the model of a field that is a section of settings."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
+
+
+def describe_field(field: FieldInfo) -> str:
+    """Return what a setting means, with the words that can be chosen."""
+    choices = get_args(field.annotation)
+    text = field.description or ""
+    if choices and all(isinstance(choice, str) for choice in choices):
+        text += f" One of {', '.join(choices)}."
+    return text
 
 
 def parse_settings(

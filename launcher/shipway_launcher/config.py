@@ -52,7 +52,8 @@ class SlurmSettings(Settings):
     environment: dict[str, str] = Field(
         default_factory=dict[str, str],
         description="Variables that Slurm's commands, and so all jobs, get beside PATH, HOME,"
-        " USER, LOGNAME, SHELL, LANG and SLURM_CONF.",
+        " USER, LOGNAME, SHELL, LANG and SLURM_CONF. Nothing else of the launcher's environment"
+        " reaches them.",
     )
     backend: Literal["auto", "cli", "pyslurm"] = Field(
         "auto",
@@ -186,7 +187,7 @@ class LauncherSettings(Settings):
     auth_file: Path | None = Field(
         None,
         description="File with the token that callers must send. Made at the first start (mode"
-        " 0600) and kept. By default `launcher.token` in job_storage_root.",
+        " 0600, no line end) and kept. By default `launcher.token` in state_dir.",
     )
     auth_file_group: str | None = Field(
         None,
@@ -196,7 +197,7 @@ class LauncherSettings(Settings):
     require_token: bool = Field(
         True,
         description="Whether callers must send a token. Without, everybody who reaches the port"
-        " can do everything, so it must be on loopback.",
+        " can do everything, so host must be on loopback.",
     )
     token_grace_h: Annotated[float, Field(ge=0)] = Field(
         24.0, description="Hours for which a token that was replaced in auth_file is still taken."
@@ -205,7 +206,7 @@ class LauncherSettings(Settings):
     job_storage_root: Path = Field(
         default_factory=lambda: Path.home() / ".launcher",
         description="Folder for the files of jobs, and for the launcher's records if state_dir is not"
-        " set; the compute nodes must see it under the same path.",
+        " set; the compute nodes must see it under the same path. By default `~/.launcher`.",
     )
     state_dir: Path | None = Field(
         None,
@@ -242,7 +243,8 @@ class LauncherSettings(Settings):
         None, description="The same as singularity_image_root; only one of them can be set."
     )
     path: str | None = Field(
-        None, description="PATH of Slurm's commands and of jobs; may contain ${PATH}."
+        None,
+        description="PATH of Slurm's commands and of jobs; may contain `${PATH}`, which is all of it by default.",
     )
     ld_library_path: str | None = Field(
         None, description="LD_LIBRARY_PATH of Slurm's commands and of jobs."
@@ -264,7 +266,7 @@ class LauncherSettings(Settings):
     relay_dir: Path | None = Field(
         None,
         description="Folder for what the relay keeps while the master is away, best on a local"
-        " disk. By default `relay` in job_storage_root.",
+        " disk. By default `relay` in state_dir.",
     )
     relay: RelaySettings = Field(default_factory=lambda: RelaySettings.model_validate({}))
     log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}))

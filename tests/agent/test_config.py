@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway_agent._reference import pages, render_example
+from shipway_agent._reference import REFERENCE
 from shipway_agent.config import (
     AgentSettings,
     changed_settings,
@@ -279,15 +279,15 @@ def test_what_was_changed_is_shown_without_secrets() -> None:
 
 
 def test_the_lists_of_settings_for_users_are_as_the_model_is() -> None:
-    stale = [path.name for path, text in pages().items() if path.read_text() != text]
+    stale = [path.name for path, text in REFERENCE.pages().items() if path.read_text() != text]
     assert stale == [], "run python -m shipway_agent._reference"
 
 
 def test_the_example_file_has_each_key_with_its_default() -> None:
-    keys = re.sub(r"(?m)^#(?=[^ ]|  )", "", render_example())
+    keys = re.sub(r"(?m)^#(?=[^ ]|  )", "", REFERENCE.render_example())
     settings, warnings = load(keys)
     assert settings == load()[0]
     assert warnings == []
     for option in list_options():
         assert re.search(rf"(?m)^ *{option.key.rpartition('.')[2]}:", keys), option.key
-    assert load(render_example()) == load()
+    assert load(REFERENCE.render_example()) == load()

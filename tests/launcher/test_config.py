@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from shipway_common.settings import SettingsError
+from shipway_common.settings import SettingsError, walk_fields
+from shipway_launcher._reference import REFERENCE
 from shipway_launcher.config import LauncherSettings, load_settings
 from shipway_launcher.daemon import check_user
 from shipway_launcher.errors import SetupError
@@ -146,28 +150,30 @@ def test_a_token_file_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         load_or_make_token(tmp_path / "file/token")
 
 
+def test_the_lists_of_settings_for_users_are_as_the_model_is() -> None:
+    stale = [path.name for path, text in REFERENCE.pages().items() if path.read_text() != text]
+    assert stale == [], "run python -m shipway_launcher._reference"
+
+
 def test_every_setting_is_described() -> None:
-    def walk(model: Any, path: str) -> None:
-        for name, field in model.model_fields.items():
-            inner = field.annotation
-            if hasattr(inner, "model_fields"):
-                walk(inner, f"{path}{name}.")
-            else:
-                assert field.description, f"{path}{name}"
-
-    walk(LauncherSettings, "")
+    for key, field in walk_fields(LauncherSettings):
+        assert field.description, key
 
 
-def test_the_reference_page_has_every_setting() -> None:
-    def walk(model: Any, path: str) -> set[str]:
-        keys: set[str] = set()
-        for name, field in model.model_fields.items():
-            inner = field.annotation
-            found = hasattr(inner, "model_fields")
-            keys |= walk(inner, f"{path}{name}.") if found else {f"{path}{name}"}
-        return keys
+def test_the_example_file_has_each_key_with_its_default() -> None:
+    example = REFERENCE.render_example()
+    keys = re.sub(r"(?m)^#(?=[^ ]|  )", "", example)
+    given = yaml.safe_dump(_pruned(yaml.safe_load(keys)))
+    assert load_settings(file_text=given) == load_settings()
+    for key, _ in walk_fields(LauncherSettings):
+        assert re.search(rf"(?m)^ *{key.rpartition('.')[2]}:", keys), key
+    assert load_settings(file_text=example) == load_settings()
 
-    page = (Path(__file__).parents[2] / "docs/launcher.md").read_text()
-    table = page.partition("\n## Settings\n")[2]
-    written = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
-    assert written == walk(LauncherSettings, "")
+
+def _pruned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what has no value in the example."""
+    return {
+        key: _pruned(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value is not None
+    }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway_agent.service import ServiceManager, without_manager
+from shipway_common.service import ServiceManager, without_manager
 
 
 class Manager:

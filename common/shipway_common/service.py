@@ -1,4 +1,4 @@
-"""The agent as a service: what it tells systemd, by the protocol of sd_notify(3)."""
+"""A daemon as a service: what it tells systemd, by the protocol of sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SYSTEMD_RUNS = Path("/run/systemd/system")  # as sd_booted(3) asks
 
 
 class ServiceManager:
-    """Who started the agent, if it is systemd; else nobody listens and every call does nothing."""
+    """Who started the daemon, if it is systemd; else nobody listens and every call does nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Find the manager in the environment of the process."""
@@ -29,7 +29,7 @@ class ServiceManager:
         self._is_ready = False
         self._told = ""
         self.describe: Callable[[], str] = lambda: "starting"
-        """What the agent is doing, in a few words; asked every two seconds."""
+        """What the daemon is doing, in a few words; asked every two seconds."""
 
     @property
     def makes_units(self) -> bool:
@@ -42,20 +42,20 @@ class ServiceManager:
         )
 
     def ready(self) -> None:
-        """Say that the agent serves; only the first time counts."""
+        """Say that the daemon serves; only the first time counts."""
         if not self._is_ready:
             self._is_ready = True
             self._told = self.describe()
             self._send("READY=1", f"STATUS={self._told}")
 
     def stopping(self) -> None:
-        """Say that the agent is about to end."""
+        """Say that the daemon is about to end."""
         self._send("STOPPING=1", "STATUS=stopping")
 
     async def keep_told(self) -> None:
-        """Say what the agent does, and that it lives, until cancelled.
+        """Say what the daemon does, and that it lives, until cancelled.
 
-        A sign of life needs the event loop and a free thread: an agent whose threads all hang in
+        A sign of life needs the event loop and a free thread: a daemon whose threads all hang in
         calls that do not return can do nothing, and the watchdog is there to end it.
         """
         if not self._address:
@@ -89,7 +89,7 @@ class ServiceManager:
 
 
 def without_manager(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* for programs that the agent starts: they are not the service."""
+    """Return *environ* for programs that the daemon starts: they are not the service."""
     ours = {_SOCKET, _WATCHDOG, _WATCHDOG_PID}
     return {name: value for name, value in environ.items() if name not in ours}
 
