@@ -77,7 +77,7 @@ def test_wrong_tokens_are_held_up_and_the_right_one_is_not(rest: Rest) -> None:
 
 def test_a_body_that_does_not_come(rest: Rest) -> None:
     head = (
-        f"PUT /launch?impersonate= HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rest.token}\r\n"
+        f"PUT /launch/credentials/x/y HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rest.token}\r\n"
         "Content-Length: 1000\r\n\r\n{"
     )
     with closing(connect(rest)) as link:
@@ -90,7 +90,7 @@ def test_a_body_that_does_not_come(rest: Rest) -> None:
 
 def test_a_body_that_comes_drop_by_drop(rest: Rest) -> None:
     head = (
-        f"PUT /launch?impersonate= HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rest.token}\r\n"
+        f"PUT /launch/credentials/x/y HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rest.token}\r\n"
         "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
     with closing(connect(rest)) as link:
