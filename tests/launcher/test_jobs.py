@@ -114,7 +114,7 @@ def test_a_job_that_ignores_sigterm_is_killed(
     words = ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]
     job = master.launch(make_manifest(words), new_id())
     wait_for_output(master, job, b"ready")
-    assert master.poll(job) == "RUNNING"
+    master.wait(job, "RUNNING")
     master.kill(job)
     assert master.wait(job, limit_s=30) == "TERMINATED"
     assert job.job_id is not None
