@@ -42,6 +42,8 @@ class Serving:
     url: str
     token: str
     relay_url: str | None
+    describe: Callable[[], str]
+    """Says in a few words what the launcher does."""
 
 
 def check_user(settings: LauncherSettings, user: str) -> None:
@@ -120,7 +122,17 @@ async def _start(
         (_expire(launcher), "expire"),
     ):
         stack.callback(group.create_task(work, name=name).cancel)
-    return Serving(url=api.url, token=api.token, relay_url=relay.url)
+    return Serving(
+        url=api.url,
+        token=api.token,
+        relay_url=relay.url,
+        describe=lambda: _describe(settings, launcher, watch),
+    )
+
+
+def _describe(settings: LauncherSettings, launcher: Launcher, watch: Watch) -> str:
+    answers = "answers" if watch.is_answered else "does not answer"
+    return f"{len(launcher.running())} jobs, {settings.workload_manager.label} {answers}"
 
 
 def _put_together(

@@ -92,6 +92,11 @@ class Watch:
             _answer(waiting, _STOPPING)
             _answer(self._next, _STOPPING)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the newest question was answered; so before the first."""
+        return self._last[1].error is None
+
     async def _pause(self) -> None:
         """Wait until a round is due: at once if somebody asks, else when there is anything to do."""
         while True:

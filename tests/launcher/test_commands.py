@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_wrong_settings_are_listed_with_their_keys(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == os.EX_CONFIG
     assert "port: " in done.stderr
     assert "hots: " in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -173,7 +173,7 @@ def test_the_example_file_has_each_key_with_its_default() -> None:
 def _pruned(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what has no value in the example."""
     return {
-        key: _pruned(value) if isinstance(value, dict) else value
+        key: _pruned(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
         for key, value in values.items()
         if value is not None
     }

@@ -20,6 +20,10 @@ DEFAULT_FILE = Path("/etc/shipway/launcher.yaml")
 _P = ParamSpec("_P")
 
 
+class WrongSettings(click.ClickException):
+    """What is in the settings is wrong, and stays so until somebody changes them."""
+
+
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --config and --master-config, and hand it `settings`."""
 
@@ -56,7 +60,9 @@ def read_settings(
             environment=os.environ,
             flags=flags,
         )
-    except (SettingsError, OSError) as error:
+    except SettingsError as error:
+        raise WrongSettings(str(error)) from error
+    except OSError as error:
         raise click.ClickException(str(error)) from error
 
 
