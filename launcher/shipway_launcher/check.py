@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import grp
 import os
-import re
 import socket
 import ssl
-import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from shipway_launcher.backends import make_backend
 from shipway_launcher.carriers.table import Manager
+from shipway_launcher.checkfolders import check_folders
 from shipway_launcher.checkssh import check_ssh
+from shipway_launcher.checksudo import check_sudo
 from shipway_launcher.commandline import Programs
-from shipway_launcher.config import Impersonation, LauncherSettings, is_loopback
+from shipway_launcher.config import LauncherSettings, is_loopback
 from shipway_launcher.daemon import check_user
 from shipway_launcher.errors import BackendError, LauncherError, SetupError, TransportError
 from shipway_launcher.findings import Finding, bad, good, warn
@@ -29,8 +29,6 @@ from shipway_launcher.tls import Certificate
 from shipway_launcher.tokens import read_token
 from shipway_launcher.users import Users
 
-_LOCAL_FILE_SYSTEMS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "f2fs"}
-
 
 async def check(settings: LauncherSettings) -> AsyncIterator[Finding]:
     """Look at everything; nothing is changed, and no job is made."""
@@ -39,7 +37,7 @@ async def check(settings: LauncherSettings) -> AsyncIterator[Finding]:
     try:
         async with open_machine(settings) as machine:
             users = Users(settings, machine)
-            for part in (_check_who, check_ssh, _check_programs, _check_slurm):
+            for part in (_check_who, check_ssh, _check_programs, check_sudo, _check_slurm):
                 async for finding in part(settings, users):
                     yield finding
     except SetupError as error:
@@ -49,7 +47,7 @@ async def check(settings: LauncherSettings) -> AsyncIterator[Finding]:
 
 
 def _check_here(settings: LauncherSettings) -> Iterator[Finding]:
-    yield from _check_folder(settings)
+    yield from check_folders(settings)
     yield from _check_token(settings.token_file)
     yield from _check_group(settings)
     if not is_loopback(settings.host) and settings.tls.cert_file is None:
@@ -77,27 +75,6 @@ def _check_group(settings: LauncherSettings) -> Iterator[Finding]:
             return
         if group.gr_gid not in {os.getegid(), *os.getgroups()}:
             yield warn("group_name", f"this user is not in the group {settings.group_name}")
-
-
-def _check_folder(settings: LauncherSettings) -> Iterator[Finding]:
-    root = settings.records_dir
-    is_for_jobs = root == settings.job_storage_root and not settings.ssh.is_used
-    key = "job_storage_root" if is_for_jobs else "state_dir"
-    above = next(folder for folder in (root, *root.parents) if folder.exists())
-    if not os.access(above, os.W_OK | os.X_OK):
-        yield bad(key, f"this user cannot write into {above}")
-        return
-    if root.exists():
-        status = root.stat()
-        if status.st_uid != os.geteuid():
-            yield bad(key, f"{root} does not belong to this user")
-        if stat.S_IMODE(status.st_mode) & 0o022:
-            yield bad(key, f"others may write into {root}; chmod go-w {root}")
-    kind = _file_system(above)
-    if is_for_jobs and kind in _LOCAL_FILE_SYSTEMS:
-        yield warn(key, f"{root} is on {kind}; fine only if all compute nodes see this very folder")
-    else:
-        yield good(key, f"{root} ({kind})")
 
 
 def _check_token(path: Path) -> Iterator[Finding]:
@@ -168,9 +145,6 @@ async def _check_programs(settings: LauncherSettings, users: Users) -> AsyncIter
         yield bad("agent_command", f"there is no program {settings.agent_command[0]}")
     else:
         yield good("agent_command", f"{agent} (must be there on the compute nodes as well)")
-    is_acting = settings.impersonation is Impersonation.SUDO
-    if is_acting and await machine.find_program("sudo", users.path) is None:
-        yield bad("impersonation", f"there is no sudo on {machine.name}")
 
 
 async def _check_slurm(settings: LauncherSettings, users: Users) -> AsyncIterator[Finding]:
@@ -213,18 +187,6 @@ async def _check_slurm(settings: LauncherSettings, users: Users) -> AsyncIterato
         here = {"127.0.0.1", "localhost", socket.gethostname()}
         if addresses - here:
             yield warn("relay.host", f"{settings.relay.host} cannot be reached from other nodes")
-
-
-def _file_system(path: Path) -> str:
-    """Return the kind of the file system that *path* is on."""
-    best, kind = "", "unknown"
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount, name, *_ = line.split(" ")
-        point = re.sub(r"\\(\d{3})", lambda match: chr(int(match.group(1), 8)), mount)
-        is_above = path.resolve().is_relative_to(point)
-        if is_above and len(point) >= len(best):
-            best, kind = point, name
-    return kind
 
 
 async def _check_pyslurm(slurm: PyslurmSlurm, settings: LauncherSettings) -> AsyncIterator[Finding]:
