@@ -56,7 +56,7 @@ def test_every_end_is_told_as_what_it_is(release: Release) -> None:
     rows = wait_for_ends(release)
     assert rows["completed"].state.word == "COMPLETED"
     dispatch = make_dispatch(owner=release.user)
-    told = {name: with_row(dispatch, rows[name], rows[name].submitted_at) for name in ENDS}
+    told = {name: with_row(dispatch, rows[name], dispatch.created_at) for name in ENDS}
     for name, text in ENDS.items():
         assert text in told[name].events[-1].message, (name, rows[name])
     cancelled = replace(dispatch, terminate_requested_at=dispatch.created_at)
