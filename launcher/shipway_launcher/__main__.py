@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from shipway_launcher.commands.jobs import cancel, logs, ps, resources, submit
+from shipway_launcher.commands.jobs import cancel, logs, run, submit
 from shipway_launcher.commands.serve import check, serve
 from shipway_launcher.commands.sudoers import sudoers
 from shipway_launcher.commands.token import token
+from shipway_launcher.commands.views import ps, queue, resources
 
 
 @click.group()
@@ -16,7 +17,10 @@ def main() -> None:
     """Run jobs of a Determined cluster under Slurm, and look after them."""
 
 
-for _command in (serve, check, submit, ps, logs, cancel, resources, sudoers, token):
+for _command in (
+    *(serve, check, sudoers, token),
+    *(run, submit, ps, logs, cancel, queue, resources),
+):
     main.add_command(_command)
 
 

@@ -18,7 +18,14 @@ _LIMIT_S = 300.0
 
 
 class CallFailed(LauncherError):
-    """The launcher did not do what it was asked; the text is its own where it gave one."""
+    """The launcher did not do what it was asked; the text is its own where it gave one.
+
+    *status* is that of its answer; None: it gave none.
+    """
+
+    def __init__(self, text: str, *, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class LauncherClient:
@@ -85,6 +92,16 @@ class LauncherClient:
         headers = {} if lines is None else {"Range": f"lines=-{lines}"}
         return await self._call("GET", path, headers=headers)
 
+    async def log_from(self, owner: str, dispatch_id: str, name: str, *, offset: int) -> bytes:
+        """Return what a log has behind its first *offset* bytes."""
+        path = f"/monitoring/{_environment(owner, dispatch_id)}/logs/{quote(name, safe='')}"
+        try:
+            return await self._call("GET", path, headers={"Range": f"bytes={offset}-"})
+        except CallFailed as error:
+            if error.status in (404, 416):  # there is none yet, or no more of it
+                return b""
+            raise
+
     async def terminate(self, owner: str, dispatch_id: str) -> dict[str, Any]:
         """Ask for the end of a dispatch."""
         path = f"/running/{_environment(owner, dispatch_id)}"
@@ -139,7 +156,7 @@ class LauncherClient:
                 " `shipway-launcher serve` running?"
             ) from error
         if answer.status >= 300:
-            raise CallFailed(_explain(answer.status, data))
+            raise CallFailed(_explain(answer.status, data), status=answer.status)
         return data
 
 

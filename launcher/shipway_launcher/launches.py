@@ -140,7 +140,8 @@ class Launches:
                         manifest, carrier, prepared, name=name, owner=transport.user, digest=digest
                     )
                     dispatch = replace(dispatch, scope=wish.scope)
-                    await self._tell_relay(manifest.environment)
+                    if manifest.has_master:
+                        await self._tell_relay(manifest.environment)
                     await self._parts.registry.add(dispatch, redact_manifest(data))
                     if on_known is not None:
                         on_known(dispatch)

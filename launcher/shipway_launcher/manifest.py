@@ -102,6 +102,12 @@ class Manifest:
     ports: tuple[int, ...] = ()
     resources: Resources = field(default_factory=Resources)
 
+    @property
+    def has_master(self) -> bool:
+        """Whether it comes from a master; people launch jobs without one, too."""
+        names = ("DET_MASTER", "DET_SESSION_TOKEN", "DET_ALLOCATION_ID")
+        return any(name in self.environment for name in names)
+
 
 def parse_json(body: bytes) -> dict[str, Any]:
     """Read a manifest's text; what is no UTF-8 in its strings is kept as surrogates.

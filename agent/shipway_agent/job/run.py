@@ -106,13 +106,16 @@ class _Job:
         terminates = _terminates(self._environment)
         drain_s = _seconds(self._environment.get("DET_LOG_WAIT_TIME", ""), _DRAIN_LIMIT_S)
         tree = await asyncio.to_thread(_find_tree, task, folder)
-        api = await stack.enter_async_context(await asyncio.to_thread(self._open_api, tree))
-        reports = await stack.enter_async_context(
-            Reports(api, task.allocation_id, rank, notices, limit_s=min(drain_s, _REPORT_LIMIT_S))
-        )
-        task_log = self._open_log(tree, drain_s) if task.ship_logs else None
-        if task_log is not None:
-            await stack.enter_async_context(task_log)
+        api = reports = task_log = None
+        if task.master_url is not None:
+            api = await asyncio.to_thread(self._open_api, task.master_url, tree)
+            await stack.enter_async_context(api)
+            limit_s = min(drain_s, _REPORT_LIMIT_S)
+            reports = Reports(api, task.allocation_id, rank, notices, limit_s=limit_s)
+            await stack.enter_async_context(reports)
+            if task.ship_logs:
+                task_log = self._open_log(task.master_url, tree, drain_s)
+                await stack.enter_async_context(task_log)
         try:
             async with AsyncExitStack() as while_running:
                 runtime = await self._open_runtime(folder)
@@ -123,10 +126,11 @@ class _Job:
                     await asyncio.to_thread(with_mps, spec, self._environment),
                     notices,
                     terminates=terminates,
-                    on_running=reports.running,
+                    on_running=reports.running if reports is not None else _tell_nobody,
                     task_log=task_log,
                 )
-                await self._profile(while_running, api, runtime, container)
+                if api is not None:
+                    await self._profile(while_running, api, runtime, container)
                 end = await container.run()
         except (AgentError, OSError, BaseExceptionGroup) as error:
             if task_log is not None:
@@ -135,18 +139,18 @@ class _Job:
             raise
         return self._status(end, task_log)
 
-    def _open_api(self, tree: Path | None) -> TaskApi:
+    def _open_api(self, url: str, tree: Path | None) -> TaskApi:
         environment = self._environment
-        is_tls = self._task.master_url.startswith("https://")
+        is_tls = url.startswith("https://")
         return TaskApi(
-            self._task.master_url,
+            url,
             environment["DET_SESSION_TOKEN"],
             trust=load_trust(environment, tree) if is_tls else None,
             certificate_name=environment.get("DET_MASTER_CERT_NAME") if is_tls else None,
         )
 
-    def _open_log(self, tree: Path | None, limit_s: float) -> JobLog:
-        url, environment = self._task.master_url, self._environment
+    def _open_log(self, url: str, tree: Path | None, limit_s: float) -> JobLog:
+        environment = self._environment
         return JobLog(
             lambda: job_log_place(url, environment, tree),
             environment["DET_SESSION_TOKEN"],
@@ -216,8 +220,12 @@ class _Job:
 
 async def _find_proxies(task: TaskFile) -> Mapping[str, str]:
     proxies = await asyncio.to_thread(read_proxies)
-    direct = [task.master_url, task.environment.get("DET_MASTER", "")]
+    direct = [task.master_url or "", task.environment.get("DET_MASTER", "")]
     return proxy_variables(proxies, task.environment, direct=direct)
+
+
+def _tell_nobody() -> None:
+    """A job without a master has nobody to tell that it runs."""
 
 
 def _raise_locked_memory() -> None:

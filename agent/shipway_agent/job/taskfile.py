@@ -46,7 +46,8 @@ class TaskFile:
     drop_capabilities: tuple[str, ...]
     gpu_vendor: GpuVendor | None
     disable_image_cache: bool
-    master_url: str
+    master_url: str | None
+    """None: the job belongs to no master, and reports to nobody."""
     ship_logs: bool
     private_run_dir: bool
 
@@ -115,7 +116,7 @@ def _read(reader: _Reader) -> TaskFile:
         drop_capabilities=reader.take("drop_capabilities", _list(_filled)),
         gpu_vendor=reader.take("gpu_vendor", _optional(_one_of("nvidia", "rocm"))),
         disable_image_cache=reader.take("disable_image_cache", _boolean),
-        master_url=reader.take("master_url", _url),
+        master_url=reader.take("master_url", _optional(_url)),
         ship_logs=reader.take("ship_logs", _boolean),
         private_run_dir=reader.take("private_run_dir", _boolean),
     )
@@ -124,7 +125,7 @@ def _read(reader: _Reader) -> TaskFile:
             reader.mistakes.append("arguments: must name a program where there is no image")
         if task.image is None and task.runtime != "sandbox":
             reader.mistakes.append(f"image: {task.runtime} needs one")
-        if not task.environment.get("DET_SESSION_TOKEN"):
+        if task.master_url is not None and not task.environment.get("DET_SESSION_TOKEN"):
             reader.mistakes.append("environment: DET_SESSION_TOKEN is missing")
     return task
 

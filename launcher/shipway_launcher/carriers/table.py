@@ -48,6 +48,10 @@ _RUNTIMES = {
 }
 
 
+RUNTIMES = tuple(_RUNTIMES.values())
+"""The container runtimes that have carriers."""
+
+
 def _carriers(manager: Manager) -> list[Carrier]:
     name = manager.capitalize()
     prefix = f"{_HPC}{manager}."
@@ -89,6 +93,16 @@ def choose_carrier(names: Sequence[str], manager: Manager = Manager.SLURM) -> Ca
         )
     known = ", ".join(carrier.class_name.rpartition(".")[2] for carrier in _carriers(manager))
     raise WrongRequest(f"carriers: none of {', '.join(names)[:300]} is known; known are {known}")
+
+
+def carrier_name(runtime: str, manager: Manager) -> str:
+    """Return the name of the carrier that runs jobs with a container runtime of the agent.
+
+    Raises:
+        KeyError: There is none.
+    """
+    by_runtime = {one.runtime: one.class_name for one in _carriers(manager) if one.runtime}
+    return by_runtime[runtime]
 
 
 def manager_of(class_name: str) -> Manager:

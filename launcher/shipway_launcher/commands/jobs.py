@@ -1,25 +1,22 @@
-"""The subcommands for people: submit, ps, logs, cancel, resources."""
+"""The subcommands for one job: submit, run, logs, cancel."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-import yaml
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from shipway_launcher.backends import make_backend
-from shipway_launcher.carriers import resources as resources_query
-from shipway_launcher.carriers.table import choose_carrier
-from shipway_launcher.client import CallFailed, LauncherClient
+from shipway_launcher.carriers.table import RUNTIMES, choose_carrier
+from shipway_launcher.client import CallFailed
+from shipway_launcher.commands.connection import connect, find_dispatch
+from shipway_launcher.commands.following import ENDED, LOGS, follow_to_end
 from shipway_launcher.commands.options import run_async, settings_options
+from shipway_launcher.commands.wish import JobWish, make_manifest
 from shipway_launcher.config import LauncherSettings
 from shipway_launcher.dispatches.files import check_dispatch_id
 from shipway_launcher.dispatches.prepare import prepare
@@ -28,56 +25,105 @@ from shipway_launcher.launches import make_site
 from shipway_launcher.machines import open_machine
 from shipway_launcher.manifest import parse_json, parse_manifest
 from shipway_launcher.slurm.backend import SlurmFacts
-from shipway_launcher.tokens import read_token
 from shipway_launcher.users import Users
 
-_STATE_STYLES = {"RUNNING": "green", "COMPLETED": "dim", "FAILED": "red", "MISSING": "red"}
-_LOGS = {
-    "output": "-output.log",
-    "error": "-error.log",
-    "submission": "-submission.log",
-    "script": "-job.sh",
-}
-_RESOURCES = json.dumps(
-    {
-        "manifestVersion": "v1",
-        "clientMetadata": {"name": "shipway-resources"},
-        "payloads": [
-            {
-                "name": "shipway-resources",
-                "carriers": [
-                    "com.cray.analytics.capsules.carriers.hpc.slurm.SlurmResources",
-                    "com.cray.analytics.capsules.carriers.hpc.pbs.PbsResources",
-                ],
-                "launchParameters": {"mode": "interactive"},
-            }
-        ],
-    }
-).encode()
+
+def _launch_options(command: Any) -> Any:
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Print the batch script; needs no launcher."),
+        click.option(
+            "--user", default="", help="Who runs the job [default: the launcher's own user]."
+        ),
+        click.option("--id", "dispatch_id", help="Id of the dispatch [default: a new one]."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("manifest", type=click.File("rb"))
-@click.option("--dry-run", is_flag=True, help="Print the batch script; no launcher is needed.")
-@click.option("--user", default="", help="Who runs the job [default: the launcher's own user].")
-@click.option("--id", "dispatch_id", help="Id of the dispatch [default: a new one].")
+@click.option("--follow", "-f", is_flag=True, help="Print the job's output until it has ended.")
+@_launch_options
 @settings_options
 @run_async
 async def submit(
     manifest: BinaryIO,
+    follow: bool,
     dry_run: bool,
     user: str,
     dispatch_id: str | None,
     settings: LauncherSettings,
 ) -> None:
-    """Launch MANIFEST (a JSON file, or - for standard input) and print the dispatch's id."""
+    """Launch MANIFEST (a JSON file, or - for standard input) and print the dispatch's id.
+
+    With --follow the exit status is the job's.
+    """
     body = manifest.read()
     if dry_run:
         click.echo(await _render(body, user, dispatch_id, settings), nl=False)
         return
-    async with _connect(settings) as client:
+    await _launch(settings, body, user, dispatch_id, follows=follow)
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--name", help="Name of the job [default: that of the program].")
+@click.option("--partition", "-p", default="", help="Partition or queue [default: the cluster's].")
+@click.option("--nodes", "-N", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--gpus-per-node", "-g", type=click.IntRange(min=1), help="GPUs on each node.")
+@click.option("--gpu-type", default="", help="Type of GPU, as the cluster calls it.")
+@click.option("--amd", is_flag=True, help="The GPUs are AMD's.")
+@click.option("--cpus-per-node", "-c", type=click.IntRange(min=1), help="Cores on each node.")
+@click.option("--image", help="Image to run in; without one the node's own system.")
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    help="Container runtime [default: apptainer with an image, sandbox without].",
+)
+@click.option("--env", "-e", "environment", multiple=True, metavar="NAME[=VALUE]")
+@click.option("--mount", "-v", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]")
+@click.option(
+    "--workdir",
+    "-w",
+    type=click.Path(path_type=Path),
+    help="Folder to start in, on the nodes [default: this one].",
+)
+@click.option(
+    "--sbatch-arg", "arguments", multiple=True, help="One more option of sbatch (or qsub)."
+)
+@click.option("--detach", "-d", is_flag=True, help="Print the dispatch's id and go.")
+@_launch_options
+@settings_options
+@run_async
+async def run(
+    detach: bool,
+    dry_run: bool,
+    user: str,
+    dispatch_id: str | None,
+    settings: LauncherSettings,
+    **wish: Any,
+) -> None:
+    """Run COMMAND on each node of a job, and print its output; the exit status is the job's.
+
+    An interrupt (Ctrl-C) cancels the job.
+    """
+    body = make_manifest(JobWish(**wish), settings.workload_manager)
+    if dry_run:
+        click.echo(await _render(body, user, dispatch_id, settings), nl=False)
+        return
+    await _launch(settings, body, user, dispatch_id, follows=not detach)
+
+
+async def _launch(
+    settings: LauncherSettings, body: bytes, user: str, dispatch_id: str | None, *, follows: bool
+) -> None:
+    async with connect(settings) as client:
         info = await client.launch(body, user=user, dispatch_id=dispatch_id)
-    click.echo(info["dispatchId"])
+        if not follows:
+            click.echo(info["dispatchId"])
+            return
+        status = await follow_to_end(client, info)
+    sys.exit(status)
 
 
 async def _render(
@@ -104,127 +150,59 @@ async def _render(
 
 
 @click.command()
-@click.option("--all", "-a", "ended", is_flag=True, help="Ended ones as well.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@settings_options
-@run_async
-async def ps(ended: bool, as_json: bool, settings: LauncherSettings) -> None:
-    """List the dispatches that run."""
-    async with _connect(settings) as client:
-        found = await client.list_all(ended=ended)
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-        return
-    table = Table("DISPATCH", "JOB", "STATE", "OWNER", "PAYLOAD", "CHANGED", box=None)
-    for info in found:
-        state = info["state"]
-        table.add_row(
-            Text(info["dispatchId"], overflow="fold"),
-            info["additionalProperties"].get("job-id", "-"),
-            Text(state, style=_STATE_STYLES.get(state, "")),
-            info["launchingUser"],
-            Text(", ".join(info["payloadStates"]), overflow="fold"),
-            info["lastUpdated"],
-        )
-    Console().print(table)
-
-
-@click.command()
 @click.argument("dispatch")
-@click.option("--log", type=click.Choice(list(_LOGS)), help="Only this log.")
+@click.option("--log", type=click.Choice(list(LOGS)), help="Only this log.")
 @click.option("--lines", "-n", type=click.IntRange(min=1), help="Only the last lines of each.")
+@click.option(
+    "--follow", "-f", is_flag=True, help="Go on until the job has ended, with its exit status."
+)
 @settings_options
 @run_async
 async def logs(
-    dispatch: str, log: str | None, lines: int | None, settings: LauncherSettings
+    dispatch: str, log: str | None, lines: int | None, follow: bool, settings: LauncherSettings
 ) -> None:
     """Print what the job of DISPATCH wrote: its output, and on standard error its errors."""
-    async with _connect(settings) as client:
-        info = await _find(client, dispatch)
+    if follow and (log or lines):
+        raise click.UsageError("--follow prints output and errors whole: without --log and --lines")
+    async with connect(settings) as client:
+        info = await find_dispatch(client, dispatch)
+        if follow:
+            sys.exit(await follow_to_end(client, info, cancels=False))
         payload = next(iter(info["payloadStates"]))
-        for kind in [log] if log else ["output", "error"]:
+        for kind in _chosen(log):
             data = await client.log(
-                info["launchingUser"], dispatch, payload + _LOGS[kind], lines=lines
+                info["launchingUser"], dispatch, payload + LOGS[kind], lines=lines
             )
             stream = sys.stderr if kind == "error" and not log else sys.stdout
             stream.buffer.write(data)
             stream.flush()
 
 
-@click.command()
-@click.argument("dispatch")
-@click.option("--wait", is_flag=True, help="Wait until the job has ended.")
-@settings_options
-@run_async
-async def cancel(dispatch: str, wait: bool, settings: LauncherSettings) -> None:
-    """Cancel the job of DISPATCH."""
-    async with _connect(settings) as client:
-        info = await _find(client, dispatch)
-        owner = info["launchingUser"]
-        info = await client.terminate(owner, dispatch)
-        while wait and info["state"] not in ("COMPLETED", "FAILED", "TERMINATED", "MISSING"):
-            await asyncio.sleep(1)
-            info = await client.status(owner, dispatch)
-    click.echo(info["state"])
+def _chosen(log: str | None) -> Sequence[str]:
+    return [log] if log else ["output", "error"]
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("dispatches", nargs=-1, required=True, metavar="DISPATCH...")
+@click.option("--wait", is_flag=True, help="Wait until the jobs have ended.")
 @settings_options
 @run_async
-async def resources(as_json: bool, settings: LauncherSettings) -> None:
-    """Show the cluster's partitions and nodes as the master sees them."""
-    async with _connect(settings) as client:
-        info = await client.launch(_RESOURCES)
-        owner, name = info["launchingUser"], info["dispatchId"]
-        text = await client.log(owner, name, resources_query.LOG_NAME, lines=None)
-        await client.terminate(owner, name)
-        await client.delete(owner, name)
-    found: dict[str, Any] = yaml.safe_load(text)
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-        return
-    console = Console()
-    partitions = Table(
-        "PARTITION", "NODES", "IN USE", "GPUS", "FREE", "CPUS", "FREE", "GPU TYPE", box=None
-    )
-    for row in found["partitions"]:
-        partitions.add_row(
-            row["partitionName"] + ("*" if row["default"] else ""),
-            *(str(row[key]) for key in ("totalNodes", "totalAllocatedNodes")),
-            *(str(row[key]) for key in ("totalGpuSlots", "totalAvailableGpuSlots")),
-            *(str(row[key]) for key in ("totalCpuSlots", "totalAvailableCpuSlots")),
-            row["accelerator"],
-        )
-    console.print(partitions)
-    nodes = Table("NODE", "PARTITIONS", "GPUS IN USE", "CPUS IN USE", "STATE", box=None)
-    for row in found["nodes"]:
-        nodes.add_row(
-            row["name"],
-            ", ".join(row["partitions"]),
-            f"{row['gpuInUseCount']}/{row['gpuCount']}",
-            f"{row['cpuInUseCount']}/{row['cpuCount']}",
-            "draining" if row["draining"] else "allocated" if row["allocated"] else "",
-        )
-    console.print(nodes)
-
-
-async def _find(client: LauncherClient, dispatch: str) -> dict[str, Any]:
-    for info in await client.list_all(ended=True):
-        if info["dispatchId"] == dispatch:
-            return info
-    raise CallFailed(f"there is no dispatch {dispatch}; `shipway-launcher ps --all` lists them")
-
-
-@asynccontextmanager
-async def _connect(settings: LauncherSettings) -> AsyncGenerator[LauncherClient]:
-    try:
-        token = read_token(settings.token_file)
-    except OSError as error:
-        raise CallFailed(f"cannot read the token: {error}") from error
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
-    scheme = "https" if settings.tls.cert_file else "http"
-    async with LauncherClient(
-        f"{scheme}://{host}:{settings.port}", token, cert_file=settings.tls.cert_file
-    ) as client:
-        yield client
+async def cancel(dispatches: Sequence[str], wait: bool, settings: LauncherSettings) -> None:
+    """Cancel the jobs of dispatches, and print their states."""
+    failures = 0
+    async with connect(settings) as client:
+        for dispatch in dispatches:
+            try:
+                info = await find_dispatch(client, dispatch)
+                owner = info["launchingUser"]
+                info = await client.terminate(owner, dispatch)
+                while wait and info["state"] not in ENDED:
+                    await asyncio.sleep(1)
+                    info = await client.status(owner, dispatch)
+            except CallFailed as error:
+                failures += 1
+                click.echo(f"Error: {error}", err=True)
+            else:
+                click.echo(info["state"])
+    if failures:
+        sys.exit(1)

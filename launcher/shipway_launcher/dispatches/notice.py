@@ -94,8 +94,8 @@ class PreemptionNotices:
     async def _tell(self, dispatch: Dispatch) -> None:
         identity = await self._read_identity(dispatch)
         if identity is None:
-            log.error(
-                "a preemption cannot be reported: the task file names no allocation",
+            log.info(
+                "a preemption is reported to nobody: the job belongs to no master",
                 extra={"dispatch_id": dispatch.id},
             )
         else:

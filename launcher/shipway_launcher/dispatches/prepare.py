@@ -90,7 +90,9 @@ def prepare(
     lines = _site_lines(manifest, carrier.runtime, dispatch_id, owner, str(folder))
     make = _make_pbs_script if carrier.manager is Manager.PBS else _make_slurm_script
     made = make(manifest, site, lines)
-    tree, trust = _add_relay_trust(tree, site)
+    trust: RelayTrust | None = None
+    if manifest.has_master:
+        tree, trust = _add_relay_trust(tree, site)
     environment = _task_environment(manifest, site.relay_url, trust)
     task = render_task_file(
         manifest,
@@ -100,7 +102,7 @@ def prepare(
         image_root=str(site.image_root) if site.image_root else None,
         environment=environment,
         archives_dir=f"{folder}/{files.VOLUME}" if tree else None,
-        master_url=environment["DET_MASTER"],
+        master_url=environment.get("DET_MASTER"),
         private_run_dir=not any(
             entry.path.partition("/")[0] == "determined_local_fs" for entry in tree
         ),
@@ -251,6 +253,8 @@ def _add_relay_trust(tree: list[Entry], site: Site) -> tuple[list[Entry], RelayT
 def _task_environment(
     manifest: Manifest, relay_url: str | None, trust: RelayTrust | None
 ) -> dict[str, str]:
+    if not manifest.has_master:
+        return dict(manifest.environment)
     for name in ("DET_MASTER", "DET_SESSION_TOKEN"):
         if not manifest.environment.get(name):
             raise WrongRequest(f"launchParameters.environment.{name}: the job cannot do without")

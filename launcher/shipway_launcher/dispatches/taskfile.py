@@ -25,7 +25,7 @@ def render_task_file(
     image_root: str | None,
     environment: Mapping[str, str],
     archives_dir: str | None,
-    master_url: str,
+    master_url: str | None,
     private_run_dir: bool,
 ) -> bytes:
     """Write the task file; it holds secrets, so only the job's user may read it.
@@ -38,7 +38,7 @@ def render_task_file(
         image_root: Where image files lie, named like the images, on the compute nodes.
         environment: The task's variables as they are to arrive.
         archives_dir: Where the unpacked archives are, on the compute nodes.
-        master_url: Where the job's calls to the master go.
+        master_url: Where the job's calls to the master go; None: it belongs to none.
         private_run_dir: Whether each node needs its own copy of the archives.
 
     Raises:
