@@ -6,7 +6,7 @@ somebody lists the agents again and again, as a page does. "bare" is a websocket
 in a process of its own that takes the same connections and the same first message of each, and does
 nothing with them. Goal: all back within 30 s.
 
-    python benchmarks/agents.py [--agents 1000] [--slots 8]
+    python -m benchmarks.agents [--agents 1000] [--slots 8]
 """
 
 from __future__ import annotations

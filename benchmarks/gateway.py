@@ -5,7 +5,7 @@ of the master's way for a call (route, token, request, service, answer as JSON) 
 answers from memory. "bare" are aiohttp and grpc alone, sending the same bytes: the limit of one
 process on this machine.
 
-    python benchmarks/gateway.py [--calls 4000] [--connections 8]
+    python -m benchmarks.gateway [--calls 4000] [--connections 8]
 """
 
 from __future__ import annotations

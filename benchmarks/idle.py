@@ -5,7 +5,7 @@ do: its memory and its share of a core are read from /proc. Then it gets contain
 is stopped and started as `systemctl restart` does; what counts is the time until the master has
 heard that all of them are there. Each figure is also a ratio to its goal; 1 or less reaches it.
 
-    python benchmarks/idle.py [--seconds 60] [--containers 50] [--runtime sandbox] [--rounds 3]
+    python -m benchmarks.idle [--seconds 60] [--containers 50] [--runtime sandbox] [--rounds 3]
 
 `--runtime docker` needs an engine at DOCKER_HOST and an image (`--image`) with `sleep` in it.
 """

@@ -10,7 +10,7 @@ is the same where there is no gRPC. The stub master reads every line of every ba
 shim and daemon; the peak of the daemon's memory is shown. A master that takes a tenth of what the
 task writes shows what backlog costs in memory.
 
-    python benchmarks/logs.py [--lines 1000000] [--width 80] [--rounds 3] [--prefix '[rank=3] INFO: ']
+    python -m benchmarks.logs [--lines 1000000] [--width 80] [--rounds 3] [--prefix '[rank=3] INFO: ']
 """
 
 from __future__ import annotations

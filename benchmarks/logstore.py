@@ -4,7 +4,7 @@
 shippers do. "rows" writes the same lines with the bare driver into a table of one row per line that
 is indexed by task, one transaction per batch, and reads them back in one go.
 
-    python benchmarks/logstore.py [--lines 100000]
+    python -m benchmarks.logstore [--lines 100000]
 """
 
 from __future__ import annotations

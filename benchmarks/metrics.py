@@ -6,7 +6,7 @@ tests' stand-in for NVML. "bare" opens the same files and makes the same NVML ca
 number that is told, without finding out, checking or keeping anything; "agent" is the sampler with
 its helper process. Both are counted in CPU seconds of this process and its helper.
 
-    python benchmarks/metrics.py [--tasks 20] [--gpus 8] [--looks 30] [--interval 1] [--cgroups]
+    python -m benchmarks.metrics [--tasks 20] [--gpus 8] [--looks 30] [--interval 1] [--cgroups]
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ disk, the job's files moved, sbatch, record. "local" is that without SSH. The th
 
 Limit for "job": 30 ms more than "bare".
 
-    python benchmarks/ssh.py [--jobs 40] [--at-once 8]
+    python -m benchmarks.ssh [--jobs 40] [--at-once 8]
 """
 
 from __future__ import annotations

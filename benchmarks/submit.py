@@ -9,7 +9,7 @@ REST API) and what SSH adds is in ssh.py.
 Limits: one after another, "command line" 1.15 times "sbatch" and "pyslurm" a third of it; 8 at once, the
 launcher reaches 0.9 of the jobs per second that the bare commands reach.
 
-    python benchmarks/submit.py [--jobs 300] [--at-once 8] [--pyslurm-python PYTHON]
+    python -m benchmarks.submit [--jobs 300] [--at-once 8] [--pyslurm-python PYTHON]
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ With real Slurm: a private cluster holds 2,000 jobs of the launcher. "squeue" is
 fields; "asked" is the launcher's own question, all fields and read; "round" is that with all dispatches
 looked at; "changed" is the round in which all of them are found cancelled.
 
-    python benchmarks/watch.py [--jobs 10000] [--changed 1000] [--real 2000] [--rounds 7]
+    python -m benchmarks.watch [--jobs 10000] [--changed 1000] [--real 2000] [--rounds 7]
 """
 
 from __future__ import annotations
