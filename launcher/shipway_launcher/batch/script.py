@@ -39,7 +39,7 @@ class BatchJob:
 
 def render_script(job: BatchJob) -> str:
     """Write the script; it holds no secret, so it can be shown to anybody."""
-    return load_template("shipway_launcher.batch", render_directive).render(job=job)
+    return _template.render(job=job)
 
 
 def render_directive(option: Option) -> str:
@@ -50,3 +50,7 @@ def render_directive(option: Option) -> str:
         return f"--{option.name}={option.value}"
     escaped = option.value.replace("\\", "\\\\").replace('"', '\\"')
     return f'--{option.name}="{escaped}"'
+
+
+# Read when the launcher starts: an upgrade may replace the file while this process runs on.
+_template = load_template("shipway_launcher.batch", render_directive)

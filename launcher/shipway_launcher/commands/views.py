@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from shipway_launcher.commands.connection import connect
 from shipway_launcher.commands.options import run_async, settings_options
 from shipway_launcher.config import LauncherSettings
 
+_WIDE = 200
 _STATE_STYLES = {
     "RUNNING": "green",
     "COMPLETED": "dim",
@@ -48,7 +50,7 @@ async def ps(ended: bool, as_json: bool, settings: LauncherSettings) -> None:
             Text(", ".join(info["payloadStates"]), overflow="fold"),
             info["lastUpdated"],
         )
-    Console().print(table)
+    _console().print(table)
 
 
 @click.command()
@@ -60,6 +62,9 @@ async def queue(as_json: bool, settings: LauncherSettings) -> None:
     found = await _ask(settings, "Queue", queues.LOG_NAME)
     if as_json:
         click.echo(json.dumps(found, indent=1))
+        return
+    if not found:
+        click.echo("no job waits or runs")
         return
     table = Table("JOB", "STATE", "USER", "NAME", "PARTITION", "GPUS", "CPUS", "REASON", box=None)
     for job_id, job in found.items():
@@ -73,7 +78,7 @@ async def queue(as_json: bool, settings: LauncherSettings) -> None:
             *(job[key] for key in ("gpuSlots", "cpuSlots")),
             Text(job["reasonDesc"] if waits else "", overflow="fold"),
         )
-    Console().print(table)
+    _console().print(table)
 
 
 @click.command()
@@ -86,7 +91,7 @@ async def resources(as_json: bool, settings: LauncherSettings) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
-    console = Console()
+    console = _console()
     partitions = Table(
         "PARTITION", "NODES", "IN USE", "GPUS", "FREE", "CPUS", "FREE", "GPU TYPE", box=None
     )
@@ -130,6 +135,11 @@ async def _ask(settings: LauncherSettings, purpose: str, log_name: str) -> dict[
         await client.delete(owner, dispatch)
     found: dict[str, Any] = yaml.safe_load(text) or {}
     return found
+
+
+def _console() -> Console:
+    """Make what tables are printed on: as wide as they are where no terminal sets a width."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def _state(state: str) -> Text:

@@ -37,7 +37,7 @@ class PbsJob:
 
 def render_pbs_script(job: PbsJob) -> str:
     """Write the script; it holds no secret, so it can be shown to anybody."""
-    return load_template("shipway_launcher.pbs", render_directive).render(job=job)
+    return _template.render(job=job)
 
 
 def render_directive(directive: Directive) -> str:
@@ -52,3 +52,7 @@ def render_directive(directive: Directive) -> str:
     escaped = re.sub(r"([^A-Za-z0-9_./:=@%+,-])", r"\\\1", value)
     # A backslash at the end would make qsub take the next line as part of this one.
     return f"-{letter} {escaped}" + ('""' if value.endswith("\\") else "")
+
+
+# Read when the launcher starts: an upgrade may replace the file while this process runs on.
+_template = load_template("shipway_launcher.pbs", render_directive)
