@@ -18,6 +18,7 @@ from shipway_master.tasks.launch import (
     get_user_variables,
     list_account_files,
     list_run_folders,
+    list_service_files,
     list_work_files,
     render_base_variables,
 )
@@ -71,7 +72,8 @@ def build_start_order(
 
 
 def _list_proxy_ports(launch: Launch) -> list[int]:
-    return [port.proxy_port for port in launch.config.environment.proxy_ports]
+    own = [] if launch.equipment is None else [launch.equipment.port]
+    return [*own, *(port.proxy_port for port in launch.config.environment.proxy_ports)]
 
 
 def _list_variables(launch: Launch, container_id: ResourcesId, device_type: str) -> list[str]:
@@ -117,6 +119,7 @@ def _build_archives(launch: Launch) -> list[Mapping[str, Any]]:
     sets = [
         (list_run_folders(launch), False),
         (list_work_files(launch), False),
+        (list_service_files(launch), False),
         (list_account_files(launch), True),
     ]
     return [

@@ -31,12 +31,14 @@ from shipway_master.hpc.records import DispatchRecords
 from shipway_master.identity import VERSION, Identity
 from shipway_master.logbook import LogBook
 from shipway_master.metrics import ClusterCollector
+from shipway_master.proxy import Proxy
 from shipway_master.services.agents import AgentService
 from shipway_master.services.allocations import AllocationService
 from shipway_master.services.commands import CommandService
 from shipway_master.services.generic import GenericTaskService
 from shipway_master.services.jobs import JobService
 from shipway_master.services.pools import PoolService
+from shipway_master.services.shells import ShellService
 from shipway_master.services.tasks import TaskService
 from shipway_master.store.database import Database
 from shipway_master.tasks.owners import Owners
@@ -68,6 +70,7 @@ class ClusterParts:
         services: Sequence[object],
         endpoint: AgentEndpoint,
         agents: AgentManager,
+        proxy: Proxy,
         launchers: Sequence[SlurmManager],
         address: _OwnAddress,
         cluster: Cluster,
@@ -77,6 +80,7 @@ class ClusterParts:
         """Objects with methods named as RPCs."""
         self._endpoint = endpoint
         self._agents = agents
+        self._proxy = proxy
         self._launchers = launchers
         self._address = address
         self._cluster, self._identity = cluster, identity
@@ -84,7 +88,7 @@ class ClusterParts:
     @property
     def routes(self) -> list[web.AbstractRouteDef]:
         """Routes beside the API."""
-        return [self._endpoint.route]
+        return [self._endpoint.route, *self._proxy.routes]
 
     def make_collector(self) -> ClusterCollector:
         """Make what shows the state of the cluster as metrics."""
@@ -99,7 +103,8 @@ class ClusterParts:
         return self._agents.list_problems()
 
     def hang_up(self) -> None:
-        """Close the connections of agents, so that the port can close."""
+        """Close the connections of agents and to services, so that the port can close."""
+        self._proxy.hang_up()
         self._endpoint.close()
         self._agents.hang_up()
 
@@ -122,7 +127,8 @@ async def running_cluster(
 ) -> AsyncGenerator[ClusterParts]:
     """Run the cluster side until the block ends; tasks of an earlier process are taken up first.
 
-    Entered in this order, left in reverse: the allocations' timers, the agents, the launchers.
+    Entered in this order, left in reverse: the allocations' timers, the agents, the launchers,
+    the proxy.
     Leaving lets go of what runs on agents and in Slurm, and ends none of it.
     """
     address = _OwnAddress(config.host, config.port)
@@ -155,19 +161,23 @@ async def running_cluster(
             logbook=logbook,
             uses_tls=config.security.tls.cert is not None,
         )
+        places = Places(tasks, cluster)
         await tasks.restore()
+        proxy = await stack.enter_async_context(Proxy(tasks, authenticator))
         yield ClusterParts(
             services=[
                 AgentService(cluster, agents),
                 PoolService(cluster),
-                JobService(tasks, Places(tasks, cluster), cluster, QueueTimes(database)),
-                CommandService(database, tasks),
+                JobService(tasks, places, cluster, QueueTimes(database)),
+                CommandService(database, tasks, places),
+                ShellService(database, tasks, places),
                 GenericTaskService(database, tasks),
                 TaskService(database, tasks, allocations),
                 AllocationService(database, tasks, allocations),
             ],
             endpoint=AgentEndpoint(agents, heartbeat=Heartbeat.with_limit(agents.silence_limit_s)),
             agents=agents,
+            proxy=proxy,
             launchers=launchers,
             address=address,
             cluster=cluster,

@@ -21,6 +21,7 @@ from shipway_master.tasks.launch import (
     get_user_variables,
     list_account_files,
     list_run_folders,
+    list_service_files,
     list_work_files,
     render_base_variables,
 )
@@ -208,6 +209,7 @@ def _build_custom(launch: Launch, site: Site) -> Mapping[str, Any]:
     sets: Sequence[Sequence[TaskFile]] = (
         list_run_folders(launch),
         list_work_files(launch),
+        list_service_files(launch),
         list_account_files(launch),
     )
     custom: dict[str, Any] = {

@@ -18,7 +18,7 @@ class TaskRow(Base):
 
     task_id: Mapped[str] = mapped_column(String, primary_key=True)
     task_type: Mapped[str] = mapped_column(index=True)
-    """COMMAND or GENERIC."""
+    """As the API calls it, without its prefix."""
     job_id: Mapped[str] = mapped_column(String, unique=True)
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     workspace_id: Mapped[int]
@@ -37,6 +37,10 @@ class TaskRow(Base):
     parent_id: Mapped[str | None] = mapped_column(index=True)
     forked_from: Mapped[str | None]
     no_pause: Mapped[bool] = mapped_column(default=False)
+    service_port: Mapped[int | None]
+    """Set for tasks that serve people."""
+    service_private_key: Mapped[str | None] = mapped_column(Text)
+    service_public_key: Mapped[str | None] = mapped_column(Text)
 
 
 class TaskFilesRow(Base):

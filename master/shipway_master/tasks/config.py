@@ -21,8 +21,11 @@ class BadConfig(ValueError):
     """The configuration cannot be used; the text names each mistake with its key."""
 
 
-def parse_config(given: Mapping[str, Any]) -> TaskConfig:
+def parse_config(given: Mapping[str, Any], *, has_entrypoint: bool = True) -> TaskConfig:
     """Check a configuration that came as data; null is the same as absent.
+
+    Args:
+        has_entrypoint: Whether the user says what runs; the master does for what serves people.
 
     Raises:
         BadConfig: A key is unknown or a value does not fit, or there is nothing to run.
@@ -35,7 +38,7 @@ def parse_config(given: Mapping[str, Any]) -> TaskConfig:
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise BadConfig("invalid config: " + "; ".join(problems)) from error
-    if not config.entrypoint or not config.entrypoint[0]:
+    if has_entrypoint and not (config.entrypoint and config.entrypoint[0]):
         raise BadConfig("invalid config: entrypoint: there is nothing to run")
     if any("\0" in word for word in config.entrypoint):
         raise BadConfig("invalid config: entrypoint: a word has a NUL byte in it")

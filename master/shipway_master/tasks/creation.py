@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,11 @@ from shipway_master.tasks.errors import BadTask
 from shipway_master.tasks.files import BadFile, TaskFile, check_files
 from shipway_master.tasks.model import TaskConfig
 from shipway_master.tasks.records import TaskRecord
+from shipway_master.tasks.service import make_service
 from shipway_master.tasks.states import TaskType
+
+_WITH_ENTRYPOINT = frozenset({TaskType.COMMAND, TaskType.GENERIC})
+_TITLES = {TaskType.COMMAND: "Command", TaskType.SHELL: "Shell"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +48,11 @@ class Draft:
     """False when the pool is too small at the moment, but may grow."""
 
 
-def draft_task(wish: Wish, cluster: Cluster) -> Draft:
+def draft_task(wish: Wish, cluster: Cluster, *, ports_in_use: Collection[int] = ()) -> Draft:
     """Check a wish against the cluster as it is.
+
+    Args:
+        ports_in_use: Where other tasks serve.
 
     Raises:
         BadTask: It cannot become a task; the text names what is wrong.
@@ -54,7 +61,7 @@ def draft_task(wish: Wish, cluster: Cluster) -> Draft:
         config = (
             load_config_text(wish.config)
             if isinstance(wish.config, str)
-            else parse_config(wish.config)
+            else parse_config(wish.config, has_entrypoint=wish.task_type in _WITH_ENTRYPOINT)
         )
         check_files(wish.files)
         choice = cluster.choose_pool(config.resources.resource_pool, slots=config.resources.slots)
@@ -65,6 +72,7 @@ def draft_task(wish: Wish, cluster: Cluster) -> Draft:
         has_room = choice.manager.check(make_request(record, run=1))
     except (BadConfig, BadFile, PoolNotFound, Unfulfillable) as error:
         raise BadTask(str(error)) from error
+    record.service = make_service(record.task_type, ports_in_use=ports_in_use)
     return Draft(record=record, files=wish.files, has_room=has_room)
 
 
@@ -82,7 +90,7 @@ def make_request(record: TaskRecord, *, run: int) -> Request:
         submitted_at=record.started_at,
         requested_at=datetime.now(UTC),
         is_preemptible=record.task_type is TaskType.GENERIC and not record.no_pause,
-        is_single_agent=record.task_type is TaskType.COMMAND or config.resources.is_single_node,
+        is_single_agent=record.task_type is not TaskType.GENERIC or config.resources.is_single_node,
         slots_per_node=config.slurm.slots_per_node,
     )
 
@@ -90,8 +98,8 @@ def make_request(record: TaskRecord, *, run: int) -> Request:
 def _make_record(wish: Wish, config: TaskConfig, pool: str, manager: str) -> TaskRecord:
     task_id = TaskId(str(uuid4()))
     description = config.description or config.name
-    if not description and wish.task_type is TaskType.COMMAND:
-        description = f"Command ({task_id[:8]})"
+    if not description and wish.task_type in _TITLES:
+        description = f"{_TITLES[wish.task_type]} ({task_id[:8]})"
     resources = config.resources.model_copy(update={"resource_pool": pool})
     return TaskRecord(
         task_id=task_id,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from shipway_master.allocations.ids import AllocationId, TaskId
 from shipway_master.tasks.files import DIRECTORY_TYPE, FILE_TYPE, TaskFile
 from shipway_master.tasks.model import DEFAULT_WORK_DIR, TaskConfig
+from shipway_master.tasks.service import Equipment
 
 RUN_DIR = "/run/determined"
 
@@ -41,7 +42,7 @@ class Launch:
 
     task_id: TaskId
     task_type: str
-    """COMMAND or GENERIC."""
+    """As the API calls it, without its prefix."""
     allocation_id: AllocationId
     label: str
     """Short name for containers and jobs, as `cmd-<task id>`."""
@@ -55,10 +56,14 @@ class Launch:
     """The allocation's; ends with it."""
     files: Sequence[TaskFile] = field(repr=False)
     uses_tls: bool = False
+    equipment: Equipment | None = None
+    """What the master adds to a task that serves people."""
 
     @property
     def argv(self) -> tuple[str, ...]:
         """What to run; one word alone is a line for the shell."""
+        if self.equipment is not None:
+            return tuple(self.equipment.argv)
         words = tuple(self.config.entrypoint)
         return ("/bin/sh", "-c", words[0]) if len(words) == 1 else words
 
@@ -154,6 +159,11 @@ def list_work_files(launch: Launch) -> list[TaskFile]:
             gid=user.gid,
         )
     return list(made.values())
+
+
+def list_service_files(launch: Launch) -> list[TaskFile]:
+    """What the master adds so that the task serves, with full paths."""
+    return [] if launch.equipment is None else list(launch.equipment.files)
 
 
 def list_account_files(launch: Launch) -> list[TaskFile]:

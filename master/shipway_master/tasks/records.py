@@ -13,7 +13,10 @@ from shipway_master.store.database import Database
 from shipway_master.store.tasks import TaskFilesRow, TaskRow
 from shipway_master.tasks.files import TaskFile, pack, unpack
 from shipway_master.tasks.model import TaskConfig
+from shipway_master.tasks.service import Service
 from shipway_master.tasks.states import TaskState, TaskType
+
+_LABELS = {TaskType.COMMAND: "cmd", TaskType.SHELL: "shell"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,18 +41,20 @@ class TaskRecord:
     parent_id: TaskId | None = None
     forked_from: TaskId | None = None
     no_pause: bool = False
+    service: Service | None = None
 
     @property
     def name(self) -> str:
         """What log lines call it."""
-        if self.task_type is TaskType.COMMAND:
-            return self.description
-        return f"Generic Task {self.task_id}"
+        if self.task_type is TaskType.GENERIC:
+            return f"Generic Task {self.task_id}"
+        return self.description
 
     @property
     def label(self) -> str:
         """What containers and jobs are called."""
-        return f"cmd-{self.task_id}" if self.task_type is TaskType.COMMAND else "generic-task"
+        label = _LABELS.get(self.task_type)
+        return "generic-task" if label is None else f"{label}-{self.task_id}"
 
 
 class TaskRecords:
@@ -79,6 +84,10 @@ class TaskRecords:
             forked_from=record.forked_from,
             no_pause=record.no_pause,
         )
+        if record.service is not None:
+            row.service_port = record.service.port
+            row.service_private_key = record.service.private_key
+            row.service_public_key = record.service.public_key
         async with self._database.writing() as session:
             session.add(row)
             await session.flush()
@@ -165,6 +174,17 @@ def _make_record(row: TaskRow) -> TaskRecord:
         parent_id=None if row.parent_id is None else TaskId(row.parent_id),
         forked_from=None if row.forked_from is None else TaskId(row.forked_from),
         no_pause=row.no_pause,
+        service=_make_service(row),
+    )
+
+
+def _make_service(row: TaskRow) -> Service | None:
+    if row.service_port is None:
+        return None
+    return Service(
+        port=row.service_port,
+        private_key=row.service_private_key or "",
+        public_key=row.service_public_key or "",
     )
 
 

@@ -15,6 +15,7 @@ class TaskType(StrEnum):
     """Kinds of tasks of this master."""
 
     COMMAND = "COMMAND"
+    SHELL = "SHELL"
     GENERIC = "GENERIC"
 
 
@@ -109,7 +110,7 @@ def after_run(task_type: TaskType, state: TaskState, outcome: Outcome, *, lost_r
         case Ending.FAILED:
             return Next(state=TaskState.ERROR, exit_status=status)
         case Ending.STOPPED | Ending.LOST:
-            if task_type is TaskType.COMMAND and not (lost_runs and _never_began(outcome)):
+            if task_type is not TaskType.GENERIC and not (lost_runs and _never_began(outcome)):
                 is_lost = outcome.ending is Ending.LOST
                 final = TaskState.ERROR if is_lost else TaskState.CANCELED
                 return Next(state=final, exit_status=status)

@@ -24,6 +24,7 @@ from shipway_master.tasks.errors import BadTask, TaskInWrongState, TaskNotFound
 from shipway_master.tasks.launch import Launch, Tcd
 from shipway_master.tasks.owners import Owners
 from shipway_master.tasks.records import TaskRecord, TaskRecords, pack_files, unpack_files
+from shipway_master.tasks.shell import equip_shell
 from shipway_master.tasks.states import (
     TaskState,
     TaskType,
@@ -118,7 +119,9 @@ class Tasks:
         """
         if wish.parent_id is not None:
             await self.get(wish.parent_id)
-        draft = draft_task(wish, self._cluster)
+        services = (one.service for one in self._open.values())
+        in_use = {service.port for service in services if service is not None}
+        draft = draft_task(wish, self._cluster, ports_in_use=in_use)
         record = draft.record
         tgz = await asyncio.to_thread(pack_files, draft.files)
         await self.records.add(record, tgz)
@@ -246,6 +249,9 @@ class Tasks:
             token=token,
             files=await asyncio.to_thread(unpack_files, tgz),
             uses_tls=self._uses_tls,
+            equipment=None
+            if record.service is None
+            else equip_shell(record.service, owner.agent_user),
         )
 
     # ending

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,12 +15,14 @@ from shipway_master.allocations.exits import Failure, FailureType
 from shipway_master.allocations.life import AllocationState, is_at_least
 from shipway_master.allocations.records import AllocationRecord, Share
 from shipway_master.cluster.manager import Ordering
+from shipway_master.structs import to_struct
 from shipway_master.tasks.config import dump_config
 from shipway_master.tasks.owners import Owner
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.states import TaskState, TaskType
 from shipway_proto.determined.command.v1.command_pb2 import Command
 from shipway_proto.determined.job.v1 import job_pb2
+from shipway_proto.determined.shell.v1.shell_pb2 import Shell
 from shipway_proto.determined.task.v1 import task_pb2
 
 _STATES = {
@@ -34,10 +37,12 @@ _STATES = {
 }
 _TASK_TYPES = {
     TaskType.COMMAND: task_pb2.TASK_TYPE_COMMAND,
+    TaskType.SHELL: task_pb2.TASK_TYPE_SHELL,
     TaskType.GENERIC: task_pb2.TASK_TYPE_GENERIC,
 }
 _JOB_TYPES = {
     TaskType.COMMAND: job_pb2.TYPE_COMMAND,
+    TaskType.SHELL: job_pb2.TYPE_SHELL,
     TaskType.GENERIC: job_pb2.TYPE_GENERIC,
 }
 _GENERIC_STATES = {
@@ -178,30 +183,55 @@ def _view_failure(failure: Failure) -> task_pb2.ResourcesFailure:
 
 def view_command(record: TaskRecord, owner: Owner, run: Allocation | None) -> Command:
     """Write a command; *run* is its live run."""
+    message = Command()
+    _fill(message, record, owner, run)
+    return message
+
+
+def view_shell(
+    record: TaskRecord, owner: Owner, run: Allocation | None, *, with_key: bool
+) -> Shell:
+    """Write a shell; *with_key* says whether whoever reads it may enter it."""
+    message = Shell()
+    _fill(message, record, owner, run)
+    user = owner.agent_user
+    group = {"user": user.user, "uid": user.uid, "group": user.group, "gid": user.gid}
+    to_struct(group, message.agent_user_group)
+    if record.service is not None and with_key:
+        message.private_key = record.service.private_key
+        message.public_key = record.service.public_key
+    shares = [] if run is None else run.record.shares
+    for share in shares:
+        for address in share.addresses:
+            to_struct(asdict(address), message.addresses.add())
+    return message
+
+
+def _fill(
+    message: Command | Shell, record: TaskRecord, owner: Owner, run: Allocation | None
+) -> None:
+    """Write what all of them have."""
     state = task_pb2.STATE_QUEUED
     if record.ended_at is not None:
         state = task_pb2.STATE_TERMINATED
     elif run is not None:
         state = _STATES[run.record.state]
-    message = Command(
-        id=record.task_id,
-        description=record.description,
-        state=state,
-        start_time=_stamp(record.started_at),
-        display_name=owner.display_name or owner.username,
-        user_id=owner.id,
-        username=owner.username,
-        resource_pool=record.pool,
-        exit_status=record.exit_status,
-        job_id=record.job_id,
-        workspace_id=record.workspace_id,
-    )
+    message.id = record.task_id
+    message.description = record.description
+    message.state = state
+    message.start_time.CopyFrom(_stamp(record.started_at))
+    message.display_name = owner.display_name or owner.username
+    message.user_id = owner.id
+    message.username = owner.username
+    message.resource_pool = record.pool
+    message.exit_status = record.exit_status
+    message.job_id = record.job_id
+    message.workspace_id = record.workspace_id
     if run is not None and run.record.shares:
         share = run.record.shares[0]
         if share.assignment.agent_id is not None:
             container = view_container(share.id, share.state, share.assignment.devices)
             message.container.CopyFrom(container)
-    return message
 
 
 def view_job(record: TaskRecord, owner: Owner, run: Allocation | None) -> job_pb2.Job:

@@ -1,0 +1,66 @@
+"""Whether services answer: asked from here, so that nothing in the image needs to tell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from shipway_master.allocations.life import AllocationState, is_at_least
+from shipway_master.errors import MasterError
+from shipway_master.proxy.targets import ServiceNotFound, find_target
+from shipway_master.tasks.records import TaskRecord
+from shipway_master.tasks.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+_ANSWER_LIMIT_S: Final = 2
+_GREETING: Final = b"SSH-"
+
+
+async def watch_services(tasks: Tasks, *, interval_s: float) -> None:
+    """Mark each run ready whose service answers, until cancelled."""
+    while True:
+        async with asyncio.TaskGroup() as group:
+            for record in tasks.list_open():
+                if record.service is not None and _may_be_ready(record, tasks):
+                    group.create_task(_mark_if_ready(record, tasks))
+        await asyncio.sleep(interval_s)
+
+
+def _may_be_ready(record: TaskRecord, tasks: Tasks) -> bool:
+    run = tasks.find_run(record.task_id)
+    return (
+        run is not None
+        and not run.is_over
+        and not run.record.is_ready
+        and is_at_least(run.record.state, AllocationState.STARTING)
+    )
+
+
+async def _mark_if_ready(record: TaskRecord, tasks: Tasks) -> None:
+    try:
+        target = await find_target(record.task_id, tasks)
+        async with asyncio.timeout(_ANSWER_LIMIT_S):
+            if not await _greets(target.host, target.port):
+                return
+    except (ServiceNotFound, OSError):
+        return  # not yet
+    run = tasks.find_run(record.task_id)
+    if run is None or run.is_over:
+        return
+    try:
+        await run.ready()
+    except MasterError as error:
+        log.warning("a service is ready, which cannot be stored: %s", error)
+
+
+async def _greets(host: str, port: int) -> bool:
+    """Whether sshd itself answers: Docker takes connections before anybody listens behind it."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        return await reader.readexactly(len(_GREETING)) == _GREETING
+    except asyncio.IncompleteReadError:
+        return False
+    finally:
+        writer.close()

@@ -1,0 +1,62 @@
+"""What a task that serves people has beside its configuration: a port and the keys to it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from shipway_master.tasks.files import TaskFile
+from shipway_master.tasks.states import TaskType
+
+_PORTS: Mapping[TaskType, range] = {TaskType.SHELL: range(3200, 3499)}
+"""From where the ports come: different for each kind, as tasks may share their host's network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Where a task serves in its container, and with which key it is entered."""
+
+    port: int
+    private_key: str = field(repr=False)
+    """Of a shell's key pair, in OpenSSH's form. The pair is both the user's and the host's."""
+    public_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equipment:
+    """What the master adds to a task so that it serves."""
+
+    argv: Sequence[str]
+    files: Sequence[TaskFile] = field(repr=False)
+    """With absolute paths, folders before what is in them."""
+    port: int
+
+
+def make_service(task_type: TaskType, *, ports_in_use: Collection[int]) -> Service | None:
+    """Choose a port and make keys; None for tasks that serve nothing.
+
+    Args:
+        ports_in_use: Those of the tasks that live, avoided as far as there are others.
+    """
+    ports = _PORTS.get(task_type)
+    if ports is None:
+        return None
+    free = [port for port in ports if port not in ports_in_use]
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return Service(
+        port=secrets.choice(free or ports),
+        private_key=private.decode(),
+        public_key=f"{public.decode()}\n",
+    )
