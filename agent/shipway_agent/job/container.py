@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGTERM, SIGUSR1
 from typing import Any
 
 from shipway_agent.containers.keeping import OutputKeeping
@@ -114,6 +114,7 @@ class RankContainer:
         notices: Notices,
         *,
         terminates: bool,
+        keeps_usr1: bool,
         on_running: Callable[[], None],
         task_log: JobLog | None,
     ) -> None:
@@ -124,11 +125,12 @@ class RankContainer:
             spec: What it is to be.
             notices: The signals for it.
             terminates: Whether SIGTERM is among those that reach it.
+            keeps_usr1: Whether a notice by SIGUSR1 reaches it as that, and not as SIGTERM.
             on_running: Called once, when its first process runs.
             task_log: Gets all output, besides our own stdout and stderr.
         """
         self._runtime, self._spec, self._notices = runtime, spec, notices
-        self._terminates = terminates
+        self._terminates, self._keeps_usr1 = terminates, keeps_usr1
         self._on_running, self._task_log = on_running, task_log
         self.handle: ContainerHandle | None = None
         """The runtime's container while it runs."""
@@ -188,6 +190,8 @@ class RankContainer:
     async def _pass_signals(self, handle: ContainerHandle) -> None:
         while True:
             number = await self._notices.for_task.get()
+            if number == SIGUSR1 and not self._keeps_usr1:
+                number = SIGTERM
             if number == SIGTERM and not self._is_told_to_end:
                 continue
             try:

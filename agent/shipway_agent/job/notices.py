@@ -22,7 +22,7 @@ CANCEL_MARK = "cancelled"
 """The launcher makes a folder of this name beside the task file before it cancels the job."""
 
 _NOTICES = (signal.SIGTERM, signal.SIGUSR1)
-"""How a site lets Slurm announce a preemption: TERM, or USR1 where it so chose."""
+"""How Slurm announces a preemption or a time limit: by TERM, or by USR1 where it was told so."""
 _PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 _BURST_S = 2.0
 """Notices within this time are one: at the end of a grace period TERM comes twice."""
@@ -47,11 +47,14 @@ class Notices:
         self._taken: asyncio.Queue[int] = asyncio.Queue(_WAITING)
         self._stack = AsyncExitStack()
         self.preempted = asyncio.Event()
-        """Set by the first notice of preemption; nothing resets it, so the master is told once."""
+        """Set by the first notice that is no cancel: of a preemption, as a rule, or of the time limit.
+
+        Nothing resets it, so the master is told once.
+        """
         self.cancelled = asyncio.Event()
         """Set when the launcher wants the end, which the master knows already."""
         self.for_task: asyncio.Queue[int] = asyncio.Queue(_WAITING)
-        """Signals that may be passed on, in order; a notice is a SIGTERM here."""
+        """Signals that may be passed on, in order; a cancel is a SIGTERM here."""
 
     async def __aenter__(self) -> Self:
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
@@ -107,7 +110,7 @@ class Notices:
         else:
             log.warning("%s: the job is to end", name)
             self.preempted.set()
-        _put(self.for_task, signal.SIGTERM)
+        _put(self.for_task, signal.SIGTERM if is_cancel else number)
 
     async def _is_cancelled(self) -> bool:
         if self._mark is None or self.cancelled.is_set():

@@ -6,14 +6,22 @@ import asyncio
 import contextlib
 import logging
 import uuid
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
+from shipway_agent.job.cause import Cause
 from shipway_agent.job.notices import Notices
 from shipway_agent.job.rank import Rank
 from shipway_agent.taskapi import TaskApi
 
 log = logging.getLogger(__name__)
+
+_SAID = {
+    Cause.PREEMPTION: "Slurm preempts the job",
+    Cause.TIME_LIMIT: "Slurm warns the job of its time limit",
+    Cause.UNKNOWN: "Slurm does not tell why the job is to end",
+}
 
 
 class Reports:
@@ -24,9 +32,32 @@ class Reports:
     """
 
     def __init__(
-        self, api: TaskApi, allocation_id: str, rank: Rank, notices: Notices, *, limit_s: float
+        self,
+        api: TaskApi,
+        allocation_id: str,
+        rank: Rank,
+        notices: Notices,
+        *,
+        find_cause: Callable[[], Awaitable[Cause]],
+        is_preemptible: bool,
+        limit_s: float,
     ) -> None:
+        """Prepare.
+
+        Args:
+            api: Where to tell it.
+            allocation_id: Which allocation this is a rank of.
+            rank: Which rank.
+            notices: Say when the job is to end.
+            find_cause: Finds out why.
+            is_preemptible: Whether the task saves its work when the master asks it to leave, so
+                that the master is to ask it before a time limit, too; others would be killed.
+            limit_s: How long the end waits for reports that are not delivered yet.
+        """
         self._api, self._rank, self._notices = api, rank, notices
+        self._find_cause, self._is_preemptible = find_cause, is_preemptible
+        self.cause: Cause | None = None
+        """Why the job is to end; None while no notice came, or this rank has no need to know."""
         self._path = f"/api/v1/allocations/{allocation_id}"
         self._allocation_id, self._limit_s = allocation_id, limit_s
         self._group = asyncio.TaskGroup()
@@ -36,7 +67,9 @@ class Reports:
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._group)
-        self._preemption = self._group.create_task(self._report_preemption())
+        self._preemption = self._group.create_task(
+            self._report_preemption(), name="preemption pending"
+        )
         return self
 
     async def __aexit__(
@@ -75,4 +108,18 @@ class Reports:
 
     async def _report_preemption(self) -> None:
         await self._notices.preempted.wait()
+        if self._is_preemptible:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._tell_preemption())
+                if self._rank.number == 0:  # thousands need not ask for what makes no difference
+                    group.create_task(self._note_cause())
+        elif await self._note_cause() is not Cause.TIME_LIMIT:
+            await self._tell_preemption()
+
+    async def _note_cause(self) -> Cause:
+        self.cause = await self._find_cause()
+        log.warning("%s", _SAID[self.cause])
+        return self.cause
+
+    async def _tell_preemption(self) -> None:
         await self._api.post_until_taken(f"{self._path}/signals/pending_preemption", {})

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from shipway_agent.errors import AgentError, LaunchRefused
+from shipway_agent.job.cause import Cause, find_cause
 from shipway_agent.job.container import RankContainer, container_spec, exit_status
 from shipway_agent.job.devices import number_devices
 from shipway_agent.job.errors import JobError
@@ -51,6 +52,12 @@ EXIT_NOT_STARTED = 125
 _OUTPUT_LIMIT_BYTES = 1 << 30
 """How much output waits in TMPDIR for the master, and for srun, before the task waits too."""
 _WRAPPERS_MEMLOCK_BYTES = 64 << 10
+_SAVING_TASKS = frozenset({"TRIAL", "GENERIC"})
+"""Types of tasks that save their work and leave when the master asks, and then go on elsewhere."""
+_CAUSES = {
+    Cause.PREEMPTION: "Slurm had announced that it preempts the job",
+    Cause.TIME_LIMIT: "Slurm had warned the job of its time limit",
+}
 _REPORT_LIMIT_S = 10.0
 _DRAIN_LIMIT_S = 30.0
 
@@ -111,7 +118,16 @@ class _Job:
             api = await asyncio.to_thread(self._open_api, task.master_url, tree)
             await stack.enter_async_context(api)
             limit_s = min(drain_s, _REPORT_LIMIT_S)
-            reports = Reports(api, task.allocation_id, rank, notices, limit_s=limit_s)
+            task_type = self._environment.get("DET_TASK_TYPE")
+            reports = Reports(
+                api,
+                task.allocation_id,
+                rank,
+                notices,
+                find_cause=lambda: find_cause(self._environ, task.warning_s),
+                is_preemptible=task_type in _SAVING_TASKS or not terminates,
+                limit_s=limit_s,
+            )
             await stack.enter_async_context(reports)
             if task.ship_logs:
                 task_log = self._open_log(task.master_url, tree, drain_s)
@@ -126,6 +142,7 @@ class _Job:
                     await asyncio.to_thread(with_mps, spec, self._environment),
                     notices,
                     terminates=terminates,
+                    keeps_usr1=task.keeps_usr1,
                     on_running=reports.running if reports is not None else _tell_nobody,
                     task_log=task_log,
                 )
@@ -137,7 +154,7 @@ class _Job:
                 text = f"the task could not be run on {rank.node}: {_cause(error) or error}"
                 task_log.say(text)
             raise
-        return self._status(end, task_log)
+        return self._status(end, task_log, reports.cause if reports is not None else None)
 
     def _open_api(self, url: str, tree: Path | None) -> TaskApi:
         environment = self._environment
@@ -202,12 +219,13 @@ class _Job:
         )
         return await find_runtime(cast("RuntimeName", self._task.runtime), options)
 
-    def _status(self, end: Exit, task_log: JobLog | None) -> int:
+    def _status(self, end: Exit, task_log: JobLog | None, cause: Cause | None) -> int:
         """Turn the end into an exit status, and say what the number does not."""
         status = exit_status(end)
         words = [
             *(["out of memory"] if end.out_of_memory else []),
             *([end.reason] if end.reason else []),
+            *([_CAUSES[cause]] if cause is not None and cause in _CAUSES else []),
             *(["nobody knows its exit status"] if status is None else []),
         ]
         if words:

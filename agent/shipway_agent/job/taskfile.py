@@ -48,6 +48,10 @@ class TaskFile:
     disable_image_cache: bool
     master_url: str | None
     """None: the job belongs to no master, and reports to nobody."""
+    warning_s: int | None
+    """How long before its time limit Slurm warns the job; None: not at all."""
+    keeps_usr1: bool
+    """Whether the user had Slurm send SIGUSR1, so that the task wants that, not SIGTERM."""
     ship_logs: bool
     private_run_dir: bool
 
@@ -117,6 +121,8 @@ def _read(reader: _Reader) -> TaskFile:
         gpu_vendor=reader.take("gpu_vendor", _optional(_one_of("nvidia", "rocm"))),
         disable_image_cache=reader.take("disable_image_cache", _boolean),
         master_url=reader.take("master_url", _optional(_url)),
+        warning_s=reader.take("warning_s", _optional(_seconds)),
+        keeps_usr1=reader.take("keeps_usr1", _boolean),
         ship_logs=reader.take("ship_logs", _boolean),
         private_run_dir=reader.take("private_run_dir", _boolean),
     )
@@ -167,6 +173,12 @@ def _filled(value: Any) -> str:
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
+    return value
+
+
+def _seconds(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("must be a whole number of seconds")
     return value
 
 

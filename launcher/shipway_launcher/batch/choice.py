@@ -41,6 +41,7 @@ def choose_options(
     cluster: ClusterRows | None,
     pass_wckey: bool,
     site_options: Sequence[str] = (),
+    signal: str | None = None,
 ) -> Chosen:
     """Put together what the user asked for and what the launcher needs.
 
@@ -53,6 +54,8 @@ def choose_options(
         cluster: Its partitions and nodes as far as they are known.
         pass_wckey: Whether Slurm gets the master's --wckey.
         site_options: What the site's settings add.
+        signal: What the job is sent before its time limit, as sbatch reads it, if no other
+            option says so.
 
     Raises:
         WrongRequest: An option is not allowed, or the resources make no sense.
@@ -60,6 +63,8 @@ def choose_options(
     of_site = parse_user_options(site_options)
     of_user = parse_user_options(manifest.slurm_arguments)
     given = [*of_site, *of_user]
+    if signal is not None and not any(option.name == "signal" for option in given):
+        of_site.append(Option(name="signal", value=signal))
     partition = manifest.configuration.get("queue", "")
     layout = lay_out(
         manifest.resources,

@@ -12,6 +12,7 @@ from shipway_launcher.batch.choice import choose_options
 from shipway_launcher.batch.script import BatchJob, render_script
 from shipway_launcher.batch.settings import BatchSettings
 from shipway_launcher.batch.sitelines import render_site_lines
+from shipway_launcher.batch.warning import find_warning
 from shipway_launcher.carriers.table import Carrier, Manager
 from shipway_launcher.dispatches import files
 from shipway_launcher.dispatches.archives import read_archives
@@ -106,6 +107,8 @@ def prepare(
         private_run_dir=not any(
             entry.path.partition("/")[0] == "determined_local_fs" for entry in tree
         ),
+        warning_s=made.warning_s,
+        keeps_usr1=made.keeps_usr1,
     )
     entries = [
         Entry(path=files.SCRIPT, kind=Kind.FILE, mode=0o700, content=_encode(made.script)),
@@ -122,6 +125,10 @@ class _Made:
     job_name: str
     script: str
     notes: Sequence[str]
+    warning_s: int | None = None
+    """How long before its time limit Slurm warns the job, as far as that is known."""
+    keeps_usr1: bool = False
+    """Whether the user chose SIGUSR1 for that."""
 
 
 def _make_slurm_script(manifest: Manifest, site: Site, lines: Mapping[str, str]) -> _Made:
@@ -135,6 +142,7 @@ def _make_slurm_script(manifest: Manifest, site: Site, lines: Mapping[str, str])
         cluster=site.cluster,
         pass_wckey=site.pass_wckey,
         site_options=site.batch.options,
+        signal=site.batch.signal_option,
     )
     before, after = _render_site_lines(site.batch, {**lines, "job_name": job_name})
     script = render_script(
@@ -158,7 +166,20 @@ def _make_slurm_script(manifest: Manifest, site: Site, lines: Mapping[str, str])
             after=after,
         )
     )
-    return _Made(job_name=job_name, script=script, notes=options.notes)
+    warning = find_warning([*options.site, *options.user])
+    by_user = find_warning(options.user)
+    return _Made(
+        job_name=job_name,
+        script=script,
+        notes=options.notes,
+        warning_s=warning.lead_s if warning is not None else None,
+        keeps_usr1=by_user is not None and by_user.is_usr1 and not _is_asked_to_leave(manifest),
+    )
+
+
+def _is_asked_to_leave(manifest: Manifest) -> bool:
+    """Say whether the master asks the task to save its work, which is then not for signals to do."""
+    return manifest.environment.get("DET_TASK_TYPE") in ("TRIAL", "GENERIC")
 
 
 def _make_pbs_script(manifest: Manifest, site: Site, lines: Mapping[str, str]) -> _Made:

@@ -27,6 +27,8 @@ def render_task_file(
     archives_dir: str | None,
     master_url: str | None,
     private_run_dir: bool,
+    warning_s: int | None,
+    keeps_usr1: bool,
 ) -> bytes:
     """Write the task file; it holds secrets, so only the job's user may read it.
 
@@ -40,6 +42,8 @@ def render_task_file(
         archives_dir: Where the unpacked archives are, on the compute nodes.
         master_url: Where the job's calls to the master go; None: it belongs to none.
         private_run_dir: Whether each node needs its own copy of the archives.
+        warning_s: How long before its time limit the workload manager warns the job.
+        keeps_usr1: Whether the user chose SIGUSR1 for that, so that the task waits for it.
 
     Raises:
         WrongRequest: Something in the manifest cannot be.
@@ -72,6 +76,8 @@ def render_task_file(
         # The stock shipper, where the manifest begins with it, posts the output itself.
         "ship_logs": not any(word.endswith("/ship-logs.sh") for word in manifest.arguments),
         "private_run_dir": private_run_dir,
+        "warning_s": warning_s,
+        "keeps_usr1": keeps_usr1,
     }
     return json.dumps(task, indent=1).encode()
 

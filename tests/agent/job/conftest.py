@@ -59,6 +59,8 @@ def make_task(url: str, words: Sequence[str], **changes: Any) -> dict[str, Any]:
         "master_url": url,
         "ship_logs": True,
         "private_run_dir": True,
+        "warning_s": None,
+        "keeps_usr1": False,
         **changes,
     }
 

@@ -50,6 +50,7 @@ def make_container(runtime: Any, notices: Notices, *, terminates: bool) -> RankC
         SPEC,
         notices,
         terminates=terminates,
+        keeps_usr1=False,
         on_running=lambda: pytest.fail("it never ran"),
         task_log=None,
     )

@@ -20,8 +20,8 @@ SCRIPT = """#!/bin/bash
 srun -N "$SLURM_NNODES" -n "$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 \\
   {agent} job {task_file} &
 pid=$!
-forward() {{ again=1; scancel --signal=TERM "$SLURM_JOB_ID"; }}
-trap forward TERM USR1
+forward() {{ again=1; scancel --signal="$1" "$SLURM_JOB_ID"; }}
+for signal in TERM USR1; do trap "forward $signal" "$signal"; done
 while :; do again=; wait "$pid"; rc=$?; [ "$again" ] || break; done
 exit "$rc"
 """
@@ -109,9 +109,10 @@ async def test_a_preemption_reaches_every_rank_and_the_master(
     await eventually(lambda: ranks(relay, "ready\n") == {0, 1})
     await batch.preempt()
     await eventually(lambda: ranks(relay, "leaving\n") == {0, 1})
-    assert relay.bodies("pending_preemption")
+    await eventually(lambda: relay.bodies("pending_preemption"))
     state, code = await batch.end(job)
     assert state in {"FAILED", "PREEMPTED"}
+    assert "Slurm preempts the job" in batch.text("err")
     assert code == "77:0"
 
 
@@ -151,8 +152,46 @@ async def test_the_notice_is_heard_in_whatever_form_it_comes(
     await eventually(lambda: ranks(relay, "ready\n") == {0, 1})
     await asyncio.to_thread(slurm.run, ["scancel", *signal_words, job])
     await eventually(lambda: ranks(relay, "leaving\n") == {0, 1})
-    assert relay.bodies("pending_preemption")
+    await eventually(lambda: relay.bodies("pending_preemption"))
     assert await batch.end(job) == ("FAILED", "77:0")
+
+
+async def test_a_warning_of_the_time_limit_is_no_preemption(
+    slurm: Slurm, relay: StandInRelay, tmp_path: Path
+) -> None:
+    """Slurm looks at time limits twice a minute; so all kinds of tasks are tried at once."""
+    kinds: list[tuple[str, str, dict[str, object]]] = [
+        ("command", "TERM@50", {}),
+        ("by_shell", "B:USR1@50", {}),
+        ("users", "USR1@50", {"keeps_usr1": True}),
+        ("trial", "B:USR1@50", {"environment": {"DET_TASK_TYPE": "TRIAL"}}),
+    ]
+    script = f"trap 'echo TERM; exit 77' TERM; trap 'echo USR1; exit 78' USR1; echo ready; {SLEEP}"
+    jobs: dict[str, tuple[Batch, str]] = {}
+    try:
+        for name, signal, changes in kinds:
+            folder = tmp_path / name
+            folder.mkdir()
+            file = task(relay, folder, script, allocation_id=name, warning_s=50, **changes)
+            batch = Batch(slurm, folder)
+            options = ["--time=1", f"--signal={signal}", "--nodes=1", "--gres=gpu:1"]
+            jobs[name] = (batch, await batch.submit(file, *options))
+        ends = {name: await batch.end(job) for name, (batch, job) in jobs.items()}
+        said = {name: batch.text("out") for name, (batch, _) in jobs.items()}
+    finally:
+        await asyncio.to_thread(slurm.clear)
+    assert ends == {
+        name: ("FAILED", "78:0" if name == "users" else "77:0") for name, _, _ in kinds
+    }, [batch.text("err") for batch, _ in jobs.values()]
+    assert said == {
+        name: "ready\nUSR1\n" if name == "users" else "ready\nTERM\n" for name, _, _ in kinds
+    }
+    told = [path for path, _ in relay.posts if path.endswith("pending_preemption")]
+    assert told == ["/api/v1/allocations/trial/signals/pending_preemption"], (
+        "a trial saves its work when the master asks; others would be killed at once"
+    )
+    words = "Slurm warns the job of its time limit"
+    assert all(words in batch.text("err") for batch, _ in jobs.values())
 
 
 async def test_a_cancelled_job_leaves_no_process(

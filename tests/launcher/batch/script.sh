@@ -63,9 +63,11 @@ module load shipway
 # Slurm; a signal to srun itself would kill them at once.
 forward() {
   again=yes
-  scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null  # fails where the tasks have ended already
+  scancel --signal="$1" "$SLURM_JOB_ID" 2>/dev/null  # fails where the tasks have ended already
 }
-trap forward TERM USR1
+for signal in TERM USR1 USR2 INT HUP; do
+  trap "forward $signal" "$signal"
+done
 
 # One agent on each node; it runs the task and ends with its exit code.
 srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --ntasks-per-node=1 \

@@ -279,3 +279,29 @@ def test_an_mpi_plugin_that_slurm_lacks_is_not_asked_for(wanted: str, mpi: str) 
 def test_what_cannot_be_is_refused_by_name(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(WrongRequest, match=named):
         prepared(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning_s", "keeps_usr1"),
+    [
+        ({}, 300, False),
+        ({"slurm_arguments": ["--signal=B:USR1@90"]}, 90, True),
+        ({"slurm_arguments": ["--signal=TERM@90"]}, 90, False),
+        (
+            {
+                "slurm_arguments": ["--signal=USR1@90"],
+                "environment": {"DET_TASK_TYPE": "TRIAL"},
+            },
+            90,
+            False,
+        ),
+    ],
+    ids=["the site's", "the user's", "the user's by TERM", "a trial saves its work by itself"],
+)
+def test_the_agent_learns_what_slurm_sends_before_the_time_limit(
+    changes: dict[str, Any], warning_s: int, keeps_usr1: bool
+) -> None:
+    site = make_site(batch=BatchSettings.model_validate({"signal": "USR1", "signal_lead_s": 300}))
+    task = task_of(prepared(site, **changes))
+    assert (task.warning_s, task.keeps_usr1) == (warning_s, keeps_usr1)
+    assert (task_of(prepared()).warning_s, task_of(prepared()).keeps_usr1) == (None, False)
