@@ -290,6 +290,7 @@ def _new_dispatch(
         payload=manifest.payload,
         carrier=carrier.class_name,
         job_name=prepared.job_name,
+        warning_s=prepared.warning_s,
         digest=digest,
         created_at=at,
         state=DispatchState.PENDING,

@@ -157,6 +157,19 @@ def test_a_preempted_job_fails_with_that_reason(
     slurm.run(["scancel", urgent])
 
 
+def test_a_job_that_the_warning_of_its_time_limit_ends_says_so(
+    master: GoMaster, new_id: Callable[[], str]
+) -> None:
+    words = ["/bin/sh", "-c", "trap 'exit 138' USR1; echo ready; while :; do sleep 0.2; done"]
+    options = ["--mem=50", "--time=1", "--signal=B:USR1@50"]
+    job = master.launch(make_manifest(words, slurm_arguments=options), new_id())
+    wait_for_output(master, job, b"ready")
+    assert master.wait(job, limit_s=90) == "FAILED"
+    assert "due to reason 'TimeLimit'" in job.task_log[-1]
+    assert "Exit Code 138" in job.task_log[-1], "the user's own signal reached the task"
+    assert "Of its time limit of 60 s it had" in job.task_log[-1]
+
+
 def test_a_job_started_again_by_an_administrator_does_not_run_twice(
     master: GoMaster, new_id: Callable[[], str], storage: Path, user: str
 ) -> None:

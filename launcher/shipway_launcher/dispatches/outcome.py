@@ -24,6 +24,9 @@ _REASONS = {
     End.COULD_NOT_START: ("BootFail", "{} could not start the job on its nodes"),
 }
 _REQUEUED = "{} put the job back into its queue; it cannot run a second time, and was cancelled"
+_EARLY_S = 60
+"""By how much more than the lead time Slurm may warn of a time limit."""
+_BY_WARNING = {signal.SIGTERM, signal.SIGUSR1}
 _MOST_REASONS = 20
 _NODE_ERRORS = {
     4005: "it does not know the user",
@@ -147,7 +150,7 @@ def _ended(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
     elif end is None or end is End.FAILED:
         if dispatch.preempted_at is not None:
             return _preempted(dispatch, status, at)
-        reason, lines = _own_failure(row, status)
+        reason, lines = _own_failure(dispatch, row, status)
     elif end is End.CANCELLED and row.restarts:
         if dispatch.preempted_at is not None:
             return _preempted(dispatch, status, at)
@@ -185,8 +188,8 @@ def _explain(end: End, label: str) -> tuple[str, str]:
     return reason, explained.format(label)
 
 
-def _own_failure(row: JobRow, status: WaitStatus) -> tuple[str, list[str]]:
-    """Say how a job failed that Slurm did not end."""
+def _own_failure(dispatch: Dispatch, row: JobRow, status: WaitStatus) -> tuple[str, list[str]]:
+    """Say how a job failed that Slurm did not end, but may have warned of its time limit."""
     reason, explained = split_reason(row.reason)
     lines = [_exit_line(status), *_hints(status)]
     if reason == "None":
@@ -195,11 +198,20 @@ def _own_failure(row: JobRow, status: WaitStatus) -> tuple[str, list[str]]:
         lines.append(explained)
     if row.starts_at and row.ends_at and row.time_limit_s:
         left_s = row.time_limit_s - (row.ends_at - row.starts_at).total_seconds()
-        if left_s < row.time_limit_s / 10:
+        is_warned = dispatch.warning_s is not None and left_s <= dispatch.warning_s + _EARLY_S
+        if is_warned and _signal_of(status) in _BY_WARNING:
+            reason = "TimeLimit"
+            lines.insert(0, "The job was warned of its time limit, and ended by the warning")
+        if is_warned or left_s < row.time_limit_s / 10:
             lines.append(
                 f"Of its time limit of {row.time_limit_s} s it had {max(left_s, 0):.0f} s left"
             )
     return reason, lines
+
+
+def _signal_of(status: WaitStatus) -> int | None:
+    """Return the signal that a process was ended by, of which srun tells as a shell does."""
+    return status.signal or (status.code - 128 if status.code > 128 else None)
 
 
 def _preempted(dispatch: Dispatch, status: WaitStatus, at: datetime) -> Dispatch:

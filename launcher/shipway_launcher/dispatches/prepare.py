@@ -72,6 +72,8 @@ class Prepared:
     script: str
     entries: Sequence[Entry]
     notes: Sequence[str]
+    warning_s: int | None
+    """How long before its time limit the job is warned, as far as that is known."""
 
 
 def prepare(
@@ -115,7 +117,13 @@ def prepare(
         Entry(path=TASK_FILE, kind=Kind.FILE, mode=0o600, content=task),
         *_below_volume(tree),
     ]
-    return Prepared(job_name=made.job_name, script=made.script, entries=entries, notes=made.notes)
+    return Prepared(
+        job_name=made.job_name,
+        script=made.script,
+        entries=entries,
+        notes=made.notes,
+        warning_s=made.warning_s,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,8 @@ class Dispatch:
     created_at: datetime
     scope: str = ""
     """Of the token that it was launched with; which master it belongs to, where there are several."""
+    warning_s: int | None = None
+    """How long before its time limit the job is warned."""
 
     # What became of it.
     state: DispatchState
@@ -101,6 +103,7 @@ def render_record(dispatch: Dispatch) -> bytes:
         "digest": dispatch.digest,
         "created_at": dispatch.created_at.isoformat(),
         "scope": dispatch.scope,
+        "warning_s": dispatch.warning_s,
         "state": dispatch.state,
         "submission": dispatch.submission,
         "updated_at": dispatch.updated_at.isoformat(),
@@ -142,7 +145,9 @@ def parse_record(data: bytes) -> Dispatch:
             job_name=record["job_name"],
             digest=record["digest"],
             created_at=datetime.fromisoformat(record["created_at"]),
-            scope=record.get("scope", ""),  # records of the first release lack it
+            # Records of the first release lack these.
+            scope=record.get("scope", ""),
+            warning_s=record.get("warning_s"),
             state=DispatchState(record["state"]),
             submission=Submission(record["submission"]),
             updated_at=datetime.fromisoformat(record["updated_at"]),

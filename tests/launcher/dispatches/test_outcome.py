@@ -209,6 +209,45 @@ def test_who_leaves_shortly_before_the_time_limit_is_told_how_shortly() -> None:
     assert "'Preempted'" not in message(57)
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "warning_s", "minutes", "reason"),
+    [
+        ("143:0", 600, 55, "TimeLimit"),
+        ("138:0", 600, 50, "TimeLimit"),
+        ("0:15", 600, 49, "TimeLimit"),
+        ("143:0", 600, 48, "NonZeroExitCode"),
+        ("77:0", 600, 55, "NonZeroExitCode"),
+        ("137:0", 600, 55, "NonZeroExitCode"),
+        ("143:0", None, 59, "NonZeroExitCode"),
+    ],
+    ids=[
+        *["by TERM", "by USR1", "as a signal", "before the warning", "by its own choice", "killed"],
+        "not warned",
+    ],
+)
+def test_who_is_ended_by_the_warning_was_ended_by_the_time_limit(
+    exit_code: str, warning_s: int | None, minutes: int, reason: str
+) -> None:
+    row = make_row(
+        "FAILED",
+        exit_code,
+        starts_at=AT,
+        ends_at=AT + timedelta(minutes=minutes),
+        time_limit_s=3600,
+    )
+    message = with_row(make_dispatch(warning_s=warning_s), row, AT).events[-1].message
+    assert f"due to reason '{reason}'" in message
+    assert ("was warned of its time limit" in message) == (reason == "TimeLimit")
+
+
+def test_who_leaves_after_a_warning_is_told_how_much_was_left() -> None:
+    row = make_row(
+        "FAILED", "77:0", starts_at=AT, ends_at=AT + timedelta(seconds=1200), time_limit_s=2400
+    )
+    message = with_row(make_dispatch(warning_s=1200), row, AT).events[-1].message
+    assert "Of its time limit of 2400 s it had 1200 s left" in message
+
+
 def test_each_reason_for_waiting_is_told_once() -> None:
     dispatch = make_dispatch(state=DispatchState.PENDING)
     for reason in ("None", "Priority", "Resources", "Priority", "BadConstraints", "Resources"):
