@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -116,6 +117,7 @@ class RankContainer:
         terminates: bool,
         keeps_usr1: bool,
         on_running: Callable[[], None],
+        tells_pull: bool,
         task_log: JobLog | None,
     ) -> None:
         """Prepare; nothing is made yet.
@@ -127,11 +129,13 @@ class RankContainer:
             terminates: Whether SIGTERM is among those that reach it.
             keeps_usr1: Whether a notice by SIGUSR1 reaches it as that, and not as SIGTERM.
             on_running: Called once, when its first process runs.
+            tells_pull: Whether people wait on our stderr for how far the image is.
             task_log: Gets all output, besides our own stdout and stderr.
         """
         self._runtime, self._spec, self._notices = runtime, spec, notices
         self._terminates, self._keeps_usr1 = terminates, keeps_usr1
         self._on_running, self._task_log = on_running, task_log
+        self._tells_pull = tells_pull
         self.handle: ContainerHandle | None = None
         """The runtime's container while it runs."""
 
@@ -147,7 +151,7 @@ class RankContainer:
             ContainerRuntimeError: It could not be run, in the runtime's own words.
         """
         if self._spec.image is not None:
-            await self._unless_told_to_end(self._runtime.pull(self._spec, _log_event))
+            await self._unless_told_to_end(self._runtime.pull(self._spec, self._tell_pull))
         if self._is_told_to_end:
             return Exit(
                 code=None, signal=SIGTERM, reason="the job had to end before the task began"
@@ -172,6 +176,13 @@ class RankContainer:
             if late:
                 log.warning("the task's last output was not read within %g s", _OUTPUT_LIMIT_S)
         return end
+
+    def _tell_pull(self, event: Event) -> None:
+        if self._tells_pull and event.kind in (EventKind.PULL_BEGAN, EventKind.PULL_PROGRESS):
+            sys.stderr.write(f"shipway: {event.text}\n")
+            sys.stderr.flush()
+        else:
+            _log_event(event)
 
     @property
     def _is_told_to_end(self) -> bool:

@@ -144,6 +144,7 @@ class _Job:
                     terminates=terminates,
                     keeps_usr1=task.keeps_usr1,
                     on_running=reports.running if reports is not None else _tell_nobody,
+                    tells_pull=rank.number == 0,  # one for all: they fetch the same image
                     task_log=task_log,
                 )
                 if api is not None:

@@ -16,7 +16,14 @@ from shipway_agent.job.mps import with_mps
 from shipway_agent.job.notices import Notices
 from shipway_agent.job.rank import Rank
 from shipway_agent.job.taskfile import TaskFile, parse_task_file
-from shipway_agent.runtimes.spec import ContainerId, ContainerSpec, Exit, Mount
+from shipway_agent.runtimes.spec import (
+    ContainerId,
+    ContainerSpec,
+    Event,
+    EventKind,
+    Exit,
+    Mount,
+)
 from tests.agent.job.conftest import make_task
 
 SPEC = ContainerSpec(id=ContainerId("d-0"), image="registry.example/large", argv=("x",))
@@ -33,6 +40,8 @@ class SlowRegistry:
     async def pull(self, spec: ContainerSpec, on_event: Any) -> None:
         if self._problem is not None:
             raise self._problem
+        on_event(Event(kind=EventKind.PULL_BEGAN, text=f"pulling {spec.image}"))
+        on_event(Event(kind=EventKind.PULL_PROGRESS, text="Copying blob 1"))
         self.is_pulling.set()
         try:
             await asyncio.Event().wait()
@@ -44,7 +53,9 @@ class SlowRegistry:
         raise AssertionError("it must not be made")
 
 
-def make_container(runtime: Any, notices: Notices, *, terminates: bool) -> RankContainer:
+def make_container(
+    runtime: Any, notices: Notices, *, terminates: bool, tells_pull: bool = False
+) -> RankContainer:
     return RankContainer(
         runtime,
         SPEC,
@@ -52,6 +63,7 @@ def make_container(runtime: Any, notices: Notices, *, terminates: bool) -> RankC
         terminates=terminates,
         keeps_usr1=False,
         on_running=lambda: pytest.fail("it never ran"),
+        tells_pull=tells_pull,
         task_log=None,
     )
 
@@ -88,6 +100,20 @@ async def test_a_cancel_ends_the_pull_of_work_that_would_go_on() -> None:
         notices.cancelled.set()
     assert runtime.is_cancelled
     assert exit_status(run.result()) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("tells_pull", [True, False], ids=["the first rank", "another"])
+async def test_one_rank_says_how_far_the_image_is(
+    capsys: pytest.CaptureFixture[str], *, tells_pull: bool
+) -> None:
+    runtime, notices = SlowRegistry(), Notices()
+    container = make_container(runtime, notices, terminates=True, tells_pull=tells_pull)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+        group.create_task(container.run())
+        await runtime.is_pulling.wait()
+        notices.preempted.set()
+    lines = ["shipway: pulling registry.example/large", "shipway: Copying blob 1"]
+    assert capsys.readouterr().err.splitlines() == (lines if tells_pull else [])
 
 
 async def test_a_missing_image_is_told_in_the_registrys_words() -> None:
