@@ -99,8 +99,8 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             *InfoRoutes(identity, database).routes(),
             *MetricsRoutes(authenticator, cluster.make_collector(), meter).routes(),
             *UsageRoutes(database, authenticator).routes(),
+            *cluster.routes,  # before the page, which takes what is left below /det
             *PageRoutes(authenticator, list_problems=cluster.list_slot_problems).routes(),
-            *cluster.routes,
         ]
         registry = await stack.enter_async_context(Registry(services, authenticator, meter=meter))
         port = await stack.enter_async_context(serving(config, registry, authenticator, routes))

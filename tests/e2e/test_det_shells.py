@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.conftest import Site
-from tests.e2e.tasks import wait_for_end
+from tests.e2e.conftest import Site, SlurmSite
+from tests.e2e.tasks import wait_for_end, wait_for_state
 from tests.lab.sshd import missing_programs
 
 pytestmark = pytest.mark.skipif(
@@ -54,3 +54,24 @@ def test_a_shell_is_started_opened_listed_and_killed(site: Site, tmp_path: Path)
     assert f"@{shell_id}" in command
     assert ended["taskType"] == "TASK_TYPE_SHELL"
     assert after.returncode != 0
+
+
+@pytest.mark.slurm
+def test_a_shell_in_a_slurm_job(slurm_site: SlurmSite) -> None:
+    shell_id = slurm_site.det.run(
+        *("shell", "start", "--detach", "--config", "resources.slots=1"),
+        *("--config", "resources.resource_pool=gpu"),
+    ).stdout.strip()
+    # The lab's nodes have names that nobody resolves; a task says by itself where it is reached.
+    wait_for_state(slurm_site.api, shell_id, "STATE_RUNNING")
+    slurm_site.api.call(
+        "POST", f"/api/v1/allocations/{shell_id}.1/proxy_address", {"proxyAddress": "127.0.0.1"}
+    )
+
+    inside = slurm_site.det.run(
+        *("shell", "open", shell_id, *_NOTHING_REMEMBERED), 'echo "$SLURM_JOB_ID-$DET_TASK_ID"'
+    )
+    slurm_site.det.run("shell", "kill", shell_id)
+    wait_for_end(slurm_site.api, shell_id)
+
+    assert re.search(rf"\d+-{shell_id}", inside.stdout)

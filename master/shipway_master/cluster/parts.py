@@ -37,6 +37,7 @@ from shipway_master.services.allocations import AllocationService
 from shipway_master.services.commands import CommandService
 from shipway_master.services.generic import GenericTaskService
 from shipway_master.services.jobs import JobService
+from shipway_master.services.notebooks import NotebookService
 from shipway_master.services.pools import PoolService
 from shipway_master.services.shells import ShellService
 from shipway_master.services.tasks import TaskService
@@ -171,6 +172,7 @@ async def running_cluster(
                 JobService(tasks, places, cluster, QueueTimes(database)),
                 CommandService(database, tasks, places),
                 ShellService(database, tasks, places),
+                NotebookService(database, tasks, places),
                 GenericTaskService(database, tasks),
                 TaskService(database, tasks, allocations),
                 AllocationService(database, tasks, allocations),

@@ -19,6 +19,8 @@ from shipway_master.proxy.http import forward, forward_websocket
 from shipway_master.proxy.readiness import watch_services
 from shipway_master.proxy.targets import ServiceNotFound, Target, find_target
 from shipway_master.proxy.tcp import CONNECT_LIMIT_S, tunnel
+from shipway_master.tasks.errors import TaskNotFound
+from shipway_master.tasks.records import get_service_address
 from shipway_master.tasks.tasks import Tasks
 
 _READY_INTERVAL_S = 0.5
@@ -60,6 +62,7 @@ class Proxy:
         return [
             web.route("*", "/proxy/{service}", self._handle),
             web.route("*", r"/proxy/{service}/{path:(?s:.*)}", self._handle),
+            web.get("/det/interactive/{task_id}/{path:.*}", self._enter),
         ]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -76,6 +79,24 @@ class Proxy:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await forward_websocket(request, target, self._session, self._closing)
         return await forward(request, target, self._session)
+
+    async def _enter(self, request: web.Request) -> web.StreamResponse:
+        """Lead the links that clients print to a task's service, with its token if it is theirs."""
+        try:
+            record = await self._tasks.get(request.match_info["task_id"])
+        except TaskNotFound as error:
+            return message_response(404, str(error))
+        headers = lower_headers(request)
+        carriers = {name: headers[name] for name in ("authorization",) if name in headers}
+        try:
+            principal = await self._authenticator.principal(
+                find_token(carriers, cookie=request.cookies.get("auth"))
+            )
+        except (Unauthenticated, PermissionDenied):
+            return _send_to_login(request)
+        is_theirs = principal.is_admin or principal.user_id == record.owner_id
+        address = get_service_address(record, with_token=is_theirs)
+        return web.Response(status=303, headers={"Location": address})
 
     async def _check(
         self, request: web.Request, service: str, target: Target

@@ -8,14 +8,15 @@ from typing import Final
 
 from shipway_master.allocations.life import AllocationState, is_at_least
 from shipway_master.errors import MasterError
-from shipway_master.proxy.targets import ServiceNotFound, find_target
+from shipway_master.proxy.targets import ServiceNotFound, Target, find_target
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 _ANSWER_LIMIT_S: Final = 2
-_GREETING: Final = b"SSH-"
+_SSH: Final = b"SSH-"
+_HTTP: Final = b"HTTP"
 
 
 async def watch_services(tasks: Tasks, *, interval_s: float) -> None:
@@ -42,7 +43,7 @@ async def _mark_if_ready(record: TaskRecord, tasks: Tasks) -> None:
     try:
         target = await find_target(record.task_id, tasks)
         async with asyncio.timeout(_ANSWER_LIMIT_S):
-            if not await _greets(target.host, target.port):
+            if not await _answers(target, record):
                 return
     except (ServiceNotFound, OSError):
         return  # not yet
@@ -55,11 +56,14 @@ async def _mark_if_ready(record: TaskRecord, tasks: Tasks) -> None:
         log.warning("a service is ready, which cannot be stored: %s", error)
 
 
-async def _greets(host: str, port: int) -> bool:
-    """Whether sshd itself answers: Docker takes connections before anybody listens behind it."""
-    reader, writer = await asyncio.open_connection(host, port)
+async def _answers(target: Target, record: TaskRecord) -> bool:
+    """Whether the service itself answers: Docker takes connections before anybody listens."""
+    reader, writer = await asyncio.open_connection(target.host, target.port)
     try:
-        return await reader.readexactly(len(_GREETING)) == _GREETING
+        if not target.is_tcp:
+            writer.write(f"GET /proxy/{record.task_id}/api HTTP/1.0\r\n\r\n".encode())
+        expected = _SSH if target.is_tcp else _HTTP
+        return await reader.readexactly(len(expected)) == expected
     except asyncio.IncompleteReadError:
         return False
     finally:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from shipway_master.allocations.allocation import Allocation
 from shipway_master.tasks.errors import TaskNotFound
 from shipway_master.tasks.records import TaskRecord
+from shipway_master.tasks.states import TaskType
 from shipway_master.tasks.tasks import Tasks
 
 
@@ -56,7 +57,8 @@ def _find_port(record: TaskRecord, run: Allocation | None, port_text: str | None
     if run is None:
         return None
     if port_text is None and record.service is not None:
-        return _locate(record, run, record.service.port, is_tcp=True, is_open=True)
+        is_tcp = record.task_type is TaskType.SHELL
+        return _locate(record, run, record.service.port, is_tcp=is_tcp, is_open=True)
     for wish in record.config.environment.proxy_ports:
         is_meant = wish.default_service_id if port_text is None else str(wish.proxy_port)
         if is_meant in (True, port_text):

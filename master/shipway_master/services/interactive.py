@@ -87,8 +87,10 @@ class Interactive:
         self._places = places
         self.tasks = tasks
 
-    async def launch(self, request: LaunchRequest, call: Call) -> Draft:
-        """Start one."""
+    async def launch(
+        self, request: LaunchRequest, call: Call, *, is_preview: bool = False
+    ) -> Draft:
+        """Start one; a preview is only checked."""
         workspace_id = request.workspace_id or _DEFAULT_WORKSPACE
         await self._require_workspace(workspace_id)
         wish = Wish(
@@ -101,7 +103,7 @@ class Interactive:
             files=read_files(request.files),
         )
         with told():
-            return await self.tasks.create(wish)
+            return self.tasks.draft(wish) if is_preview else await self.tasks.create(wish)
 
     async def list_page(
         self, request: ListRequest

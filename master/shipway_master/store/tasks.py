@@ -39,7 +39,7 @@ class TaskRow(Base):
     no_pause: Mapped[bool] = mapped_column(default=False)
     service_port: Mapped[int | None]
     """Set for tasks that serve people."""
-    service_private_key: Mapped[str | None] = mapped_column(Text)
+    service_secret: Mapped[str | None] = mapped_column(Text)
     service_public_key: Mapped[str | None] = mapped_column(Text)
 
 

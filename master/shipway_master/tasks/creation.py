@@ -20,7 +20,7 @@ from shipway_master.tasks.service import make_service
 from shipway_master.tasks.states import TaskType
 
 _WITH_ENTRYPOINT = frozenset({TaskType.COMMAND, TaskType.GENERIC})
-_TITLES = {TaskType.COMMAND: "Command", TaskType.SHELL: "Shell"}
+_TITLES = {TaskType.COMMAND: "Command", TaskType.SHELL: "Shell", TaskType.NOTEBOOK: "JupyterLab"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

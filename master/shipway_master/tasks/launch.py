@@ -95,6 +95,8 @@ def render_base_variables(launch: Launch) -> dict[str, str]:
         "DET_TASK_LOGGING_METADATA": json.dumps(metadata, separators=(",", ":")),
         "DET_TASK_TYPE": launch.task_type,
     }
+    if launch.equipment is not None:
+        variables |= launch.equipment.variables
     if launch.task_type == "GENERIC":
         # Slurm's notice goes to the master; the work goes on until it hears of it from there.
         variables["SHIPWAY_ON_TERM"] = "report"

@@ -16,7 +16,7 @@ from shipway_master.tasks.model import TaskConfig
 from shipway_master.tasks.service import Service
 from shipway_master.tasks.states import TaskState, TaskType
 
-_LABELS = {TaskType.COMMAND: "cmd", TaskType.SHELL: "shell"}
+_LABELS = {TaskType.COMMAND: "cmd", TaskType.SHELL: "shell", TaskType.NOTEBOOK: "notebook"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +57,14 @@ class TaskRecord:
         return "generic-task" if label is None else f"{label}-{self.task_id}"
 
 
+def get_service_address(record: TaskRecord, *, with_token: bool) -> str:
+    """The path of what a task serves, below the master's URL; a notebook's token lets one in."""
+    address = f"/proxy/{record.task_id}/"
+    if record.service is None or record.task_type is not TaskType.NOTEBOOK or not with_token:
+        return address
+    return f"{address}?token={record.service.secret}"
+
+
 class TaskRecords:
     """Reads and writes tasks."""
 
@@ -86,7 +94,7 @@ class TaskRecords:
         )
         if record.service is not None:
             row.service_port = record.service.port
-            row.service_private_key = record.service.private_key
+            row.service_secret = record.service.secret
             row.service_public_key = record.service.public_key
         async with self._database.writing() as session:
             session.add(row)
@@ -183,7 +191,7 @@ def _make_service(row: TaskRow) -> Service | None:
         return None
     return Service(
         port=row.service_port,
-        private_key=row.service_private_key or "",
+        secret=row.service_secret or "",
         public_key=row.service_public_key or "",
     )
 

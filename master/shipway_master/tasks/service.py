@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shipway_master.tasks.files import TaskFile
 from shipway_master.tasks.states import TaskType
 
-_PORTS: Mapping[TaskType, range] = {TaskType.SHELL: range(3200, 3499)}
+_PORTS: Mapping[TaskType, range] = {
+    TaskType.NOTEBOOK: range(2900, 3199),
+    TaskType.SHELL: range(3200, 3499),
+}
 """From where the ports come: different for each kind, as tasks may share their host's network."""
 
 
@@ -21,9 +24,10 @@ class Service:
     """Where a task serves in its container, and with which key it is entered."""
 
     port: int
-    private_key: str = field(repr=False)
-    """Of a shell's key pair, in OpenSSH's form. The pair is both the user's and the host's."""
-    public_key: str
+    secret: str = field(repr=False)
+    """The private key of a shell, in OpenSSH's form; the token of a notebook."""
+    public_key: str = ""
+    """Of a shell. The pair is both the user's and the host's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Equipment:
     files: Sequence[TaskFile] = field(repr=False)
     """With absolute paths, folders before what is in them."""
     port: int
+    variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 def make_service(task_type: TaskType, *, ports_in_use: Collection[int]) -> Service | None:
@@ -46,6 +51,9 @@ def make_service(task_type: TaskType, *, ports_in_use: Collection[int]) -> Servi
     if ports is None:
         return None
     free = [port for port in ports if port not in ports_in_use]
+    port = secrets.choice(free or ports)
+    if task_type is not TaskType.SHELL:
+        return Service(port=port, secret=secrets.token_urlsafe(32))
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
         serialization.Encoding.PEM,
@@ -55,8 +63,4 @@ def make_service(task_type: TaskType, *, ports_in_use: Collection[int]) -> Servi
     public = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
-    return Service(
-        port=secrets.choice(free or ports),
-        private_key=private.decode(),
-        public_key=f"{public.decode()}\n",
-    )
+    return Service(port=port, secret=private.decode(), public_key=f"{public.decode()}\n")

@@ -72,7 +72,7 @@ def equip_shell(service: Service, user: AgentUser) -> Equipment:
         (entrypoint, _ENTRYPOINT, 0o700),
         (f"{_SSH_DIR}/sshd_config", _SSHD_CONFIG, 0o644),
         (f"{_SSH_DIR}/authorized_keys_unmodified", service.public_key, 0o644),
-        (f"{_SSH_DIR}/id_rsa", service.private_key, 0o600),
+        (f"{_SSH_DIR}/id_rsa", service.secret, 0o600),
         (f"{_SSH_DIR}/id_rsa.pub", service.public_key, 0o600),
     ]
     files = [

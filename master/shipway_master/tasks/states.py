@@ -16,6 +16,7 @@ class TaskType(StrEnum):
 
     COMMAND = "COMMAND"
     SHELL = "SHELL"
+    NOTEBOOK = "NOTEBOOK"
     GENERIC = "GENERIC"
 
 

@@ -22,6 +22,7 @@ from shipway_master.logbook import LogBook
 from shipway_master.tasks.creation import Draft, Wish, draft_task, make_request
 from shipway_master.tasks.errors import BadTask, TaskInWrongState, TaskNotFound
 from shipway_master.tasks.launch import Launch, Tcd
+from shipway_master.tasks.notebook import equip_notebook
 from shipway_master.tasks.owners import Owners
 from shipway_master.tasks.records import TaskRecord, TaskRecords, pack_files, unpack_files
 from shipway_master.tasks.shell import equip_shell
@@ -36,6 +37,8 @@ from shipway_master.tasks.states import (
 )
 
 log = logging.getLogger(__name__)
+
+_EQUIP = {TaskType.SHELL: equip_shell, TaskType.NOTEBOOK: equip_notebook}
 
 LISTED_AFTER_END = timedelta(hours=24)
 """So long a task that has ended is still listed."""
@@ -110,6 +113,16 @@ class Tasks:
 
     # starting
 
+    def draft(self, wish: Wish) -> Draft:
+        """Check whether a wish could become a task.
+
+        Raises:
+            BadTask: It could not.
+        """
+        services = (one.service for one in self._open.values())
+        in_use = {service.port for service in services if service is not None}
+        return draft_task(wish, self._cluster, ports_in_use=in_use)
+
     async def create(self, wish: Wish) -> Draft:
         """Start a task.
 
@@ -119,9 +132,7 @@ class Tasks:
         """
         if wish.parent_id is not None:
             await self.get(wish.parent_id)
-        services = (one.service for one in self._open.values())
-        in_use = {service.port for service in services if service is not None}
-        draft = draft_task(wish, self._cluster, ports_in_use=in_use)
+        draft = self.draft(wish)
         record = draft.record
         tgz = await asyncio.to_thread(pack_files, draft.files)
         await self.records.add(record, tgz)
@@ -251,7 +262,7 @@ class Tasks:
             uses_tls=self._uses_tls,
             equipment=None
             if record.service is None
-            else equip_shell(record.service, owner.agent_user),
+            else _EQUIP[record.task_type](record.service, owner.agent_user),
         )
 
     # ending

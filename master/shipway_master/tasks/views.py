@@ -18,10 +18,11 @@ from shipway_master.cluster.manager import Ordering
 from shipway_master.structs import to_struct
 from shipway_master.tasks.config import dump_config
 from shipway_master.tasks.owners import Owner
-from shipway_master.tasks.records import TaskRecord
+from shipway_master.tasks.records import TaskRecord, get_service_address
 from shipway_master.tasks.states import TaskState, TaskType
 from shipway_proto.determined.command.v1.command_pb2 import Command
 from shipway_proto.determined.job.v1 import job_pb2
+from shipway_proto.determined.notebook.v1.notebook_pb2 import Notebook
 from shipway_proto.determined.shell.v1.shell_pb2 import Shell
 from shipway_proto.determined.task.v1 import task_pb2
 
@@ -38,11 +39,13 @@ _STATES = {
 _TASK_TYPES = {
     TaskType.COMMAND: task_pb2.TASK_TYPE_COMMAND,
     TaskType.SHELL: task_pb2.TASK_TYPE_SHELL,
+    TaskType.NOTEBOOK: task_pb2.TASK_TYPE_NOTEBOOK,
     TaskType.GENERIC: task_pb2.TASK_TYPE_GENERIC,
 }
 _JOB_TYPES = {
     TaskType.COMMAND: job_pb2.TYPE_COMMAND,
     TaskType.SHELL: job_pb2.TYPE_SHELL,
+    TaskType.NOTEBOOK: job_pb2.TYPE_NOTEBOOK,
     TaskType.GENERIC: job_pb2.TYPE_GENERIC,
 }
 _GENERIC_STATES = {
@@ -198,7 +201,7 @@ def view_shell(
     group = {"user": user.user, "uid": user.uid, "group": user.group, "gid": user.gid}
     to_struct(group, message.agent_user_group)
     if record.service is not None and with_key:
-        message.private_key = record.service.private_key
+        message.private_key = record.service.secret
         message.public_key = record.service.public_key
     shares = [] if run is None else run.record.shares
     for share in shares:
@@ -207,8 +210,17 @@ def view_shell(
     return message
 
 
+def view_notebook(
+    record: TaskRecord, owner: Owner, run: Allocation | None, *, with_token: bool
+) -> Notebook:
+    """Write a notebook; *with_token* says whether whoever reads it may enter it."""
+    message = Notebook(service_address=get_service_address(record, with_token=with_token))
+    _fill(message, record, owner, run)
+    return message
+
+
 def _fill(
-    message: Command | Shell, record: TaskRecord, owner: Owner, run: Allocation | None
+    message: Command | Shell | Notebook, record: TaskRecord, owner: Owner, run: Allocation | None
 ) -> None:
     """Write what all of them have."""
     state = task_pb2.STATE_QUEUED

@@ -14,5 +14,5 @@ depends_on: str | None = None
 def upgrade() -> None:
     """Let tasks have a service; those that are there have none."""
     op.add_column("tasks", sa.Column("service_port", sa.Integer))
-    op.add_column("tasks", sa.Column("service_private_key", sa.Text))
+    op.add_column("tasks", sa.Column("service_secret", sa.Text))
     op.add_column("tasks", sa.Column("service_public_key", sa.Text))
