@@ -37,7 +37,7 @@ async def find_cause(environ: Mapping[str, str], warning_s: int | None) -> Cause
     job_id = environ.get("SLURM_JOB_ID", "")
     if not re.fullmatch(r"[0-9]+", job_id):
         return Cause.UNKNOWN
-    argv = ["squeue", "--noheader", f"--jobs={job_id}"]
+    argv = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}"]
     argv.append(f"--Format=PreemptTime:{_WIDTH},TimeLeft:{_WIDTH}")
     clean = {name: value for name, value in environ.items() if not name.startswith(_CHANGES_OUTPUT)}
     try:
