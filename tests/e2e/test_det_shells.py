@@ -64,9 +64,11 @@ def test_a_shell_in_a_slurm_job(slurm_site: SlurmSite) -> None:
     ).stdout.strip()
     # The lab's nodes have names that nobody resolves; a task says by itself where it is reached.
     wait_for_state(slurm_site.api, shell_id, "STATE_RUNNING")
-    slurm_site.api.call(
-        "POST", f"/api/v1/allocations/{shell_id}.1/proxy_address", {"proxyAddress": "127.0.0.1"}
-    )
+    where = f"/api/v1/allocations/{shell_id}.1/proxy_address"
+    slurm_site.api.call("POST", where, {"proxyAddress": f"{'no-host' * 12}..name"})
+    upgrade = {"Upgrade": "websocket"}
+    astray, _ = slurm_site.api.send("GET", f"/proxy/{shell_id}/", headers=upgrade)
+    slurm_site.api.call("POST", where, {"proxyAddress": "127.0.0.1"})
 
     inside = slurm_site.det.run(
         *("shell", "open", shell_id, *_NOTHING_REMEMBERED), 'echo "$SLURM_JOB_ID-$DET_TASK_ID"'
@@ -74,4 +76,5 @@ def test_a_shell_in_a_slurm_job(slurm_site: SlurmSite) -> None:
     slurm_site.det.run("shell", "kill", shell_id)
     wait_for_end(slurm_site.api, shell_id)
 
+    assert astray == 502
     assert re.search(rf"\d+-{shell_id}", inside.stdout)

@@ -61,7 +61,7 @@ async def forward(
             async for piece in answer.content.iter_any():
                 await response.write(piece)
             await response.write_eof()
-    except (aiohttp.ClientError, TimeoutError) as error:
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         if response is None or not response.prepared:
             return message_response(502, f"{target.authority} gives no answer: {error}")
         if request.transport is not None:
@@ -101,7 +101,7 @@ async def forward_websocket(
             return client
     except aiohttp.WSServerHandshakeError as error:
         return message_response(error.status, f"{target.authority} refuses: {error.message}")
-    except (aiohttp.ClientError, TimeoutError) as error:
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         return message_response(502, f"{target.authority} gives no answer: {error}")
 
 

@@ -45,8 +45,8 @@ async def _mark_if_ready(record: TaskRecord, tasks: Tasks) -> None:
         async with asyncio.timeout(_ANSWER_LIMIT_S):
             if not await _answers(target, record):
                 return
-    except (ServiceNotFound, OSError):
-        return  # not yet
+    except (ServiceNotFound, OSError, ValueError):
+        return  # not yet; ValueError: the address that the task told is no host name
     run = tasks.find_run(record.task_id)
     if run is None or run.is_over:
         return

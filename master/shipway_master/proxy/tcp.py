@@ -25,7 +25,7 @@ async def tunnel(
     try:
         async with asyncio.timeout(CONNECT_LIMIT_S):
             reader, writer = await asyncio.open_connection(target.host, target.port)
-    except OSError as error:  # TimeoutError is one
+    except (OSError, ValueError) as error:  # ValueError: no host name; a timeout is an OSError
         return message_response(502, f"{target.authority} cannot be reached: {error}")
     try:
         socket = web.WebSocketResponse(compress=False, max_msg_size=_FRAME_LIMIT_BYTES, timeout=2.0)
