@@ -20,7 +20,14 @@ from tests.e2e.tasks import (
 from tests.lab.processes import pid_in, wait_until
 from tests.lab.shipway import frozen
 
-NODES = {"run": "n1", "preempt": "n2", "cancel": "n3", "end": "n4", "submit": "n4"}
+NODES = {
+    "run": "n1",
+    "cancel": "n1",
+    "preempt": "n2",
+    "preempt-late": "n3",
+    "end": "n4",
+    "submit": "n4",
+}
 TASK = """\
 trap 'echo told' TERM
 echo before
@@ -45,7 +52,7 @@ class Crowd:
             "entrypoint": [TASK.format(gate=self._folder / step)],
             "resources": {"resource_pool": "gpu", "slots": 1},
             "bind_mounts": [mount],
-            "slurm": {"sbatch_args": [f"--nodelist={NODES[step]}"]},
+            "slurm": {"sbatch_args": [f"--nodelist={NODES[step]}", "--mem=50"]},
         }
         answer = self._site.api.call("POST", "/api/v1/commands", {"config": config})
         self.ids[step] = answer["command"]["id"]
@@ -59,11 +66,11 @@ class Crowd:
             wait_for_log(self._site.api, self.ids[step], "before")
             wait_for_state(self._site.api, self.ids[step], "STATE_RUNNING")
 
-    def preempt(self) -> None:
-        """Let Slurm preempt the command that is there for it, and wait until its task knows."""
-        node = ["-purgent", f"-w{NODES['preempt']}", "--exclusive"]
+    def preempt(self, step: str) -> None:
+        """Let Slurm preempt a command, and wait until its task knows."""
+        node = ["-purgent", f"-w{NODES[step]}", "--exclusive"]
         self._site.slurm.run(["sbatch", *node, "-o/dev/null", "--wrap=sleep 1"])
-        wait_for_log(self._site.api, self.ids["preempt"], "told")
+        self.wait_for_line(step, "told")
 
     def cancel(self) -> None:
         """Ask for the end of the command that is there for it."""
@@ -81,16 +88,16 @@ class Crowd:
         found = list(dispatches.glob(f"*{self.ids[step]}*/record.json"))
         return json.loads(found[0].read_text()) if found else {}
 
-    def wait_for_last_line(self, step: str) -> None:
-        """Wait until a task has ended, which the master may not hear of now."""
+    def wait_for_line(self, step: str, line: str) -> None:
+        """Wait until a task has written a line, of which the master may not hear now."""
         folder = self._site.folder / "launcher"
         wait_until(
             lambda: any(
-                "after\n" in path.read_text()
+                f"{line}\n" in path.read_text()
                 for path in folder.rglob("output.log")
                 if self.ids[step] in str(path)
             ),
-            f"{step}: the task's end",
+            f"{step} writes {line}",
             limit_s=30,
         )
 
@@ -109,7 +116,7 @@ class Crowd:
 
 @pytest.fixture
 def crowd(slurm_site: SlurmSite, tmp_path: Path) -> Iterator[Crowd]:
-    """The four commands that run; the fifth is created by the test."""
+    """The commands that run; the last is created by the test."""
     found = Crowd(slurm_site, tmp_path)
     found.create_running()
     yield found
@@ -125,7 +132,7 @@ def test_a_daemon_is_killed_while_commands_are_at_each_step(
     daemon = {"master": slurm_site.master, "launcher": slurm_site.launcher}[name]
     controller = pid_in(slurm_site.slurm.folder / "run/slurmctld.pid")
     assert controller is not None
-    crowd.preempt()
+    crowd.preempt("preempt")
     with frozen(controller):
         crowd.create("submit")
         crowd.cancel()
@@ -136,14 +143,20 @@ def test_a_daemon_is_killed_while_commands_are_at_each_step(
             lambda: crowd.record("cancel").get("terminate_requested_at"), "scancel", limit_s=20
         )
         daemon.kill()
-    crowd.let_go("end", "preempt")
-    crowd.wait_for_last_line("end")
+        crowd.let_go("end", "preempt")
+        crowd.wait_for_line("end", "after")
+        crowd.wait_for_line("preempt", "after")
+    crowd.preempt("preempt-late")
+    crowd.let_go("preempt-late")
     daemon.start()
     wait_for_log(slurm_site.api, crowd.ids["cancel"], "told")
     wait_for_log(slurm_site.api, crowd.ids["submit"], "before")
     crowd.let_go("run", "submit", "cancel")
     crowd.check("submit", "before", "after", status="exit code 4")
     crowd.check("run", "before", "after", status="exit code 4")
-    crowd.check("preempt", "before", "told", "after", status="'Preempted' (exit code 4)")
+    for step in ("preempt", "preempt-late"):
+        crowd.check(step, "before", "told", "after", status="'Preempted' (exit code 4)")
+        log = "\n".join(fetch_log(slurm_site.api, crowd.ids[step]))
+        assert log.count("(reason: preempted by the scheduler)") == 1, "the master heard of it once"
     crowd.check("cancel", "before", "told", "after", status="killed")
     crowd.check("end", "before", "after", status="exit code 4")

@@ -112,5 +112,27 @@ def test_a_launcher_killed_while_a_job_is_preempted(
     slurm.wait_idle(limit_s=30)
 
 
+def test_a_controller_killed_before_it_has_saved_a_job(
+    launch: Callable[[], Job], master: GoMaster, slurm: Slurm
+) -> None:
+    """Slurm ends such a job when the node tells of it, and knows no end of it.
+
+    The last test here: Slurm gives the id out again, and the node refuses the next job of that id.
+    """
+    state, saved = slurm.folder / "state", slurm.folder / "saved"
+    slurm.wait_idle(limit_s=30)
+    slurm.stop_controller()
+    shutil.copytree(state, saved)
+    slurm.restart_controller()
+    slurm.wait_idle(limit_s=30)
+    job = launch()
+    kill(pid_in(slurm.folder / "run/slurmctld.pid"))
+    shutil.rmtree(state)
+    saved.rename(state)
+    slurm.restart_controller()
+    assert master.wait(job) == "MISSING"
+    wait_until(lambda: not processes(job, "while :"), "the task's end", limit_s=60)
+
+
 def _is_to_end(record: Path) -> bool:
     return json.loads(record.read_text())["terminate_requested_at"] is not None
