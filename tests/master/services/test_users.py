@@ -29,7 +29,8 @@ async def test_a_new_user_has_all_that_was_given(master: MasterUnderTest) -> Non
 
     assert missing_required("determined.api.v1.PostUserResponse", answer.json) == []
     user = answer.json["user"]
-    assert (user["id"], user["admin"], user["agentUserGroup"]) == (3, True, group)
+    assert user["id"] > 2  # PostgreSQL may leave numbers out: it sets 32 of them aside at a time
+    assert (user["admin"], user["agentUserGroup"]) == (True, group)
     login = {"username": "bob", "password": "a-Password-5"}
     assert (await master.call("POST", "/auth/login", login, token=None)).status == 200
 
