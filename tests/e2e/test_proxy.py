@@ -35,10 +35,12 @@ def service(site: Site) -> Iterator[str]:
         },
     }
     command = site.api.call("POST", "/api/v1/commands", {"config": config})["command"]
-    wait_for_log(site.api, command["id"], "Running on")
-    yield f"{site.master.url}/proxy/{command['id']}"
-    site.api.call("POST", f"/api/v1/commands/{command['id']}/kill")
-    wait_for_end(site.api, command["id"])
+    try:
+        wait_for_log(site.api, command["id"], "Running on")
+        yield f"{site.master.url}/proxy/{command['id']}"
+    finally:
+        site.api.call("POST", f"/api/v1/commands/{command['id']}/kill")
+        wait_for_end(site.api, command["id"])
 
 
 @pytest.fixture
