@@ -329,17 +329,19 @@ class Slurm:
         return [pid for pid in found if pid is not None and is_alive(pid)]
 
     def _job_processes(self) -> list[int]:
-        """Find what jobs left: step daemons, and whatever has a job id and our SLURM_CONF."""
+        """Find what jobs left: our step daemons, and whatever has a job id and our SLURM_CONF."""
         ours = f"SLURM_CONF={self.config}".encode()
         found: list[int] = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 variables = (folder / "environ").read_bytes().split(b"\0")
                 is_step = (folder / "comm").read_text().strip() == "slurmstepd"
+                # Newer ones hide their environment, and stand in the folder of their log.
+                is_our_step = is_step and (folder / "cwd").readlink().is_relative_to(self.folder)
             except OSError:  # ended meanwhile, or not ours to read
                 continue
             has_job = any(variable.startswith(b"SLURM_JOB_ID=") for variable in variables)
-            if ours in variables and (is_step or has_job):
+            if is_our_step or (ours in variables and (is_step or has_job)):
                 found.append(int(folder.name))
         return found
 
