@@ -93,7 +93,7 @@ async def test_readings_are_new_each_time(driver: Driver) -> None:
         ({"CELSIUS0": -1}, {Quantity.TEMPERATURE}),
         ({"MILLIWATTS0": -1}, {Quantity.POWER}),
     ],
-    ids=str,
+    ids=lambda names: "+".join(sorted(names)),
 )
 async def test_what_a_gpu_does_not_tell_is_missing_not_zero(
     driver: Driver, says: dict[str, int], missing: set[Quantity]
