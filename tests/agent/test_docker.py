@@ -100,4 +100,4 @@ async def test_a_stop_that_drains_ends_a_container_as_the_task_wants(
     assert seen.output() == ["up", "saved"]
     assert (seen.failure or {})["ExitCode"] == 4
     assert agent.records() == []
-    assert docker.run(["ps", "-aq"]).stdout == ""
+    assert docker.list_tasks(ended=True) == []

@@ -65,10 +65,10 @@ def test_a_killed_command_leaves_no_container(
         "cmd", "run", "--detach", *IN_DOCKER, "trap '' TERM; while :; do sleep 1; done"
     ).stdout.strip()
     wait_for_state(site.api, command_id, "STATE_RUNNING")
-    assert docker.run(["ps", "-q"]).stdout.strip()
+    assert docker.list_tasks()
     site.det.run("cmd", "kill", command_id)
     wait_for_end(site.api, command_id)
-    assert docker.run(["ps", "-q"]).stdout.strip() == ""
+    assert docker.list_tasks() == []
     assert fetch_command(site.api, command_id)["state"] == "STATE_TERMINATED"
 
 

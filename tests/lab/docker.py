@@ -94,6 +94,11 @@ class Docker:
         """Start an engine that was halted, and wait for its answer."""
         self._launch()
 
+    def list_tasks(self, *, ended: bool = False) -> list[str]:
+        """List the containers of agents that run, and with *ended* the others, too."""
+        chosen = ["--filter", "label=ai.determined.container.id", *(["--all"] if ended else [])]
+        return self.run(["ps", "--quiet", *chosen]).stdout.split()
+
     def stop(self) -> None:
         """End the containers, the engine with its containerd, and remove what they left."""
         if self._daemon is not None and is_alive(self._daemon.pid):

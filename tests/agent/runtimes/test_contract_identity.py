@@ -16,6 +16,7 @@ from tests.agent.runtimes.steps import (
     read_until,
     run,
     start,
+    until,
 )
 
 
@@ -120,7 +121,8 @@ async def test_the_processes_of_a_running_container_are_found(
     await runtime.start(handle)
     processes = await runtime.processes(handle)
     assert processes is not None
-    assert processes.first.pid in processes_with(mark)
+    # Its pid is known a moment before it has become the program.
+    await until(lambda: processes.first.pid in processes_with(mark))
     await runtime.kill(handle)
     assert await runtime.processes(handle) is None
 

@@ -251,16 +251,19 @@ async def test_output_that_finds_no_room_on_disk_leaves_a_note(
 
 @as_plain_process
 async def test_the_last_output_has_its_place_on_a_full_disk(
-    case: Case, make_spec: MakeSpec, small_disk: Path
+    case: Case, make_spec: MakeSpec, small_disk: Path, tmp_path: Path
 ) -> None:
     runtime = await case.open(state_dir=small_disk / "state")
     script = (
-        f"dd if=/dev/zero of={small_disk}/filling bs=4096 2>/dev/null;"
+        f"until test -e {tmp_path}/go; do sleep 0.05; done;"
+        f" dd if=/dev/zero of={small_disk}/filling bs=4096 2>/dev/null;"
         f" dd if=/dev/zero of={small_disk}/rest bs=1 2>/dev/null;"
         " echo status $?; echo sorry >&2; exit 3"
     )
-    outcome = await run(runtime, make_spec(argv=("sh", "-c", script)))
-    assert (outcome.exit.code, outcome.stdout, outcome.stderr) == (3, b"status 1\n", b"sorry\n")
+    handle = await start(runtime, make_spec(argv=("sh", "-c", script)))
+    (tmp_path / "go").touch()
+    assert await read_all(runtime, handle) == (b"status 1\n", b"sorry\n")
+    assert (await runtime.wait(handle)).code == 3
     for owned in await runtime.list_owned({}):
         await runtime.remove(owned.handle)
 
