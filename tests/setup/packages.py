@@ -38,7 +38,7 @@ _PROGRAMS = {
     "pkill": "procps",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
-    "initdb": "postgresql",
+    "pg_ctlcluster": "postgresql",
     "gcc": "gcc",  # makes the stand-in for NVIDIA's library
 }
 _FOLDERS = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin:/usr/libexec/podman"
