@@ -22,12 +22,14 @@ export function showTask(page, id) {
   showLog(page, log, path);
 }
 
-function kill(task) {
-  const id = encodeURIComponent(task.taskId);
-  return task.taskType === "TASK_TYPE_GENERIC"
-    ? post(`/tasks/${id}/kill`)
-    : post(`/commands/${id}/kill`);
-}
+const FOLDERS = {
+  TASK_TYPE_GENERIC: "tasks",
+  TASK_TYPE_NOTEBOOK: "notebooks",
+  TASK_TYPE_SHELL: "shells",
+};
+
+const kill = (task) =>
+  post(`/${FOLDERS[task.taskType] ?? "commands"}/${encodeURIComponent(task.taskId)}/kill`);
 
 function describe(task, onKill) {
   const config = JSON.parse(task.config || "{}");
