@@ -105,6 +105,11 @@ def carrier_name(runtime: str, manager: Manager) -> str:
     return by_runtime[runtime]
 
 
+def query_name(purpose: Purpose, manager: Manager) -> str:
+    """Return the name of the carrier that answers a question."""
+    return next(one.class_name for one in _carriers(manager) if one.purpose is purpose)
+
+
 def manager_of(class_name: str) -> Manager:
     """Return whose carrier this is, by its name."""
     return Manager.PBS if class_name.startswith(f"{_HPC}{Manager.PBS}.") else Manager.SLURM

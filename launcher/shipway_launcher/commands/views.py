@@ -14,6 +14,7 @@ from rich.text import Text
 
 from shipway_launcher.carriers import queues
 from shipway_launcher.carriers import resources as resources_query
+from shipway_launcher.carriers.table import Purpose, query_name
 from shipway_launcher.commands.connection import connect
 from shipway_launcher.commands.options import run_async, settings_options
 from shipway_launcher.config import LauncherSettings
@@ -59,7 +60,7 @@ async def ps(ended: bool, as_json: bool, settings: LauncherSettings) -> None:
 @run_async
 async def queue(as_json: bool, settings: LauncherSettings) -> None:
     """Show all jobs that wait or run on the cluster, whoever's they are, and why they wait."""
-    found = await _ask(settings, "Queue", queues.LOG_NAME)
+    found = await _ask(settings, Purpose.QUEUES, queues.LOG_NAME)
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -87,7 +88,7 @@ async def queue(as_json: bool, settings: LauncherSettings) -> None:
 @run_async
 async def resources(as_json: bool, settings: LauncherSettings) -> None:
     """Show the cluster's partitions and nodes as the master sees them."""
-    found = await _ask(settings, "Resources", resources_query.LOG_NAME)
+    found = await _ask(settings, Purpose.RESOURCES, resources_query.LOG_NAME)
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -116,11 +117,10 @@ async def resources(as_json: bool, settings: LauncherSettings) -> None:
     console.print(nodes)
 
 
-async def _ask(settings: LauncherSettings, purpose: str, log_name: str) -> dict[str, Any]:
+async def _ask(settings: LauncherSettings, purpose: Purpose, log_name: str) -> dict[str, Any]:
     """Launch a query as the master does, and return what its log holds."""
-    name = f"shipway-{purpose.lower()}"
-    manager = settings.workload_manager
-    carrier = f"com.cray.analytics.capsules.carriers.hpc.{manager}.{manager.capitalize()}{purpose}"
+    name = f"shipway-{purpose}"
+    carrier = query_name(purpose, settings.workload_manager)
     payload = {"name": name, "carriers": [carrier], "launchParameters": {"mode": "interactive"}}
     manifest = {
         "manifestVersion": "v1",

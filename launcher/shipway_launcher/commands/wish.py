@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shipway_launcher.carriers.table import Manager, carrier_name
+from shipway_launcher.dispatches.files import safe_name
 from shipway_launcher.errors import WrongRequest
 
 
@@ -53,7 +53,7 @@ def make_manifest(wish: JobWish, manager: Manager) -> bytes:
         resources["cores"] = {"per-instance": wish.cpus_per_node or 1}
     is_pbs = manager is Manager.PBS
     payload = {
-        "name": wish.name or _safe_name(wish.command[0]),
+        "name": wish.name or safe_name(Path(wish.command[0]).name) or "job",
         "carriers": [carrier_name(runtime, manager)],
         "launchParameters": {
             "environment": dict(_variable(text) for text in wish.environment),
@@ -82,10 +82,6 @@ def _configuration(wish: JobWish) -> dict[str, str]:
     if wish.gpus_per_node:
         configuration["enableROCM" if wish.amd else "enableNvidia"] = "true"
     return {key: value for key, value in configuration.items() if value}
-
-
-def _safe_name(program: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", Path(program).name) or "job"
 
 
 def _variable(text: str) -> tuple[str, str]:

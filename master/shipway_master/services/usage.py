@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from shipway_master.errors import InvalidArgument
 from shipway_master.rpc import Call
 from shipway_master.store.database import Database
+from shipway_master.times import to_datetime
 from shipway_master.usage import load_runs, parse_periods, sum_up
 from shipway_master.usage.tables import kind_of
 from shipway_proto.determined.api.v1.master_pb2 import (
@@ -42,7 +39,7 @@ class UsageService:
         """List the runs between two moments."""
         if not (request.HasField("timestamp_after") and request.HasField("timestamp_before")):
             raise InvalidArgument("timestamp_after and timestamp_before are needed")
-        after, before = _moment(request.timestamp_after), _moment(request.timestamp_before)
+        after, before = to_datetime(request.timestamp_after), to_datetime(request.timestamp_before)
         answer = ResourceAllocationRawResponse()
         async for page in load_runs(self._database, after, before):
             for run in page:
@@ -82,10 +79,3 @@ class UsageService:
                 for one in await sum_up(pages, periods)
             ]
         )
-
-
-def _moment(value: Timestamp) -> datetime:
-    try:
-        return value.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidArgument(f"{value.seconds} seconds is no moment in time") from error
