@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from shipway_master.agents.fitting import FittingPolicy, Room, fit, take
 from shipway_master.agents.makeroom import give_back, make_room
 from shipway_master.agents.queue import Decisions, Holding, Waiting, queue_order
+from shipway_master.allocations.ids import AgentId
 
 
 def decide_fairly(
@@ -78,6 +79,7 @@ def _grant(
     fixed = [one for one in holders if not one.is_preemptible and not one.is_leaving]
     emptied = give_back(rooms, [one for one in holders if one not in fixed])
     left = sum(room.free_slots for room in emptied)
+    agents = {room.agent_id for room in rooms}
     # What could not be placed even then would hold a share and leave it unused.
     possible = [one for one in waiting if fit(one.want, emptied, policy=policy) is not None]
 
@@ -108,7 +110,7 @@ def _grant(
         group = heapq.heappop(heap)[-1]
         job = jobs[group]
         item = job.wanted.pop()
-        taken = _count_slots(item, emptied)
+        taken = _count_slots(item, agents)
         if taken <= left:
             left -= taken
             job.share += item.slots
@@ -121,11 +123,11 @@ def _grant(
     return granted, [one for one in movable if one.allocation_id not in kept]
 
 
-def _count_slots(item: Waiting | Holding, rooms: Sequence[Room]) -> int:
+def _count_slots(item: Waiting | Holding, agents: Collection[AgentId]) -> int:
     """How many slots of these agents it takes; what stands on one that is draining takes none."""
     if isinstance(item, Waiting):
         return item.slots
-    return sum(item.placement.get(room.agent_id, 0) for room in rooms)
+    return sum(slots for agent_id, slots in item.placement.items() if agent_id in agents)
 
 
 def _by_age(item: Waiting | Holding) -> tuple[datetime, str]:
