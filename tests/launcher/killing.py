@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import shutil
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.lab.folders import new_folder
 from tests.lab.processes import is_alive, wait_until
+from tests.lab.shipway import Launcher
+from tests.lab.slurm import Slurm
 from tests.launcher.go_master import Job
+
+
+@contextmanager
+def running_launcher(slurm: Slurm, **watch: float) -> Iterator[Launcher]:
+    """Run a launcher in front of a cluster, for a master that is not there; no call may break it."""
+    folder = new_folder("launcher")
+    daemon = Launcher(
+        folder,
+        master_url="http://127.0.0.1:9",
+        user=getpass.getuser(),
+        environment=slurm.environment,
+        config={"watch": watch},
+    )
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+        log = daemon.log.read_text()
+        shutil.rmtree(folder)
+    assert "Traceback" not in log, log
 
 
 def kill(pid: int | None) -> None:
@@ -21,6 +48,7 @@ def kill(pid: int | None) -> None:
 
 def processes(job: Job, word: str) -> list[int]:
     """Find the processes of a job with *word* in their arguments."""
+    number = f"SLURM_JOB_ID={job.job_id}".encode()
     found: list[int] = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -28,6 +56,11 @@ def processes(job: Job, word: str) -> list[int]:
             arguments = (folder / "cmdline").read_bytes()
         except OSError:  # ended meanwhile
             continue
-        if f"SLURM_JOB_ID={job.job_id}".encode() in variables and word.encode() in arguments:
+        # By its name, too: a cluster beside this one may have a job of that number.
+        is_named = any(
+            one.startswith(b"SLURM_JOB_NAME=") and one.endswith(job.dispatch_id.encode())
+            for one in variables
+        )
+        if number in variables and is_named and word.encode() in arguments:
             found.append(int(folder.name))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from tests.lab.require import require
 from tests.lab.shipway import Launcher
 from tests.lab.slurm import Slurm
 from tests.launcher.go_master import GoMaster, Job
-from tests.launcher.killing import kill, processes
+from tests.launcher.killing import kill, processes, running_launcher
 from tests.launcher.manifests import make_manifest
 
 
@@ -35,20 +34,8 @@ def slurm() -> Iterator[Slurm]:
 @pytest.fixture(scope="module")
 def launcher(slurm: Slurm) -> Iterator[Launcher]:
     """A launcher that looks often, and soon calls a job missing which nobody knows."""
-    folder = new_folder("launcher")
-    daemon = Launcher(
-        folder,
-        master_url="http://127.0.0.1:9",
-        user=getpass.getuser(),
-        environment=slurm.environment,
-        config={"watch": {"interval_s": 0.5, "missing_after_s": 2, "kill_after_s": 3}},
-    )
-    daemon.start()
-    try:
+    with running_launcher(slurm, interval_s=0.5, missing_after_s=2, kill_after_s=3) as daemon:
         yield daemon
-    finally:
-        daemon.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

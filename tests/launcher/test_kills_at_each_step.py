@@ -6,9 +6,7 @@ being cancelled and one that ends meanwhile; each on a node of its own.
 
 from __future__ import annotations
 
-import getpass
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +22,7 @@ from tests.lab.require import require
 from tests.lab.shipway import Launcher, frozen
 from tests.lab.slurm import Slurm
 from tests.launcher.go_master import GoMaster, Job, Refused
-from tests.launcher.killing import kill, processes
+from tests.launcher.killing import kill, processes, running_launcher
 from tests.launcher.manifests import make_manifest
 
 STEPS = {"submit": "n1", "run": "n2", "preempt": "n3", "cancel": "n4", "end": "n5"}
@@ -42,22 +40,8 @@ def slurm() -> Iterator[Slurm]:
 @pytest.fixture(scope="module")
 def launcher(slurm: Slurm) -> Iterator[Launcher]:
     """A launcher that looks often, and leaves those who were cancelled their time."""
-    folder = new_folder("launcher")
-    daemon = Launcher(
-        folder,
-        master_url="http://127.0.0.1:9",
-        user=getpass.getuser(),
-        environment=slurm.environment,
-        config={"watch": {"interval_s": 0.5, "missing_after_s": 5, "kill_after_s": 30}},
-    )
-    daemon.start()
-    try:
+    with running_launcher(slurm, interval_s=0.5, missing_after_s=5, kill_after_s=30) as daemon:
         yield daemon
-    finally:
-        daemon.stop()
-        log = daemon.log.read_text()
-        shutil.rmtree(folder)
-    assert "Traceback" not in log, log
 
 
 class Crowd:
