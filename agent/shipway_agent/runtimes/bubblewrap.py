@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,24 @@ NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-sess
 TEMPORARY, SCRATCH, VAR_TEMPORARY = "tmp", "work", "var-tmp"
 """Folders of the container's own, below its folder on the host."""
 
+TRIES = 5
+"""How often bwrap is run before a mount of the host that went meanwhile counts as its last word."""
+
 _default_work_dir = "/tmp"  # noqa: S108 (the container's own)
+_MOUNT_WENT = re.compile(
+    r"^(?:bwrap: )?Can't bind mount /oldroot/ on /newroot/: .*"
+    r"(?:No such file or directory|Invalid argument)$",
+    re.MULTILINE,
+)
+
+
+def is_passing(message: str) -> bool:
+    """Say whether bwrap failed for a moment only, from its words.
+
+    It lists the host's mounts and then changes each: one that is unmounted in between, as those of
+    other runtimes' containers are all the time, ends it.
+    """
+    return _MOUNT_WENT.search(message) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from shipway_agent.runtimes.spec import (
     Processes,
     Started,
 )
+
+log = logging.getLogger(__name__)
 
 Planner = Callable[[Path], Awaitable[Launch]]
 """From a container's folder, with its archives in it, to how it is started."""
@@ -69,20 +72,33 @@ class HeldContainers:
         return ContainerHandle(container_id=spec.id, native_id=spec.id)
 
     async def start(
-        self, handle: ContainerHandle, explain: Callable[[ExitRecord], ContainerRuntimeError]
+        self,
+        handle: ContainerHandle,
+        explain: Callable[[ExitRecord], ContainerRuntimeError],
+        *,
+        is_passing: Callable[[ExitRecord], bool] = lambda _: False,
+        tries: int = 1,
     ) -> Started:
         """Start the program; see `Runtime.start`.
 
         Args:
             handle: The container.
             explain: Says why the program was refused, from what the runtime left.
+            is_passing: Says whether it may be taken if it is started again.
+            tries: How often it is started in that case.
         """
         container = await self.store.get(handle.container_id)
         folder = self.store.folder(handle.container_id)
-        await self._control.launch(folder)
-        ended = await shimcontrol.wait_running(folder)
-        if ended is not None and not ended.launched:
-            raise explain(ended)
+        for attempt in range(1, tries + 1):
+            launch = await self.store.load_launch(handle.container_id) if attempt < tries else None
+            await self._control.launch(folder)
+            ended = await shimcontrol.wait_running(folder)
+            if ended is None or ended.launched:
+                break
+            if launch is None or not is_passing(ended):
+                raise explain(ended)
+            log.warning("cannot start container %s yet: %s", container.id, ended.message)
+            await self.store.renew(handle.container_id, launch)
         return Started(addresses=host_addresses(container.ports))
 
     async def wait(self, handle: ContainerHandle) -> Exit:

@@ -12,12 +12,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from shipway_agent.errors import LaunchRefused, RuntimeUnavailable
-from shipway_agent.runtimes.bubblewrap import NAMESPACES, Bubblewrap
+from shipway_agent.runtimes.bubblewrap import NAMESPACES, TRIES, Bubblewrap, is_passing
 from shipway_agent.runtimes.environment import check_strings, client_environment
 from shipway_agent.runtimes.held import HeldContainers
 from shipway_agent.runtimes.hostview import HostView
@@ -111,7 +111,7 @@ class SandboxRuntime:
 
     async def start(self, handle: ContainerHandle) -> Started:
         """Start the program; see `Runtime.start`."""
-        return await self._held.start(handle, _explain)
+        return await self._held.start(handle, _explain, is_passing=_is_passing, tries=TRIES)
 
     def output(self, handle: ContainerHandle) -> AsyncIterator[Chunk]:
         """Yield all output; see `Runtime.output`."""
@@ -171,20 +171,12 @@ def _probe(options: RuntimeOptions) -> Bubblewrap:
     if program is None:
         raise RuntimeUnavailable("bwrap is not on PATH; install the package bubblewrap")
     words = [program, *NAMESPACES, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    try:
-        done = subprocess.run(  # noqa: S603
-            [*words, sys.executable, "-I", "-S", "-c", ""],
-            env={},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PROBE_LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeUnavailable(f"{program} did not end in {_PROBE_LIMIT_S} s") from error
-    if done.returncode != 0:
-        text = done.stderr.decode(errors="replace").strip()
-        raise RuntimeUnavailable(f"{program} does not work here: {text}")
+    for attempt in range(1, TRIES + 1):
+        problem = _find_problem([*words, sys.executable, "-I", "-S", "-c", ""])
+        if problem is None:
+            break
+        if attempt == TRIES or not is_passing(problem):
+            raise RuntimeUnavailable(f"{program} does not work here: {problem}")
     own_python = (Path(sys.prefix), Path(sys.base_prefix))
     view = HostView(
         expose=(*own_python, *options.sandbox_expose),
@@ -194,10 +186,30 @@ def _probe(options: RuntimeOptions) -> Bubblewrap:
     return Bubblewrap(program=program, setpriv=shutil.which("setpriv", path=path), view=view)
 
 
+def _find_problem(argv: Sequence[str]) -> str | None:
+    """Run bwrap; what it said if it failed."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            argv,
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it did not end in {_PROBE_LIMIT_S} s"
+    return done.stderr.decode(errors="replace").strip() if done.returncode != 0 else None
+
+
 def _home(options: RuntimeOptions) -> Path | None:
     """Return the home that tasks share with us: none under a service, the user's own in a job."""
     home = options.environ.get("HOME")
     return Path(home) if options.tethered and home else None
+
+
+def _is_passing(record: ExitRecord) -> bool:
+    return is_passing(record.message)
 
 
 def _explain(record: ExitRecord) -> LaunchRefused:

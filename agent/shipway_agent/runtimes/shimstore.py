@@ -29,6 +29,8 @@ from shipway_agent.runtimes.shimfiles import (
     StartedRecord,
     find_exit,
     find_started,
+    list_segments,
+    load_launch,
     save_record,
 )
 from shipway_agent.runtimes.spec import ID_LABEL, ContainerId, ContainerSpec, ContainerState
@@ -109,6 +111,29 @@ class ShimStore:
             write_atomic(folder / _CONTAINER, json.dumps(data).encode("ascii"))
 
         await asyncio.to_thread(write)
+
+    async def load_launch(self, container_id: str) -> Launch | None:
+        """Read how to start a container; None if that was done before."""
+
+        def load() -> Launch | None:
+            try:
+                return load_launch(self.folder(container_id) / LAUNCH)
+            except FileNotFoundError:
+                return None
+
+        return await asyncio.to_thread(load)
+
+    async def renew(self, container_id: str, launch: Launch) -> None:
+        """Make a container startable again whose program never ran, and whose shim has ended."""
+
+        def renew() -> None:
+            folder = self.folder(container_id)
+            save_record(folder / LAUNCH, launch)
+            output = [segment.path for segment in list_segments(folder)]
+            for path in (*output, folder / STARTED, folder / EXIT, folder / CLAIM):
+                path.unlink(missing_ok=True)
+
+        await asyncio.to_thread(renew)
 
     async def get(self, container_id: str) -> HeldContainer:
         """Read what is remembered of a container.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -340,6 +341,36 @@ async def test_bubblewrap_that_is_not_there_is_named(case: Case, tmp_path: Path)
     fallback = await case.open(environ=environ, sandbox_mode="auto")
     assert "plain processes" in fallback.description
     assert "no permissions here" in fallback.description
+
+
+@behind_walls
+async def test_a_mount_of_the_host_that_goes_meanwhile_stops_no_task(
+    case: Case, tmp_path: Path, make_spec: MakeSpec
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "fails").mkdir()
+    racing = tmp_path / "bin" / "bwrap"
+    racing.write_text(
+        f"#!/bin/sh\n{shutil.which('rmdir')} {tmp_path}/fails/a 2>/dev/null"
+        f" || {shutil.which('rmdir')} {tmp_path}/fails/b 2>/dev/null || "
+        f'exec {shutil.which("bwrap")} "$@"\n'
+        "echo \"bwrap: Can't bind mount /oldroot/ on /newroot/: Unable to apply mount flags:"
+        ' remount \\"/newroot/srv/x/merged\\": No such file or directory" >&2; exit 1\n'
+    )
+    racing.chmod(0o755)
+    path = f"{racing.parent}:{os.environ['PATH']}"
+
+    def fail_twice() -> None:
+        for name in ("a", "b"):
+            (tmp_path / "fails" / name).mkdir()
+
+    fail_twice()
+    runtime = await case.open(environ={"PATH": path})
+    assert not os.listdir(tmp_path / "fails")
+    fail_twice()
+    outcome = await run(runtime, make_spec(argv=("sh", "-c", "echo out; echo err >&2; exit 3")))
+    assert not os.listdir(tmp_path / "fails")
+    assert (outcome.exit.code, outcome.stdout, outcome.stderr) == (3, b"out\n", b"err\n")
 
 
 @behind_walls
