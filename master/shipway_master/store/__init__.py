@@ -11,6 +11,7 @@ from __future__ import annotations
 from shipway_master.store import agents as agents
 from shipway_master.store import cluster as cluster
 from shipway_master.store import dispatches as dispatches
+from shipway_master.store import experiments as experiments
 from shipway_master.store import logs as logs
 from shipway_master.store import profiler as profiler
 from shipway_master.store import tasks as tasks

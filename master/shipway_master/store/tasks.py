@@ -19,7 +19,8 @@ class TaskRow(Base):
     task_id: Mapped[str] = mapped_column(String, primary_key=True)
     task_type: Mapped[str] = mapped_column(index=True)
     """As the API calls it, without its prefix."""
-    job_id: Mapped[str] = mapped_column(String, unique=True)
+    job_id: Mapped[str] = mapped_column(String, index=True)
+    """Several tasks may be one job: the trials of an experiment are."""
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     workspace_id: Mapped[int]
     description: Mapped[str]
