@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shipway_master.store.base import Base, UtcTime
@@ -43,7 +43,7 @@ class ExperimentRow(Base):
     parent_id: Mapped[int | None]
     started_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
-    progress: Mapped[float | None]
+    progress: Mapped[float | None] = mapped_column(Double)
     log_retention_days: Mapped[int | None]
     best_trial_id: Mapped[int | None]
     search: Mapped[str | None] = mapped_column(Text)
@@ -93,7 +93,7 @@ class TrialRow(Base):
     last_activity_at: Mapped[datetime | None] = mapped_column(UtcTime)
     """When an unmanaged one was last heard of."""
     runner_state: Mapped[str] = mapped_column(default="")
-    progress: Mapped[float | None]
+    progress: Mapped[float | None] = mapped_column(Double)
     early_exit: Mapped[str | None]
     """The reason that it reported."""
     source_checkpoint: Mapped[str | None]
@@ -107,7 +107,7 @@ class TrialRow(Base):
     """The most steps that any report of its named."""
     best_validation_id: Mapped[int | None]
     latest_validation_id: Mapped[int | None]
-    searcher_metric: Mapped[float | None]
+    searcher_metric: Mapped[float | None] = mapped_column(Double)
     """Value of the searcher's metric in its best validation."""
     summary_metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     """Per group and metric: count, sum, min, max, mean, last, type."""
