@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _USERS = (("admin", True), ("determined", False))
 _FIRST_NAME = "Uncategorized"
+_FIRST_KEY = "UNC1"
 
 
 async def furnish(database: Database, security: Security, data: Path) -> Path | None:
@@ -53,12 +54,23 @@ async def furnish(database: Database, security: Security, data: Path) -> Path | 
         ]
         session.add_all(users)
         await session.flush()
-        workspace = WorkspaceRow(name=_FIRST_NAME, user_id=users[0].id, immutable=True)
+        workspace = WorkspaceRow(
+            name=_FIRST_NAME,
+            folded_name=_FIRST_NAME.casefold(),
+            user_id=users[0].id,
+            immutable=True,
+        )
         session.add(workspace)
         await session.flush()
         session.add(
             ProjectRow(
-                workspace_id=workspace.id, name=_FIRST_NAME, user_id=users[0].id, immutable=True
+                workspace_id=workspace.id,
+                name=_FIRST_NAME,
+                folded_name=_FIRST_NAME.casefold(),
+                key=_FIRST_KEY,
+                notes=[],
+                user_id=users[0].id,
+                immutable=True,
             )
         )
     log.info("first start: users %s created", " and ".join(name for name, _ in _USERS))
