@@ -9,6 +9,7 @@ and migrations.
 from __future__ import annotations
 
 from shipway_master.store import agents as agents
+from shipway_master.store import checkpoints as checkpoints
 from shipway_master.store import cluster as cluster
 from shipway_master.store import dispatches as dispatches
 from shipway_master.store import experiments as experiments

@@ -1,0 +1,51 @@
+"""Checkpoints: what trials left in checkpoint storage, and where such storage is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shipway_master.store.base import Base, UtcTime
+
+
+class StorageRow(Base):
+    """A checkpoint storage that some trial said it writes to; equal ones are kept once."""
+
+    __tablename__ = "storages"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the configuration, by which an equal one is found."""
+    config: Mapped[str] = mapped_column(Text)
+    """JSON with sorted keys, secrets included."""
+
+
+class CheckpointRow(Base):
+    """The record of one checkpoint; a higher id was reported later."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        Index("ix_checkpoints_trial_state", "trial_id", "state"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    uuid: Mapped[str] = mapped_column(String(36), unique=True)
+    """Also the name of its folder in storage; lower case."""
+    task_id: Mapped[str]
+    allocation_id: Mapped[str | None]
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"))
+    state: Mapped[str]
+    """As the API calls it, without its prefix."""
+    reported_at: Mapped[datetime] = mapped_column(UtcTime)
+    resources: Mapped[dict[str, int]] = mapped_column(JSON)
+    """Path to size in bytes of each file; folders end with a slash."""
+    meta: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The writer's own data."""
+    steps_completed: Mapped[int] = mapped_column(BigInteger)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    storage_id: Mapped[int | None] = mapped_column(ForeignKey("storages.id"))
+    """Unset: where the configuration of its experiment says."""
