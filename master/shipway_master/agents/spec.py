@@ -45,7 +45,7 @@ def build_start_order(
         else {key: value for key, value in registry.model_dump().items() if value}
     )
     ports = sorted({*environment.ports.values(), *_list_proxy_ports(launch)})
-    if launch.task_type == "GENERIC":
+    if launch.task_type in ("GENERIC", "TRIAL"):
         ports = sorted({*ports, RENDEZVOUS_PORTS.start})
     spec: dict[str, Any] = {
         "TaskType": launch.task_type,
@@ -72,7 +72,8 @@ def build_start_order(
 
 
 def _list_proxy_ports(launch: Launch) -> list[int]:
-    own = [] if launch.equipment is None else [launch.equipment.port]
+    equipment = launch.equipment
+    own = [] if equipment is None or equipment.port is None else [equipment.port]
     return [*own, *(port.proxy_port for port in launch.config.environment.proxy_ports)]
 
 

@@ -55,6 +55,10 @@ class Request:
     """All its slots must be on one agent."""
     slots_per_node: int | None = None
     """Only Slurm reads it."""
+    max_slots: int | None = None
+    """So many slots all tasks of the job may have together."""
+    excluded_nodes: tuple[str, ...] = ()
+    """Agents, or nodes of Slurm, that must not be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ class TaskService:
         """Give out the files that came with a task."""
         with told():
             record = await self._tasks.get(request.task_id)
-        tgz = await self._tasks.records.load_tgz(record.task_id)
+        tgz = await self._tasks.load_context(record)
         return api.GetTaskContextDirectoryResponse(b64_tgz=base64.b64encode(tgz).decode())
 
     async def GetTaskAcceleratorData(

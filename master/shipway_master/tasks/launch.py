@@ -57,7 +57,7 @@ class Launch:
     files: Sequence[TaskFile] = field(repr=False)
     uses_tls: bool = False
     equipment: Equipment | None = None
-    """What the master adds to a task that serves people."""
+    """What the master adds to a task beside its user's files."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def render_base_variables(launch: Launch) -> dict[str, str]:
     }
     if launch.equipment is not None:
         variables |= launch.equipment.variables
-    if launch.task_type == "GENERIC":
+    if launch.task_type in ("GENERIC", "TRIAL"):
         # Slurm's notice goes to the master; the work goes on until it hears of it from there.
         variables["SHIPWAY_ON_TERM"] = "report"
     optional = {

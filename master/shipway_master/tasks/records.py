@@ -16,6 +16,7 @@ from shipway_master.tasks.model import TaskConfig
 from shipway_master.tasks.service import Service
 from shipway_master.tasks.states import TaskState, TaskType
 
+_PREEMPTIBLE = {TaskType.GENERIC, TaskType.TRIAL}
 _LABELS = {TaskType.COMMAND: "cmd", TaskType.SHELL: "shell", TaskType.NOTEBOOK: "notebook"}
 
 
@@ -49,6 +50,11 @@ class TaskRecord:
         if self.task_type is TaskType.GENERIC:
             return f"Generic Task {self.task_id}"
         return self.description
+
+    @property
+    def is_preemptible(self) -> bool:
+        """Whether it can leave its resources and come back."""
+        return self.task_type in _PREEMPTIBLE and not self.no_pause
 
     @property
     def label(self) -> str:

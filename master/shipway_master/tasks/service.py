@@ -32,12 +32,15 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equipment:
-    """What the master adds to a task so that it serves."""
+    """What the master adds to a task beside its user's files."""
 
     argv: Sequence[str]
     files: Sequence[TaskFile] = field(repr=False)
     """With absolute paths, folders before what is in them."""
-    port: int
+    port: int | None = None
+    """Where it serves, if it does."""
+    label: str = ""
+    """What containers and jobs are called, if not as the task is."""
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 

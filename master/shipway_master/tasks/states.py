@@ -18,10 +18,12 @@ class TaskType(StrEnum):
     SHELL = "SHELL"
     NOTEBOOK = "NOTEBOOK"
     GENERIC = "GENERIC"
+    TRIAL = "TRIAL"
+    CHECKPOINT_GC = "CHECKPOINT_GC"
 
 
 class TaskState(StrEnum):
-    """What a task does; only generic tasks can be paused."""
+    """What a task does; only generic tasks and trials can be paused."""
 
     ACTIVE = "ACTIVE"
     STOPPING_PAUSED = "STOPPING_PAUSED"
@@ -71,13 +73,17 @@ def pause(state: TaskState, *, no_pause: bool) -> TaskState:
             raise WrongState(f"a task in state {state} cannot be paused")
 
 
-def unpause(state: TaskState) -> TaskState:
+def unpause(state: TaskState, *, may_be_leaving: bool = False) -> TaskState:
     """The state of a task that is asked to go on; it then needs a new run.
+
+    Args:
+        may_be_leaving: Whether it may be asked while its run is still leaving.
 
     Raises:
         WrongState: It is not paused.
     """
-    if state is not TaskState.PAUSED:
+    is_leaving = may_be_leaving and state is TaskState.STOPPING_PAUSED
+    if state is not TaskState.PAUSED and not is_leaving:
         raise WrongState(f"a task in state {state} cannot be unpaused")
     return TaskState.ACTIVE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from shipway_common.backoff import backoff_delays_s
@@ -16,17 +17,18 @@ from shipway_master.allocations.records import AllocationRecord
 from shipway_master.allocations.surroundings import Run
 from shipway_master.auth import Authenticator
 from shipway_master.cluster.cluster import Cluster
-from shipway_master.cluster.manager import PoolChoice, ResourceManager
+from shipway_master.cluster.manager import Request, ResourceManager
 from shipway_master.errors import MasterError, Unavailable
 from shipway_master.logbook import LogBook
+from shipway_master.tasks.caretaker import Caretaker
 from shipway_master.tasks.creation import Draft, Wish, draft_task, make_request
 from shipway_master.tasks.errors import BadTask, TaskInWrongState, TaskNotFound
-from shipway_master.tasks.launch import Launch, Tcd
-from shipway_master.tasks.notebook import equip_notebook
+from shipway_master.tasks.launch import Launch
+from shipway_master.tasks.launching import Launching
 from shipway_master.tasks.owners import Owners
-from shipway_master.tasks.records import TaskRecord, TaskRecords, pack_files, unpack_files
-from shipway_master.tasks.shell import equip_shell
+from shipway_master.tasks.records import TaskRecord, TaskRecords, pack_files
 from shipway_master.tasks.states import (
+    Next,
     TaskState,
     TaskType,
     WrongState,
@@ -37,8 +39,6 @@ from shipway_master.tasks.states import (
 )
 
 log = logging.getLogger(__name__)
-
-_EQUIP = {TaskType.SHELL: equip_shell, TaskType.NOTEBOOK: equip_notebook}
 
 LISTED_AFTER_END = timedelta(hours=24)
 """So long a task that has ended is still listed."""
@@ -62,14 +62,25 @@ class Tasks:
         self.owners = owners
         self._allocations = allocations
         self._cluster = cluster
-        self._authenticator = authenticator
         self._logbook = logbook
-        self._uses_tls = uses_tls
+        self._caretakers: dict[TaskType, Caretaker] = {}
+        self._launching = Launching(
+            records=records,
+            owners=owners,
+            cluster=cluster,
+            authenticator=authenticator,
+            caretakers=self._caretakers,
+            uses_tls=uses_tls,
+        )
         self._open: dict[TaskId, TaskRecord] = {}
         self._runs: dict[TaskId, Allocation] = {}
         self._locks: defaultdict[TaskId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lost_runs: Counter[TaskId] = Counter()
         allocations.connect(build_launch=self._build_launch, on_end=self._run_ended)
+
+    def entrust(self, task_type: TaskType, caretaker: Caretaker) -> None:
+        """Say who decides about the tasks of a type, before any is started or restored."""
+        self._caretakers[task_type] = caretaker
 
     # looking
 
@@ -133,8 +144,11 @@ class Tasks:
         if wish.parent_id is not None:
             await self.get(wish.parent_id)
         draft = self.draft(wish)
-        record = draft.record
-        tgz = await asyncio.to_thread(pack_files, draft.files)
+        await self.start(draft.record, await asyncio.to_thread(pack_files, draft.files))
+        return draft
+
+    async def start(self, record: TaskRecord, tgz: bytes = b"") -> None:
+        """Store a new task and ask for its first run."""
         await self.records.add(record, tgz)
         async with self._locks[record.task_id]:
             self._open[record.task_id] = record
@@ -152,7 +166,13 @@ class Tasks:
                 "slots": record.slots,
             },
         )
-        return draft
+
+    async def load_context(self, record: TaskRecord) -> bytes:
+        """Load the packed files that a task's containers find; empty when there are none."""
+        caretaker = self._caretakers.get(record.task_type)
+        if caretaker is not None:
+            return await caretaker.load_context(record)
+        return await self.records.load_tgz(record.task_id)
 
     async def restore(self) -> None:
         """Take up all tasks that lived when the master stopped."""
@@ -204,7 +224,10 @@ class Tasks:
                 f"resource manager {record.manager!r} is not configured any more",
             )
             return
-        request = make_request(record, run=run)
+        caretaker = self._caretakers.get(record.task_type)
+        if caretaker is not None:
+            await caretaker.begin_run(record, run)
+        request = self._make_request(record, run)
         stored = AllocationRecord(
             allocation_id=make_allocation_id(record.task_id, run),
             task_id=record.task_id,
@@ -221,7 +244,7 @@ class Tasks:
     ) -> Allocation:
         allocation = self._allocations.adopt(
             stored,
-            request=make_request(record, run=stored.run),
+            request=self._make_request(record, stored.run),
             manager=manager,
             name=record.name,
             preemption_s=record.config.preemption_timeout,
@@ -229,41 +252,17 @@ class Tasks:
         self._runs[record.task_id] = allocation
         return allocation
 
+    def _make_request(self, record: TaskRecord, run: int) -> Request:
+        request = make_request(record, run=run)
+        caretaker = self._caretakers.get(record.task_type)
+        if caretaker is None:
+            return request
+        limits = caretaker.get_limits(record)
+        return replace(request, max_slots=limits.max_slots, excluded_nodes=limits.excluded_nodes)
+
     async def _build_launch(self, allocation: Run) -> Launch:
         record = await self.get(allocation.request.task_id)
-        owner = await self.owners.get(record.owner_id)
-        tgz = await self.records.load_tgz(record.task_id)
-        defaults = self._cluster.get_defaults(
-            PoolChoice(pool=record.pool, manager=allocation.manager)
-        )
-        token = await self._authenticator.issue_allocation_token(
-            allocation.record.allocation_id, owner_id=record.owner_id
-        )
-        if defaults.startup_hook:
-            await allocation.say(
-                "task_container_defaults.startup_hook is set, and is not run by this master"
-            )
-        return Launch(
-            task_id=record.task_id,
-            task_type=record.task_type.value,
-            allocation_id=allocation.record.allocation_id,
-            label=record.label,
-            owner=owner.username,
-            config=record.config,
-            tcd=Tcd(
-                network_mode=defaults.network_mode or "bridge",
-                gloo_port_range=defaults.gloo_port_range,
-                nccl_port_range=defaults.nccl_port_range,
-                dtrain_network_interface=defaults.dtrain_network_interface,
-            ),
-            agent_user=owner.agent_user,
-            token=token,
-            files=await asyncio.to_thread(unpack_files, tgz),
-            uses_tls=self._uses_tls,
-            equipment=None
-            if record.service is None
-            else _EQUIP[record.task_type](record.service, owner.agent_user),
-        )
+        return await self._launching.build(record, allocation)
 
     # ending
 
@@ -284,8 +283,21 @@ class Tasks:
         if run is not None:
             await run.kill(reason)
 
+    async def stop(self, record: TaskRecord, *, reason: str) -> None:
+        """Have a task leave in good order, for ever. Repeating gives the signal again."""
+        async with self._locks[record.task_id]:
+            run = self._runs.get(record.task_id)
+            state = cancel(record.state, has_run=run is not None)
+            if state is TaskState.CANCELED and not record.state.is_final:
+                await self._end(record, state, reason)
+            elif state is not record.state:
+                record.state = state
+                await self.records.save(record)
+        if run is not None:
+            await run.stop(reason)
+
     async def pause(self, record: TaskRecord) -> None:
-        """Have a generic task leave its resources until it is unpaused.
+        """Have a task leave its resources until it is unpaused.
 
         Raises:
             TaskInWrongState: It cannot be paused.
@@ -311,11 +323,14 @@ class Tasks:
         """
         async with self._locks[record.task_id]:
             try:
-                record.state = unpause(record.state)
+                record.state = unpause(
+                    record.state, may_be_leaving=record.task_type in self._caretakers
+                )
             except WrongState as error:
                 raise TaskInWrongState(str(error)) from error
             await self.records.save(record)
-            await self._go_on_without_run(record)
+            if record.task_id not in self._runs:
+                await self._go_on_without_run(record)
 
     async def find_root(self, record: TaskRecord) -> TaskRecord:
         """The task at the top of the tree that a task belongs to."""
@@ -338,9 +353,7 @@ class Tasks:
                 return
             never_ran = outcome.ending is Ending.LOST and allocation.record.started_at is None
             self._lost_runs[task_id] = self._lost_runs[task_id] + 1 if never_ran else 0
-            following = after_run(
-                record.task_type, record.state, outcome, lost_runs=self._lost_runs[task_id]
-            )
+            following = await self._judge(record, allocation, outcome)
             if following.runs_again:
                 await self._run_again(record, run=get_run(allocation.record.allocation_id) + 1)
             elif following.state.is_final:
@@ -349,6 +362,20 @@ class Tasks:
                 record.state = following.state
                 await self._save(record)
 
+    async def _judge(self, record: TaskRecord, allocation: Run, outcome: Outcome) -> Next:
+        lost_runs = self._lost_runs[record.task_id]
+        caretaker = self._caretakers.get(record.task_type)
+        if caretaker is None:
+            return after_run(record.task_type, record.state, outcome, lost_runs=lost_runs)
+        run = get_run(allocation.record.allocation_id)
+        for delay_s in backoff_delays_s(limit_s=10.0):
+            try:
+                return await caretaker.judge(record, run, outcome, lost_runs=lost_runs)
+            except Unavailable as error:
+                _complain("the end of a run cannot be stored", record, error)
+                await asyncio.sleep(delay_s)
+        raise AssertionError("the delays have no end")
+
     async def _run_again(self, record: TaskRecord, *, run: int) -> None:
         """Start another run; a full disk is waited for."""
         for delay_s in backoff_delays_s(limit_s=10.0):
@@ -356,10 +383,7 @@ class Tasks:
                 await self._start_run(record, run=run)
                 return
             except Unavailable as error:
-                log.error(
-                    "a run of a task cannot be stored; trying again",
-                    extra={"task_id": record.task_id, "error": str(error)},
-                )
+                _complain("a run of a task cannot be stored", record, error)
                 await asyncio.sleep(delay_s)
 
     async def _end(self, record: TaskRecord, state: TaskState, exit_status: str) -> None:
@@ -370,6 +394,9 @@ class Tasks:
         self._lost_runs.pop(record.task_id, None)
         self._locks.pop(record.task_id, None)
         self._logbook.announce_end(record.task_id)
+        caretaker = self._caretakers.get(record.task_type)
+        if caretaker is not None:
+            caretaker.ended(record)
         log.info(
             "task ended",
             extra={"task_id": record.task_id, "state": state.value, "exit_status": exit_status},
@@ -382,11 +409,12 @@ class Tasks:
                 await self.records.save(record)
                 return
             except Unavailable as error:
-                log.error(
-                    "a task cannot be stored; trying again",
-                    extra={"task_id": record.task_id, "error": str(error)},
-                )
+                _complain("a task cannot be stored", record, error)
                 await asyncio.sleep(delay_s)
+
+
+def _complain(what: str, record: TaskRecord, error: Unavailable) -> None:
+    log.error("%s; trying again", what, extra={"task_id": record.task_id, "error": str(error)})
 
 
 def require_generic(record: TaskRecord) -> TaskRecord:

@@ -41,12 +41,16 @@ _TASK_TYPES = {
     TaskType.SHELL: task_pb2.TASK_TYPE_SHELL,
     TaskType.NOTEBOOK: task_pb2.TASK_TYPE_NOTEBOOK,
     TaskType.GENERIC: task_pb2.TASK_TYPE_GENERIC,
+    TaskType.TRIAL: task_pb2.TASK_TYPE_TRIAL,
+    TaskType.CHECKPOINT_GC: task_pb2.TASK_TYPE_CHECKPOINT_GC,
 }
 _JOB_TYPES = {
     TaskType.COMMAND: job_pb2.TYPE_COMMAND,
     TaskType.SHELL: job_pb2.TYPE_SHELL,
     TaskType.NOTEBOOK: job_pb2.TYPE_NOTEBOOK,
     TaskType.GENERIC: job_pb2.TYPE_GENERIC,
+    TaskType.TRIAL: job_pb2.TYPE_EXPERIMENT,
+    TaskType.CHECKPOINT_GC: job_pb2.TYPE_CHECKPOINT_GC,
 }
 _GENERIC_STATES = {
     TaskState.ACTIVE: task_pb2.GENERIC_TASK_STATE_ACTIVE,
@@ -262,7 +266,7 @@ def view_job(record: TaskRecord, owner: Owner, run: Allocation | None) -> job_pb
         username=owner.username,
         user_id=owner.id,
         resource_pool=record.pool,
-        is_preemptible=record.task_type is TaskType.GENERIC and not record.no_pause,
+        is_preemptible=record.is_preemptible,
         priority=record.priority,
         weight=record.config.resources.weight,
         entity_id=record.task_id,
