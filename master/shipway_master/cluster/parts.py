@@ -46,6 +46,7 @@ from shipway_master.tasks.owners import Owners
 from shipway_master.tasks.places import Places
 from shipway_master.tasks.records import TaskRecords
 from shipway_master.tasks.tasks import Tasks
+from shipway_master.tasks.workspaces import Workspaces
 from shipway_master.usage.waits import QueueTimes
 
 
@@ -162,7 +163,7 @@ async def running_cluster(
             logbook=logbook,
             uses_tls=config.security.tls.cert is not None,
         )
-        places = Places(tasks, cluster)
+        places = Places(tasks, cluster, Workspaces(database))
         await tasks.restore()
         proxy = await stack.enter_async_context(Proxy(tasks, authenticator))
         yield ClusterParts(

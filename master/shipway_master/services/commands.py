@@ -69,5 +69,5 @@ class CommandService:
         return api.SetCommandPriorityResponse(command=await self._view(record))
 
     async def _view(self, record: TaskRecord) -> Command:
-        owner = await self._commands.tasks.owners.get(record.owner_id)
+        owner = await self._commands.tasks.owners.get(record)
         return view_command(record, owner, self._commands.tasks.find_run(record.task_id))

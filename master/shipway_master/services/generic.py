@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import select
-
 from shipway_master.allocations.ids import TaskId
-from shipway_master.errors import InvalidArgument, NotFound
+from shipway_master.errors import InvalidArgument
 from shipway_master.rpc import Call
 from shipway_master.services.files import read_files
 from shipway_master.services.told import told
 from shipway_master.store.database import Database
-from shipway_master.store.workspaces import ProjectRow
 from shipway_master.tasks.config import dump_config
 from shipway_master.tasks.creation import Wish
 from shipway_master.tasks.records import TaskRecord, unpack_files
 from shipway_master.tasks.states import TaskType
 from shipway_master.tasks.tasks import Tasks, require_generic
+from shipway_master.tasks.workspaces import Workspaces
 from shipway_proto.determined.api.v1 import task_pb2 as api
 from shipway_proto.determined.api.v1.command_pb2 import LAUNCH_WARNING_CURRENT_SLOTS_EXCEEDED
 
@@ -28,7 +26,7 @@ class GenericTaskService:
     """The RPCs of generic tasks."""
 
     def __init__(self, database: Database, tasks: Tasks) -> None:
-        self._database = database
+        self._workspaces = Workspaces(database)
         self._tasks = tasks
 
     async def CreateGenericTask(
@@ -45,6 +43,10 @@ class GenericTaskService:
                 raise InvalidArgument("either inherit_context or send a context, not both")
             await self._find_own(parent_id, call)
             files = unpack_files(await self._tasks.records.load_tgz(parent_id))
+        with told():
+            terms = await self._workspaces.load_terms_of_project(
+                request.project_id or _DEFAULT_PROJECT
+            )
         config = request.config
         if forked_from is not None and not config:
             forked = await self._find_own(forked_from, call)
@@ -52,7 +54,7 @@ class GenericTaskService:
         wish = Wish(
             task_type=TaskType.GENERIC,
             owner_id=call.principal.user_id,
-            workspace_id=await self._find_workspace(request.project_id or _DEFAULT_PROJECT),
+            terms=terms,
             config=config,
             files=files,
             parent_id=parent_id,
@@ -110,11 +112,3 @@ class GenericTaskService:
         record = await self._find(task_id)
         call.principal.require_owner_or_admin(record.owner_id)
         return record
-
-    async def _find_workspace(self, project_id: int) -> int:
-        statement = select(ProjectRow.workspace_id).where(ProjectRow.id == project_id)
-        async with self._database.reading() as session:
-            workspace_id = await session.scalar(statement)
-        if workspace_id is None:
-            raise NotFound("project", project_id)
-        return workspace_id

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from google.protobuf.struct_pb2 import Struct
-from sqlalchemy import select
 
-from shipway_master.errors import NotFound
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
 from shipway_master.services.files import read_files
 from shipway_master.services.templates import complete_config
 from shipway_master.services.told import told
 from shipway_master.store.database import Database
-from shipway_master.store.workspaces import WorkspaceRow
 from shipway_master.structs import to_plain
 from shipway_master.tasks.creation import Draft, Wish
 from shipway_master.tasks.errors import TaskNotFound
@@ -24,6 +21,7 @@ from shipway_master.tasks.places import Places
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.states import TaskType
 from shipway_master.tasks.tasks import Tasks
+from shipway_master.tasks.workspaces import Workspaces
 from shipway_proto.determined.api.v1.command_pb2 import GetCommandsRequest
 from shipway_proto.determined.api.v1.pagination_pb2 import ORDER_BY_DESC, Pagination
 
@@ -84,6 +82,7 @@ class Interactive:
         self._type = task_type
         self._kind = task_type.value.lower()
         self._database = database
+        self._workspaces = Workspaces(database)
         self._places = places
         self.tasks = tasks
 
@@ -91,12 +90,12 @@ class Interactive:
         self, request: LaunchRequest, call: Call, *, is_preview: bool = False
     ) -> Draft:
         """Start one; a preview is only checked."""
-        workspace_id = request.workspace_id or _DEFAULT_WORKSPACE
-        await self._require_workspace(workspace_id)
+        with told():
+            terms = await self._workspaces.load_terms(request.workspace_id or _DEFAULT_WORKSPACE)
         wish = Wish(
             task_type=self._type,
             owner_id=call.principal.user_id,
-            workspace_id=workspace_id,
+            terms=terms,
             config=await complete_config(
                 self._database, request.template_name, to_plain(request.config)
             ),
@@ -110,19 +109,18 @@ class Interactive:
     ) -> tuple[Sequence[tuple[TaskRecord, Owner]], Pagination]:
         """List those that live, and those that ended not long ago."""
         records = await self.tasks.list_recent(self._type)
-        owners = await self.tasks.owners.load({record.owner_id for record in records})
+        owners = await self.tasks.owners.load(records)
         wanted = [
-            record
-            for record in records
-            if (not request.users or owners[record.owner_id].username in request.users)
+            (record, owner)
+            for record, owner in zip(records, owners, strict=True)
+            if (not request.users or owner.username in request.users)
             and (not request.user_ids or record.owner_id in request.user_ids)
             and (not request.workspace_id or record.workspace_id == request.workspace_id)
         ]
-        wanted.sort(key=lambda one: _sort_key(one, request.sort_by))
+        wanted.sort(key=lambda one: _sort_key(one[0], request.sort_by))
         if request.order_by == ORDER_BY_DESC:
             wanted.reverse()
-        page, pagination = cut_page(wanted, offset=request.offset, limit=request.limit)
-        return [(record, owners[record.owner_id]) for record in page], pagination
+        return cut_page(wanted, offset=request.offset, limit=request.limit)
 
     async def find(self, task_id: str) -> TaskRecord:
         """Find one, live or not."""
@@ -146,13 +144,6 @@ class Interactive:
         with told():
             await self._places.set_priority(record, priority)
         return record
-
-    async def _require_workspace(self, workspace_id: int) -> None:
-        statement = select(WorkspaceRow.id).where(WorkspaceRow.id == workspace_id)
-        async with self._database.reading() as session:
-            found = await session.scalar(statement)
-        if found is None:
-            raise NotFound("workspace", workspace_id)
 
 
 def _sort_key(record: TaskRecord, sort_by: int) -> tuple[Any, ...]:

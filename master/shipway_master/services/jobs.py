@@ -105,10 +105,10 @@ class JobService:
         order: OrderBy.ValueType,
     ) -> list[job_pb2.Job]:
         records = [one for one in self._tasks.list_open() if pool in ("", one.pool)]
-        owners = await self._tasks.owners.load({one.owner_id for one in records})
+        owners = await self._tasks.owners.load(records)
         jobs = [
-            view_job(one, owners[one.owner_id], self._tasks.find_run(one.task_id))
-            for one in records
+            view_job(one, owner, self._tasks.find_run(one.task_id))
+            for one, owner in zip(records, owners, strict=True)
         ]
         jobs = [job for job in jobs if not states or job.summary.state in states]
         jobs.sort(key=_queue_place, reverse=order == ORDER_BY_DESC)

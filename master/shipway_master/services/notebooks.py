@@ -69,7 +69,7 @@ class NotebookService:
         return api.SetNotebookPriorityResponse(notebook=await self._view(record, call))
 
     async def _view(self, record: TaskRecord, call: Call) -> Notebook:
-        return self._view_for(record, await self._notebooks.tasks.owners.get(record.owner_id), call)
+        return self._view_for(record, await self._notebooks.tasks.owners.get(record), call)
 
     def _view_for(self, record: TaskRecord, owner: Owner, call: Call) -> Notebook:
         asking = call.principal

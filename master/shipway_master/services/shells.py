@@ -61,7 +61,7 @@ class ShellService:
         return api.SetShellPriorityResponse(shell=await self._view(record, call))
 
     async def _view(self, record: TaskRecord, call: Call) -> Shell:
-        return self._view_for(record, await self._shells.tasks.owners.get(record.owner_id), call)
+        return self._view_for(record, await self._shells.tasks.owners.get(record), call)
 
     def _view_for(self, record: TaskRecord, owner: Owner, call: Call) -> Shell:
         asking = call.principal

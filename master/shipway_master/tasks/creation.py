@@ -18,7 +18,10 @@ from shipway_master.tasks.model import TaskConfig
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.service import make_service
 from shipway_master.tasks.states import TaskType
+from shipway_master.tasks.workspaces import Terms
 
+_SPREADING = frozenset({TaskType.GENERIC, TaskType.TRIAL})
+"""May have slots of several agents."""
 _WITH_ENTRYPOINT = frozenset({TaskType.COMMAND, TaskType.GENERIC})
 _TITLES = {TaskType.COMMAND: "Command", TaskType.SHELL: "Shell", TaskType.NOTEBOOK: "JupyterLab"}
 
@@ -29,7 +32,8 @@ class Wish:
 
     task_type: TaskType
     owner_id: int
-    workspace_id: int
+    terms: Terms
+    """Of the workspace that it is to be in."""
     config: Mapping[str, Any] | str = field(repr=False)
     """Data, or YAML text."""
     files: Sequence[TaskFile] = field(default=(), repr=False)
@@ -64,7 +68,10 @@ def draft_task(wish: Wish, cluster: Cluster, *, ports_in_use: Collection[int] = 
             else parse_config(wish.config, has_entrypoint=wish.task_type in _WITH_ENTRYPOINT)
         )
         check_files(wish.files)
-        choice = cluster.choose_pool(config.resources.resource_pool, slots=config.resources.slots)
+        slots = config.resources.slots
+        pool = wish.terms.choose_pool(config.resources.resource_pool, slots=slots)
+        choice = cluster.choose_pool(pool, slots=slots)
+        wish.terms.require_pool(choice.pool)
         config = apply_defaults(config, cluster.get_defaults(choice), has_files=bool(wish.files))
         record = _make_record(wish, config, choice.pool, choice.manager.name)
         if config.resources.priority is None:
@@ -89,8 +96,8 @@ def make_request(record: TaskRecord, *, run: int) -> Request:
         weight=config.resources.weight,
         submitted_at=record.started_at,
         requested_at=datetime.now(UTC),
-        is_preemptible=record.task_type is TaskType.GENERIC and not record.no_pause,
-        is_single_agent=record.task_type is not TaskType.GENERIC or config.resources.is_single_node,
+        is_preemptible=record.is_preemptible,
+        is_single_agent=record.task_type not in _SPREADING or config.resources.is_single_node,
         slots_per_node=config.slurm.slots_per_node,
     )
 
@@ -106,7 +113,7 @@ def _make_record(wish: Wish, config: TaskConfig, pool: str, manager: str) -> Tas
         task_type=wish.task_type,
         job_id=JobId(str(uuid4())),
         owner_id=wish.owner_id,
-        workspace_id=wish.workspace_id,
+        workspace_id=wish.terms.workspace_id,
         description=description,
         config=config.model_copy(update={"description": description, "resources": resources}),
         pool=pool,

@@ -41,7 +41,7 @@ class Launching:
 
     async def build(self, record: TaskRecord, allocation: Run) -> Launch:
         """Build the launch of a run, with a token of its own."""
-        owner = await self._owners.get(record.owner_id)
+        owner = await self._owners.get(record)
         tgz = await self._records.load_tgz(record.task_id)
         defaults = self._cluster.get_defaults(
             PoolChoice(pool=record.pool, manager=allocation.manager)

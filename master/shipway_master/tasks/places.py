@@ -12,6 +12,7 @@ from shipway_master.tasks.creation import make_request
 from shipway_master.tasks.errors import BadTask, TaskInWrongState
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.tasks import Tasks
+from shipway_master.tasks.workspaces import Workspaces
 
 _PRIORITIES = range(1, 100)
 
@@ -19,8 +20,8 @@ _PRIORITIES = range(1, 100)
 class Places:
     """Changes priorities, weights and pools of tasks."""
 
-    def __init__(self, tasks: Tasks, cluster: Cluster) -> None:
-        self._tasks, self._cluster = tasks, cluster
+    def __init__(self, tasks: Tasks, cluster: Cluster, workspaces: Workspaces) -> None:
+        self._tasks, self._cluster, self._workspaces = tasks, cluster, workspaces
 
     async def set_priority(self, record: TaskRecord, priority: int) -> None:
         """Serve a task before or after others of its pool.
@@ -53,13 +54,16 @@ class Places:
         """Let a task wait in another pool.
 
         Raises:
-            BadTask: There is no such pool, or it could never hold the task.
+            BadTask: There is no such pool, it is not for the task's workspace, or it could never
+                hold the task.
             TaskInWrongState: The task has ended, or does not wait any more.
         """
         _require_open(record)
+        terms = await self._workspaces.load_terms(record.workspace_id, is_new=False)
         async with self._tasks.lock(record.task_id):
             try:
                 choice = self._cluster.choose_pool(pool, slots=record.slots)
+                terms.require_pool(choice.pool)
                 run = self._tasks.find_run(record.task_id)
                 request = replace(make_request(record, run=1), pool=choice.pool)
                 choice.manager.check(request)
