@@ -66,3 +66,20 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def find_existing(path: Path) -> Path:
+    """Return *path*, or the nearest folder above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def find_file_system(path: Path) -> str:
+    """Return the kind of the file system that *path* is on, such as `ext4`."""
+    best, kind = "", "unknown"
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mount, name, *_ = line.split(" ")
+        point = re.sub(r"\\(\d{3})", lambda match: chr(int(match.group(1), 8)), mount)
+        is_above = path.resolve().is_relative_to(point)
+        if is_above and len(point) >= len(best):
+            best, kind = point, name
+    return kind

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from shipway_common.findings import Finding, bad, good, warn
 from shipway_launcher.backends import make_backend
 from shipway_launcher.carriers.table import Manager
 from shipway_launcher.checkfolders import check_folders
@@ -19,7 +20,6 @@ from shipway_launcher.commandline import Programs
 from shipway_launcher.config import LauncherSettings, is_loopback
 from shipway_launcher.daemon import check_user
 from shipway_launcher.errors import BackendError, LauncherError, SetupError, TransportError
-from shipway_launcher.findings import Finding, bad, good, warn
 from shipway_launcher.machines import open_machine
 from shipway_launcher.pbs.cli import CommandLinePbs
 from shipway_launcher.pbs.commands import PBS_PROGRAMS

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from shipway_common.files import find_existing, find_file_system
+from shipway_common.findings import Finding, bad, good, warn
 from shipway_launcher.config import Impersonation, LauncherSettings
-from shipway_launcher.findings import Finding, bad, good, warn
 
 _LOCAL_FILE_SYSTEMS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "f2fs"}
 
@@ -27,11 +27,11 @@ def check_folders(settings: LauncherSettings) -> Iterator[Finding]:
         yield from _check_files(settings)
     relay_dir = settings.relay_dir
     if relay_dir is not None:
-        above = _existing(relay_dir)
+        above = find_existing(relay_dir)
         if not os.access(above, os.W_OK | os.X_OK):
             yield bad("relay_dir", f"this user cannot write into {above}")
         else:
-            yield good("relay_dir", f"{relay_dir} ({_file_system(above)})")
+            yield good("relay_dir", f"{relay_dir} ({find_file_system(above)})")
 
 
 def _check_records(settings: LauncherSettings) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def _check_records(settings: LauncherSettings) -> Iterator[Finding]:
 
 def _check_own(key: str, root: Path, *, is_for_jobs: bool) -> Iterator[Finding]:
     """Look at a folder that must be this user's own, whether it is there or will be made."""
-    above = _existing(root)
+    above = find_existing(root)
     if not os.access(above, os.W_OK | os.X_OK):
         yield bad(key, f"this user cannot write into {above}")
         return
@@ -53,7 +53,7 @@ def _check_own(key: str, root: Path, *, is_for_jobs: bool) -> Iterator[Finding]:
             yield bad(key, f"{root} does not belong to this user")
         if stat.S_IMODE(status.st_mode) & 0o022:
             yield bad(key, f"others may write into {root}; chmod go-w {root}")
-    kind = _file_system(above)
+    kind = find_file_system(above)
     if is_for_jobs and kind in _LOCAL_FILE_SYSTEMS:
         yield warn(key, f"{root} is on {kind}; fine only if all compute nodes see this very folder")
     else:
@@ -89,20 +89,3 @@ def _check_files(settings: LauncherSettings) -> Iterator[Finding]:
     ):
         if file is not None and not os.access(file, os.R_OK):
             yield bad(key, f"this user cannot read {file}, or it is not there")
-
-
-def _existing(path: Path) -> Path:
-    """Return the nearest folder that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _file_system(path: Path) -> str:
-    """Return the kind of the file system that *path* is on."""
-    best, kind = "", "unknown"
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount, name, *_ = line.split(" ")
-        point = re.sub(r"\\(\d{3})", lambda match: chr(int(match.group(1), 8)), mount)
-        is_above = path.resolve().is_relative_to(point)
-        if is_above and len(point) >= len(best):
-            best, kind = point, name
-    return kind

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from shipway_common.findings import Finding, bad, good
 from shipway_launcher.config import LauncherSettings
 from shipway_launcher.errors import TransportError
-from shipway_launcher.findings import Finding, bad, good
 from shipway_launcher.transport.base import Command
 from shipway_launcher.transport.remote import RemoteMachine
 from shipway_launcher.users import Users

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from shipway_common.findings import Finding, bad, good
 from shipway_launcher.config import Impersonation, LauncherSettings
 from shipway_launcher.dispatches.files import jobs_root
 from shipway_launcher.errors import LauncherError
-from shipway_launcher.findings import Finding, bad, good
 from shipway_launcher.transport.base import Command
 from shipway_launcher.users import Users
 

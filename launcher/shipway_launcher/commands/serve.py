@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.text import Text
 
+from shipway_common.findings import Grade, show
 from shipway_common.logsetup import say_error, setup_logging
 from shipway_common.service import ServiceManager
 from shipway_common.signals import stop_on_signals
@@ -25,9 +25,6 @@ from shipway_launcher.commands.options import (
 from shipway_launcher.config import LauncherSettings
 from shipway_launcher.daemon import run_launcher
 from shipway_launcher.errors import LauncherError
-from shipway_launcher.findings import Grade
-
-_MARKS = {Grade.OK: ("ok", "green"), Grade.WARNING: ("warn", "yellow"), Grade.ERROR: ("bad", "red")}
 
 
 @click.command()
@@ -84,9 +81,7 @@ async def check(settings: LauncherSettings) -> None:
     console = Console(highlight=False)
     is_bad = False
     async for finding in look_for_faults(settings):
-        mark, style = _MARKS[finding.grade]
-        line = Text.assemble((f"{mark:5}", style), (f"{finding.key}: ", "bold"), finding.text)
-        console.print(line, soft_wrap=True)
+        show(console, finding)
         is_bad = is_bad or finding.grade is Grade.ERROR
     if is_bad:
         sys.exit(1)
