@@ -12,13 +12,17 @@ from shipway_master.store.base import Base, UtcTime
 
 
 class StorageRow(Base):
-    """A checkpoint storage that some trial said it writes to; equal ones are kept once."""
+    """A checkpoint storage that some trial said it writes to.
+
+    Equal ones of one user are kept once; another user's are apart, as they hold his secrets.
+    """
 
     __tablename__ = "storages"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
-    """SHA-256 of the configuration, by which an equal one is found."""
+    """SHA-256 of the owner and the configuration, by which an equal one is found."""
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     config: Mapped[str] = mapped_column(Text)
     """JSON with sorted keys, secrets included."""
 
@@ -49,3 +53,21 @@ class CheckpointRow(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     storage_id: Mapped[int | None] = mapped_column(ForeignKey("storages.id"))
     """Unset: where the configuration of its experiment says."""
+
+
+class CollectionRow(Base):
+    """What a task of the type CHECKPOINT_GC is to remove."""
+
+    __tablename__ = "collections"
+
+    task_id: Mapped[str] = mapped_column(
+        ForeignKey("tasks.task_id", ondelete="CASCADE"), primary_key=True
+    )
+    experiment_id: Mapped[int] = mapped_column(index=True)
+    """No reference: the experiment may be deleted with its checkpoints."""
+    storage: Mapped[str] = mapped_column(Text)
+    """JSON, secrets included."""
+    uuids: Mapped[list[str]] = mapped_column(JSON)
+    globs: Mapped[list[str]] = mapped_column(JSON)
+    with_tensorboards: Mapped[bool] = mapped_column(default=False)
+    """Whether the TensorBoard files of the experiment go, too."""

@@ -12,14 +12,16 @@ depends_on: str | None = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Make the tables of checkpoints, of where they are, and of what is to remove them."""
     op.create_table(
         "storages",
         sa.Column("id", sa.Integer, autoincrement=True),
         sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("owner_id", sa.Integer, nullable=False),
         sa.Column("config", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_storages"),
         sa.UniqueConstraint("digest", name="uq_storages_digest"),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name="fk_storages_owner_id_users"),
     )
     op.create_table(
         "checkpoints",
@@ -49,3 +51,20 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_checkpoints_trial_state", "checkpoints", ["trial_id", "state"])
+    op.create_table(
+        "collections",
+        sa.Column("task_id", sa.String),
+        sa.Column("experiment_id", sa.Integer, nullable=False),
+        sa.Column("storage", sa.Text, nullable=False),
+        sa.Column("uuids", sa.JSON, nullable=False),
+        sa.Column("globs", sa.JSON, nullable=False),
+        sa.Column("with_tensorboards", sa.Boolean, nullable=False),
+        sa.PrimaryKeyConstraint("task_id", name="pk_collections"),
+        sa.ForeignKeyConstraint(
+            ["task_id"],
+            ["tasks.task_id"],
+            name="fk_collections_task_id_tasks",
+            ondelete="CASCADE",
+        ),
+    )
+    op.create_index("ix_collections_experiment_id", "collections", ["experiment_id"])
