@@ -1,0 +1,1 @@
+"""Experiments: what decides about trials, and the life of each."""
