@@ -47,6 +47,7 @@ async def add_run(
     began_at: datetime | None,
     ended_at: datetime | None = None,
     pool: str = "gpu",
+    state: str | None = None,
 ) -> None:
     """Write down a run of a task of its own, which waits still if it never began."""
     task_id = allocation_id.rpartition(".")[0]
@@ -56,7 +57,7 @@ async def add_run(
         "task_id": task_id,
         "run": 1,
         "slots": slots,
-        "state": "RUNNING" if ended_at is None else "TERMINATED",
+        "state": state or ("RUNNING" if ended_at is None else "TERMINATED"),
         "requested_at": began_at or datetime.now(UTC),
         "started_at": began_at,
         "ended_at": ended_at,
