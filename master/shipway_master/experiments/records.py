@@ -80,7 +80,7 @@ class TrialRecord:
     run: int = 0
     judged_run: int = 0
     restarts: int = 0
-    port_offset: int | None = None
+    ports: list[int] = field(default_factory=list[int])
     ended_at: datetime | None = None
     early_exit: str | None = None
     excluded_nodes: list[str] = field(default_factory=list[str])
@@ -264,7 +264,7 @@ def _changing_of_trial(record: TrialRecord) -> dict[str, Any]:
         "run": record.run,
         "judged_run": record.judged_run,
         "restarts": record.restarts,
-        "port_offset": record.port_offset,
+        "ports": record.ports,
         "ended_at": record.ended_at,
         "early_exit": record.early_exit,
         "excluded_nodes": record.excluded_nodes,
@@ -334,7 +334,7 @@ def _make_trial(row: TrialRow, task_ids: list[TaskId]) -> TrialRecord:
         run=row.run,
         judged_run=row.judged_run,
         restarts=row.restarts,
-        port_offset=row.port_offset,
+        ports=list(row.ports),
         ended_at=row.ended_at,
         early_exit=row.early_exit,
         excluded_nodes=list(row.excluded_nodes),

@@ -13,9 +13,8 @@ from typing import Any
 from shipway_master.allocations.ids import ResourcesId
 from shipway_master.hpc.arguments import check_sbatch_arguments
 from shipway_master.hpc.needs import Needs, SlotType
-from shipway_master.tasks.files import TaskFile, pack
+from shipway_master.tasks.files import RUN_DIR, TaskFile, pack
 from shipway_master.tasks.launch import (
-    RUN_DIR,
     Launch,
     get_image,
     get_user_variables,

@@ -88,8 +88,8 @@ class TrialRow(Base):
     judged_run: Mapped[int] = mapped_column(default=0)
     """The newest run whose end has been taken into account."""
     restarts: Mapped[int] = mapped_column(default=0)
-    port_offset: Mapped[int | None]
-    """What its live run has added to the numbers of its ports."""
+    ports: Mapped[list[int]] = mapped_column(JSON)
+    """Those that its live run has; empty when it has none."""
     started_at: Mapped[datetime] = mapped_column(UtcTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
     last_activity_at: Mapped[datetime | None] = mapped_column(UtcTime)

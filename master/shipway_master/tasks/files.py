@@ -8,6 +8,8 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+RUN_DIR = "/run/determined"
+"""Where in its container everything of a task lies."""
 FILE_TYPE = ord("0")
 DIRECTORY_TYPE = ord("5")
 SYMLINK_TYPE = ord("2")

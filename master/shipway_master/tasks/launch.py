@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shipway_master.allocations.ids import AllocationId, TaskId
-from shipway_master.tasks.files import DIRECTORY_TYPE, FILE_TYPE, TaskFile
+from shipway_master.tasks.files import DIRECTORY_TYPE, FILE_TYPE, RUN_DIR, TaskFile
 from shipway_master.tasks.model import DEFAULT_WORK_DIR, TaskConfig
 from shipway_master.tasks.service import Equipment
-
-RUN_DIR = "/run/determined"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

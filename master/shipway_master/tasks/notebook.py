@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
-from shipway_master.tasks.files import DIRECTORY_TYPE, FILE_TYPE, TaskFile
-from shipway_master.tasks.launch import RUN_DIR, AgentUser
+from shipway_master.tasks.files import DIRECTORY_TYPE, FILE_TYPE, RUN_DIR, TaskFile
+from shipway_master.tasks.launch import AgentUser
+from shipway_master.tasks.model import TaskConfig
 from shipway_master.tasks.service import Equipment, Service
 
 _DIR: Final = f"{RUN_DIR}/jupyter"
 _FOLDERS: Final = (_DIR, f"{_DIR}/config", f"{_DIR}/data", f"{_DIR}/runtime")
+_REPORTER: Final = Path(__file__).with_name("idlereporter.py").read_bytes()
+_REPORT_EVERY_S: Final = 30.0
 
 # The token goes by the environment: whoever lists the node's processes sees their arguments.
 _ENTRYPOINT: Final = r"""#!/bin/sh
@@ -20,6 +24,14 @@ command -v jupyter >/dev/null || {
     echo "a notebook needs JupyterLab, which this image does not have: install jupyterlab in it" >&2
     exit 127
 }
+if [ -n "$NOTEBOOK_REPORT_EVERY_S" ]; then
+    python="${DET_PYTHON_EXECUTABLE:-python3}"
+    if command -v "$python" >/dev/null; then
+        "$python" "$(dirname "$0")/idlereporter.py" &
+    else
+        echo "there is no $python: only its pages in use keep this notebook from being ended" >&2
+    fi
+fi
 exec jupyter lab --no-browser --allow-root \
     --ServerApp.ip=0.0.0.0 \
     --ServerApp.port="$NOTEBOOK_PORT" \
@@ -31,27 +43,28 @@ exec jupyter lab --no-browser --allow-root \
 """
 
 
-def equip_notebook(service: Service, user: AgentUser) -> Equipment:
+def equip_notebook(service: Service, user: AgentUser, config: TaskConfig) -> Equipment:
     """Say how a notebook is started, and with which files."""
     entrypoint = f"{_DIR}/notebook-entrypoint.sh"
     folders = [
         TaskFile(path=path, type=DIRECTORY_TYPE, mode=0o700, uid=user.uid, gid=user.gid)
         for path in _FOLDERS
     ]
-    script = TaskFile(
-        path=entrypoint,
-        type=FILE_TYPE,
-        content=_ENTRYPOINT.encode(),
-        mode=0o700,
-        uid=user.uid,
-        gid=user.gid,
-    )
+    programs = [
+        TaskFile(path=path, type=FILE_TYPE, content=content, mode=0o700, uid=user.uid, gid=user.gid)
+        for path, content in (
+            (entrypoint, _ENTRYPOINT.encode()),
+            (f"{_DIR}/idlereporter.py", _REPORTER),
+        )
+    ]
     return Equipment(
         argv=(entrypoint,),
-        files=[*folders, script],
+        files=[*folders, *programs],
         port=service.port,
         variables={
             "NOTEBOOK_PORT": str(service.port),
+            "NOTEBOOK_IDLE_TYPE": config.notebook_idle_type or "kernels_or_terminals",
+            "NOTEBOOK_REPORT_EVERY_S": _choose_interval(config.idle_timeout),
             "DET_NOTEBOOK_TOKEN": service.secret,
             "JUPYTER_TOKEN": service.secret,
             "JUPYTER_CONFIG_DIR": f"{_DIR}/config",
@@ -59,3 +72,8 @@ def equip_notebook(service: Service, user: AgentUser) -> Equipment:
             "JUPYTER_RUNTIME_DIR": f"{_DIR}/runtime",
         },
     )
+
+
+def _choose_interval(idle_timeout_s: float | None) -> str:
+    """Say how often use is reported, so that one report may get lost; empty: not at all."""
+    return f"{min(_REPORT_EVERY_S, idle_timeout_s / 3):g}" if idle_timeout_s else ""

@@ -6,10 +6,8 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from shipway_master.tasks.files import TaskFile
+from shipway_master.tasks.ssh import make_key_pair
 from shipway_master.tasks.states import TaskType
 
 _PORTS: Mapping[TaskType, range] = {
@@ -57,13 +55,5 @@ def make_service(task_type: TaskType, *, ports_in_use: Collection[int]) -> Servi
     port = secrets.choice(free or ports)
     if task_type is not TaskType.SHELL:
         return Service(port=port, secret=secrets.token_urlsafe(32))
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.OpenSSH,
-        serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
-    return Service(port=port, secret=private.decode(), public_key=f"{public.decode()}\n")
+    keys = make_key_pair()
+    return Service(port=port, secret=keys.private, public_key=keys.public)

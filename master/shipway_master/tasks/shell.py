@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from shipway_master.tasks.files import DIRECTORY_TYPE, FILE_TYPE, TaskFile
-from shipway_master.tasks.launch import RUN_DIR, AgentUser
+from shipway_master.tasks.launch import AgentUser
 from shipway_master.tasks.service import Equipment, Service
-
-_SSH_DIR: Final = f"{RUN_DIR}/ssh"
+from shipway_master.tasks.ssh import SSH_DIR, SSHD_CONFIG
 
 # A session gets the task's variables by options of the authorized key. sshd knows `\"` there and
 # no other escape, so a value with a line end or with a backslash at its end cannot be said.
@@ -44,39 +43,19 @@ fi
 exec "$sshd" "$@"
 """
 
-# The folder is the task's own and nobody else's: who owns its parents does not matter.
-_SSHD_CONFIG: Final = f"""\
-Port 2222
-HostKey {_SSH_DIR}/id_rsa
-AuthorizedKeysFile {_SSH_DIR}/authorized_keys
-PidFile none
-StrictModes no
-UsePAM no
-PubkeyAuthentication yes
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-PermitRootLogin prohibit-password
-PermitUserEnvironment yes
-AcceptEnv *
-AllowTcpForwarding yes
-X11Forwarding no
-PrintMotd no
-Subsystem sftp internal-sftp
-"""
-
 
 def equip_shell(service: Service, user: AgentUser) -> Equipment:
     """Say how a shell is started, and with which files."""
-    entrypoint = f"{_SSH_DIR}/shell-entrypoint.sh"
+    entrypoint = f"{SSH_DIR}/shell-entrypoint.sh"
     texts = [
         (entrypoint, _ENTRYPOINT, 0o700),
-        (f"{_SSH_DIR}/sshd_config", _SSHD_CONFIG, 0o644),
-        (f"{_SSH_DIR}/authorized_keys_unmodified", service.public_key, 0o644),
-        (f"{_SSH_DIR}/id_rsa", service.secret, 0o600),
-        (f"{_SSH_DIR}/id_rsa.pub", service.public_key, 0o600),
+        (f"{SSH_DIR}/sshd_config", SSHD_CONFIG, 0o644),
+        (f"{SSH_DIR}/authorized_keys_unmodified", service.public_key, 0o644),
+        (f"{SSH_DIR}/id_rsa", service.secret, 0o600),
+        (f"{SSH_DIR}/id_rsa.pub", service.public_key, 0o600),
     ]
     files = [
-        TaskFile(path=_SSH_DIR, type=DIRECTORY_TYPE, mode=0o700, uid=user.uid, gid=user.gid),
+        TaskFile(path=SSH_DIR, type=DIRECTORY_TYPE, mode=0o700, uid=user.uid, gid=user.gid),
         *(
             TaskFile(
                 path=path,
@@ -89,5 +68,5 @@ def equip_shell(service: Service, user: AgentUser) -> Equipment:
             for path, text, mode in texts
         ),
     ]
-    argv = (entrypoint, "-f", f"{_SSH_DIR}/sshd_config", "-p", str(service.port), "-D", "-e")
+    argv = (entrypoint, "-f", f"{SSH_DIR}/sshd_config", "-p", str(service.port), "-D", "-e")
     return Equipment(argv=argv, files=files, port=service.port)

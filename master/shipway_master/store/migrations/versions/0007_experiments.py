@@ -82,7 +82,7 @@ def upgrade() -> None:
         sa.Column("run", sa.Integer, nullable=False),
         sa.Column("judged_run", sa.Integer, nullable=False),
         sa.Column("restarts", sa.Integer, nullable=False),
-        sa.Column("port_offset", sa.Integer),
+        sa.Column("ports", sa.JSON, nullable=False),
         sa.Column("started_at", sa.BigInteger, nullable=False),
         sa.Column("ended_at", sa.BigInteger),
         sa.Column("last_activity_at", sa.BigInteger),
