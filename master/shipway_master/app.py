@@ -34,7 +34,6 @@ from shipway_master.services.templates import TemplateService
 from shipway_master.services.tokens import TokenService
 from shipway_master.services.usage import UsageService
 from shipway_master.services.users import UserService
-from shipway_master.services.workspaces import WorkspaceService
 from shipway_master.store.database import opened
 from shipway_master.usage import UsageRoutes
 
@@ -79,7 +78,6 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             TokenService(database, authenticator, config.security.token),
             UserSettingService(database),
             TemplateService(database),
-            WorkspaceService(database),
             LogService(log_book, StoredTasks(database)),
             ProfilerService(Readings(database)),
             UsageService(database),

@@ -34,13 +34,17 @@ from shipway_master.metrics import ClusterCollector
 from shipway_master.proxy import Proxy
 from shipway_master.services.agents import AgentService
 from shipway_master.services.allocations import AllocationService
+from shipway_master.services.bindings import BindingService
 from shipway_master.services.commands import CommandService
 from shipway_master.services.generic import GenericTaskService
 from shipway_master.services.jobs import JobService
+from shipway_master.services.namespaces import NamespaceService
 from shipway_master.services.notebooks import NotebookService
 from shipway_master.services.pools import PoolService
+from shipway_master.services.projects import ProjectService
 from shipway_master.services.shells import ShellService
 from shipway_master.services.tasks import TaskService
+from shipway_master.services.workspaces import WorkspaceService
 from shipway_master.store.database import Database
 from shipway_master.tasks.owners import Owners
 from shipway_master.tasks.places import Places
@@ -48,6 +52,7 @@ from shipway_master.tasks.records import TaskRecords
 from shipway_master.tasks.tasks import Tasks
 from shipway_master.tasks.workspaces import Workspaces
 from shipway_master.usage.waits import QueueTimes
+from shipway_master.workspaces.removal import Removal
 
 
 @dataclass(slots=True)
@@ -164,12 +169,17 @@ async def running_cluster(
             uses_tls=config.security.tls.cert is not None,
         )
         places = Places(tasks, cluster, Workspaces(database))
+        removal = Removal(database, tasks)
         await tasks.restore()
         proxy = await stack.enter_async_context(Proxy(tasks, authenticator))
         yield ClusterParts(
             services=[
                 AgentService(cluster, agents),
-                PoolService(cluster),
+                PoolService(database, cluster),
+                WorkspaceService(database, cluster, removal),
+                ProjectService(database, removal),
+                BindingService(database, cluster),
+                NamespaceService(),
                 JobService(tasks, places, cluster, QueueTimes(database)),
                 CommandService(database, tasks, places),
                 ShellService(database, tasks, places),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
+from shipway_master.store.database import Database
+from shipway_master.store.workspaces import PoolBindingRow
 from shipway_proto.determined.api.v1.resourcepool_pb2 import (
     GetResourcePoolsRequest,
     GetResourcePoolsResponse,
@@ -12,16 +16,19 @@ from shipway_proto.determined.api.v1.resourcepool_pb2 import (
 
 
 class PoolService:
-    """The RPCs of resource pools. Pools are bound to no workspace here: all are unbound."""
+    """The RPCs of resource pools."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, database: Database, cluster: Cluster) -> None:
+        self._database, self._cluster = database, cluster
 
     async def GetResourcePools(
         self, request: GetResourcePoolsRequest, call: Call
     ) -> GetResourcePoolsResponse:
         """List the pools of agents and the partitions of Slurm."""
-        page, pagination = cut_page(
-            self._cluster.list_pools(), offset=request.offset, limit=request.limit
-        )
+        pools = self._cluster.list_pools()
+        if request.unbound:
+            async with self._database.reading() as session:
+                bound = set(await session.scalars(select(PoolBindingRow.pool).distinct()))
+            pools = [pool for pool in pools if pool.name not in bound]
+        page, pagination = cut_page(pools, offset=request.offset, limit=request.limit)
         return GetResourcePoolsResponse(resource_pools=page, pagination=pagination)

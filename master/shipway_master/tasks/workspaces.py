@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.store.database import Database
 from shipway_master.store.workspaces import PoolBindingRow, ProjectRow, WorkspaceRow
@@ -59,18 +60,17 @@ class Workspaces:
         """
         async with self._database.reading() as session:
             row = await session.get(WorkspaceRow, workspace_id)
-            bindings = (await session.execute(select(PoolBindingRow))).scalars().all()
+            barred_pools = await list_barred_pools(session, workspace_id)
         if row is None:
             raise TaskNotFound("workspace", str(workspace_id))
         if is_new:
             _require_open("workspace", row)
-        own = {one.pool for one in bindings if one.workspace_id == workspace_id}
         return Terms(
             workspace_id=workspace_id,
             workspace=row.name,
             compute_pool=row.default_compute_pool,
             aux_pool=row.default_aux_pool,
-            barred_pools=frozenset({one.pool for one in bindings} - own),
+            barred_pools=barred_pools,
         )
 
     async def load_terms_of_project(self, project_id: int) -> Terms:
@@ -86,6 +86,13 @@ class Workspaces:
             raise TaskNotFound("project", str(project_id))
         _require_open("project", row)
         return await self.load_terms(row.workspace_id)
+
+
+async def list_barred_pools(session: AsyncSession, workspace_id: int | None) -> frozenset[str]:
+    """The pools that a workspace may not use; None: one that has no bindings yet."""
+    bindings = (await session.scalars(select(PoolBindingRow))).all()
+    own = {one.pool for one in bindings if one.workspace_id == workspace_id}
+    return frozenset({one.pool for one in bindings} - own)
 
 
 def _require_open(kind: str, row: WorkspaceRow | ProjectRow) -> None:

@@ -1,0 +1,1 @@
+"""Workspaces and their projects: names, rights, and how they are shown."""
