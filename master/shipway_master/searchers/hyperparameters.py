@@ -8,7 +8,7 @@ a list included, stands for itself in every trial. Written back, what stood for 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import (
@@ -27,6 +27,9 @@ from shipway_master.searchers.numbers import INT32_MAX, Number, WholeNumber
 
 MAX_DEPTH: Final = 64
 """Mappings and lists within each other."""
+
+_WIDEST: Final = 1e290
+"""So far apart that sums and products over the range are numbers still."""
 
 
 class Const(Settings):
@@ -83,7 +86,7 @@ class DoubleRange(_Range):
     @model_validator(mode="after")
     def _check(self) -> DoubleRange:
         _check_order(self.minval, self.maxval)
-        if math.isinf(self.maxval - self.minval):
+        if self.maxval - self.minval > _WIDEST:
             raise ValueError("minval and maxval are too far from each other")
         return self
 
@@ -181,6 +184,17 @@ def _leaves(
             yield from _leaves(found.root, (*path, name))
         else:
             yield (*path, name), Const(val={})  # it is there in the trial, with nothing in it
+
+
+def assemble(values: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
+    """Build the hyperparameters of a trial from values by their paths."""
+    result: dict[str, Any] = {}
+    for (*above, name), value in values:
+        level = result
+        for part in above:
+            level = level.setdefault(part, {})
+        level[name] = value
+    return result
 
 
 def _check_plain(value: object, depth: int) -> None:
