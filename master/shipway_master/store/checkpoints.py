@@ -60,11 +60,9 @@ class CollectionRow(Base):
 
     __tablename__ = "collections"
 
-    task_id: Mapped[str] = mapped_column(
-        ForeignKey("tasks.task_id", ondelete="CASCADE"), primary_key=True
-    )
-    experiment_id: Mapped[int] = mapped_column(index=True)
-    """No reference: the experiment may be deleted with its checkpoints."""
+    task_id: Mapped[str] = mapped_column(String, primary_key=True)
+    """No reference: this is stored before the task, and goes when that has ended."""
+    experiment_id: Mapped[int]
     storage: Mapped[str] = mapped_column(Text)
     """JSON, secrets included."""
     uuids: Mapped[list[str]] = mapped_column(JSON)

@@ -60,11 +60,4 @@ def upgrade() -> None:
         sa.Column("globs", sa.JSON, nullable=False),
         sa.Column("with_tensorboards", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("task_id", name="pk_collections"),
-        sa.ForeignKeyConstraint(
-            ["task_id"],
-            ["tasks.task_id"],
-            name="fk_collections_task_id_tasks",
-            ondelete="CASCADE",
-        ),
     )
-    op.create_index("ix_collections_experiment_id", "collections", ["experiment_id"])
