@@ -42,9 +42,9 @@ class Halving:
         for rung in range(self._passed.get(trial, 0), len(self._times)):
             if time < self._times[rung]:
                 return False
-            better = self._enter(rung, trial, value)
+            rank = self._enter(rung, trial, value)
             is_last = rung == len(self._times) - 1
-            if is_last or better >= max(int(len(self._results[rung]) / self._divisor), 1):
+            if is_last or rank >= max(int(len(self._results[rung]) / self._divisor), 1):
                 return True
         return False
 
@@ -81,9 +81,14 @@ class Halving:
                 self._passed[trial] = rung + 1
 
     def _enter(self, rung: int, trial: int, value: float) -> int:
-        """Put a result in its place; return how many are better."""
+        """Put a result in its place; return how many come before it.
+
+        Of equal ones the newest is first, except of those that showed nothing at all.
+        """
         results = self._results[rung]
-        better = bisect_left(results, value, key=lambda result: result[0])
-        results.insert(better, (value, trial))
+        rank = len(results)
+        if value != WORST:
+            rank = bisect_left(results, value, key=lambda result: result[0])
+        results.insert(rank, (value, trial))
         self._passed[trial] = rung + 1
-        return better
+        return rank

@@ -33,7 +33,8 @@ class Searcher:
     """The state of one search.
 
     Each event is answered by what to do next. Events may come twice, late, or about trials that
-    nobody knows: they are answered by nothing then. After a `Shutdown` nothing more comes.
+    nobody knows: they are answered by nothing then. After a `Shutdown` nothing more comes; trials
+    that live at that time are stopped by the same answer.
 
     The same configuration and seed give the same trials in the same order: the first one created
     is the same whatever happens, and so is the second. What an event changed is in the `snapshot`
@@ -99,8 +100,8 @@ class Searcher:
         if not isinstance(self._config, _HALVINGS):
             return []
         time = read_time(self._config, metrics, steps_completed=steps_completed)
-        if time is None:
-            return self._end(Shutdown(failure=True, reason=explain_no_time(self._config, metrics)))
+        if time is None:  # nor will other trials say it
+            return self._give_up(explain_no_time(self._config, metrics))
         value = read_value(self._config, metrics)
         if not self._brackets[trial.bracket].validated(number, time=time, value=value):
             return []
@@ -129,7 +130,8 @@ class Searcher:
         self._brackets[trial.bracket].ended(number)
         actions: list[Action] = list(self._fill(trial.bracket))
         if not actions and all(one.has_ended for one in self._trials):
-            return self._end(conclude(self._trials))
+            self._shutdown = conclude(self._trials)
+            return [self._shutdown]
         return actions
 
     def set_progress(self, request_id: UUID, fraction: float) -> None:
@@ -149,15 +151,15 @@ class Searcher:
 
         After a restart it is what may have been lost: trials to create, trials to stop, the end.
         """
-        if self._shutdown is not None:
-            return [self._shutdown]
         actions: list[Action] = []
         for number, trial in enumerate(self._trials):
-            if not trial.is_created and not trial.has_ended:
+            if trial.has_ended:
+                continue
+            if not trial.is_created and self._shutdown is None:
                 actions.append(self._make(number))
-            if trial.is_stopped and not trial.has_ended:
+            if trial.is_stopped:
                 actions.append(Stop(request_id=UUID(trial.request_id)))
-        return actions
+        return [*actions, self._shutdown] if self._shutdown is not None else actions
 
     def snapshot(self) -> dict[str, Any]:
         """Give the whole state as data that JSON can hold."""
@@ -233,6 +235,8 @@ class Searcher:
             hparams=self._grid.point(number) if self._grid else sample(self._space, draw),
         )
 
-    def _end(self, shutdown: Shutdown) -> list[Action]:
-        self._shutdown = shutdown
-        return [shutdown]
+    def _give_up(self, reason: str) -> list[Action]:
+        for trial in self._trials:
+            trial.is_stopped = True
+        self._shutdown = Shutdown(failure=True, reason=reason)
+        return self.outstanding()
