@@ -23,6 +23,7 @@ from shipway_master.cluster.config import (
     ResourceManagerConfig,
     check_managers,
 )
+from shipway_master.cluster.durations import DurationS
 from shipway_master.retention import RetentionPolicy
 from shipway_master.tasks.defaults import TaskContainerDefaults
 from shipway_master.tasks.owners import DefaultTaskUser
@@ -157,6 +158,8 @@ class MasterConfig(Settings):
     """Pools of `resource_manager`; without any, agents have the pool `default`."""
     additional_resource_managers: Sequence[AdditionalResourceManager] = ()
     """More of them, each with its pools."""
+    notebook_timeout: DurationS | None = Field(default=None, gt=0)
+    """Seconds for which nobody uses a notebook until it is ended; unset: for ever."""
     task_container_defaults: TaskContainerDefaults = TaskContainerDefaults()
     """What tasks get that do not say otherwise."""
 

@@ -7,17 +7,17 @@ import re
 from pathlib import Path
 
 from tests.e2e.conftest import Site
-from tests.e2e.tasks import wait_for_end
+from tests.e2e.tasks import fetch_log, states, wait_for_end, wait_for_log
 from tests.lab.shipway import PASSWORD
 
 _PROGRAMS = Path(__file__).parent / "payloads/bin"
+PATH = f"PATH={_PROGRAMS}:{os.environ['PATH']}"
 
 
 def test_a_notebook_is_started_read_listed_and_killed(site: Site, tmp_path: Path) -> None:
-    path = f"PATH={_PROGRAMS}:{os.environ['PATH']}"
     config = tmp_path / "notebook.yaml"
     config.write_text(
-        f"resources: {{slots: 0}}\nenvironment: {{environment_variables: ['{path}']}}\n"
+        f"resources: {{slots: 0}}\nenvironment: {{environment_variables: ['{PATH}']}}\n"
     )
     preview = site.det.run("notebook", "start", "--preview", "--config-file", str(config)).stdout
     started = site.det.run("notebook", "start", "--no-browser", "--config-file", str(config))
@@ -40,6 +40,33 @@ def test_a_notebook_is_started_read_listed_and_killed(site: Site, tmp_path: Path
     assert without_token[0] == 403
     assert re.search(rf"{notebook_id}.*RUNNING", listed)
     assert gone[0] == 404
+
+
+def start_notebook(site: Site, *variables: str, idle_timeout: str) -> str:
+    """Start a notebook and wait until it can be used; return its id."""
+    config = {
+        "resources": {"slots": 0},
+        "idle_timeout": idle_timeout,
+        "environment": {"environment_variables": [PATH, *variables]},
+    }
+    made = site.api.call("POST", "/api/v1/notebooks", {"config": config})["notebook"]
+    notebook_id: str = made["id"]
+    wait_for_log(site.api, notebook_id, "is available")
+    return notebook_id
+
+
+def test_a_notebook_with_a_kernel_is_not_ended_for_idling(site: Site) -> None:
+    working = start_notebook(site, "KERNELS=1", idle_timeout="4s")
+    idle = start_notebook(site, idle_timeout="4s")
+
+    wait_for_log(site.api, idle, "nobody used it for 4s")
+    wait_for_end(site.api, idle)
+    state = states(site.api, working)[0]
+    site.api.call("POST", f"/api/v1/notebooks/{working}/kill")
+    wait_for_end(site.api, working)
+
+    assert state == "STATE_RUNNING"
+    assert not [line for line in fetch_log(site.api, working) if "report" in line]
 
 
 def test_the_token_of_a_notebook_is_its_owners(site: Site) -> None:

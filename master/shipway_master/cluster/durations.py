@@ -27,5 +27,14 @@ def parse_duration_s(value: object) -> object:
     return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
 
 
+def render_duration(seconds: float) -> str:
+    """Write a duration as Go does: 1h0m0s, 30m0s, 2.5s."""
+    minutes, rest = divmod(round(seconds, 3), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest:g}s"
+    return f"{minutes}m{rest:g}s" if minutes else f"{rest:g}s"
+
+
 DurationS = Annotated[float, BeforeValidator(parse_duration_s)]
 """Seconds; may be written as 25s, 5m, 1h30m."""

@@ -19,6 +19,7 @@ from shipway_master.agents.session import Heartbeat
 from shipway_master.allocations.live import Allocations
 from shipway_master.allocations.surroundings import Timings
 from shipway_master.auth import Authenticator
+from shipway_master.background import Background
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.cluster.config import PoolConfig, ResourceManagerConfig
 from shipway_master.cluster.manager import ResourceManager
@@ -46,6 +47,7 @@ from shipway_master.services.shells import ShellService
 from shipway_master.services.tasks import TaskService
 from shipway_master.services.workspaces import WorkspaceService
 from shipway_master.store.database import Database
+from shipway_master.tasks.idle import IdleWatch
 from shipway_master.tasks.owners import Owners
 from shipway_master.tasks.places import Places
 from shipway_master.tasks.records import TaskRecords
@@ -53,6 +55,8 @@ from shipway_master.tasks.tasks import Tasks
 from shipway_master.tasks.workspaces import Workspaces
 from shipway_master.usage.waits import QueueTimes
 from shipway_master.workspaces.removal import Removal
+
+_IDLE_INTERVAL_S = 1.0
 
 
 @dataclass(slots=True)
@@ -135,7 +139,7 @@ async def running_cluster(
     """Run the cluster side until the block ends; tasks of an earlier process are taken up first.
 
     Entered in this order, left in reverse: the allocations' timers, the agents, the launchers,
-    the proxy.
+    the proxy, the watch over idle services.
     Leaving lets go of what runs on agents and in Slurm, and ends none of it.
     """
     address = _OwnAddress(config.host, config.port)
@@ -171,7 +175,14 @@ async def running_cluster(
         places = Places(tasks, cluster, Workspaces(database))
         removal = Removal(database, tasks)
         await tasks.restore()
-        proxy = await stack.enter_async_context(Proxy(tasks, authenticator))
+        idle_watch = IdleWatch(tasks)
+        proxy = await stack.enter_async_context(
+            Proxy(tasks, authenticator, note_use=idle_watch.note_use)
+        )
+        background = await stack.enter_async_context(Background())
+        background.start(
+            idle_watch.keep_watching(interval_s=_IDLE_INTERVAL_S), name="idle services"
+        )
         yield ClusterParts(
             services=[
                 AgentService(cluster, agents),
@@ -183,7 +194,13 @@ async def running_cluster(
                 JobService(tasks, places, cluster, QueueTimes(database)),
                 CommandService(database, tasks, places),
                 ShellService(database, tasks, places),
-                NotebookService(database, tasks, places),
+                NotebookService(
+                    database,
+                    tasks,
+                    places,
+                    idle_watch=idle_watch,
+                    idle_timeout_s=config.notebook_timeout,
+                ),
                 GenericTaskService(database, tasks),
                 TaskService(database, tasks, allocations),
                 AllocationService(database, tasks, allocations),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Self
 from urllib.parse import quote, urlsplit
@@ -29,8 +30,16 @@ _READY_INTERVAL_S = 0.5
 class Proxy:
     """Leads to the services of tasks; entered, it also watches which of them are ready."""
 
-    def __init__(self, tasks: Tasks, authenticator: Authenticator) -> None:
+    def __init__(
+        self, tasks: Tasks, authenticator: Authenticator, *, note_use: Callable[[str], None]
+    ) -> None:
+        """Get ready.
+
+        Args:
+            note_use: Is called with the id of the task, for each request to it that is let through.
+        """
         self._tasks, self._authenticator = tasks, authenticator
+        self._note_use = note_use
         self._closing = asyncio.Event()
         self._stack = AsyncExitStack()
         self._session: aiohttp.ClientSession
@@ -74,6 +83,7 @@ class Proxy:
             return message_response(404, str(error))
         if refusal is not None:
             return refusal
+        self._note_use(service.partition(":")[0])
         if target.is_tcp:
             return await tunnel(request, target, self._closing)
         if request.headers.get("Upgrade", "").lower() == "websocket":

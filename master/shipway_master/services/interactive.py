@@ -77,13 +77,20 @@ class Interactive:
     """The tasks of one type, as its service needs them."""
 
     def __init__(
-        self, task_type: TaskType, *, database: Database, tasks: Tasks, places: Places
+        self,
+        task_type: TaskType,
+        *,
+        database: Database,
+        tasks: Tasks,
+        places: Places,
+        idle_timeout_s: float | None = None,
     ) -> None:
         self._type = task_type
         self._kind = task_type.value.lower()
         self._database = database
         self._workspaces = Workspaces(database)
         self._places = places
+        self._idle_timeout_s = idle_timeout_s
         self.tasks = tasks
 
     async def launch(
@@ -100,6 +107,7 @@ class Interactive:
                 self._database, request.template_name, to_plain(request.config)
             ),
             files=read_files(request.files),
+            idle_timeout_s=self._idle_timeout_s,
         )
         with told():
             return self.tasks.draft(wish) if is_preview else await self.tasks.create(wish)

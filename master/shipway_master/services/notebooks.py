@@ -7,6 +7,7 @@ from shipway_master.services.interactive import Interactive
 from shipway_master.store.database import Database
 from shipway_master.structs import to_struct
 from shipway_master.tasks.config import dump_config
+from shipway_master.tasks.idle import IdleWatch
 from shipway_master.tasks.owners import Owner
 from shipway_master.tasks.places import Places
 from shipway_master.tasks.records import TaskRecord
@@ -21,10 +22,23 @@ from shipway_proto.determined.notebook.v1.notebook_pb2 import Notebook
 class NotebookService:
     """The RPCs of notebooks."""
 
-    def __init__(self, database: Database, tasks: Tasks, places: Places) -> None:
+    def __init__(
+        self,
+        database: Database,
+        tasks: Tasks,
+        places: Places,
+        *,
+        idle_watch: IdleWatch,
+        idle_timeout_s: float | None,
+    ) -> None:
         self._notebooks = Interactive(
-            TaskType.NOTEBOOK, database=database, tasks=tasks, places=places
+            TaskType.NOTEBOOK,
+            database=database,
+            tasks=tasks,
+            places=places,
+            idle_timeout_s=idle_timeout_s,
         )
+        self._idle_watch = idle_watch
 
     async def LaunchNotebook(
         self, request: api.LaunchNotebookRequest, call: Call
@@ -53,6 +67,16 @@ class NotebookService:
         response = api.GetNotebookResponse(notebook=await self._view(record, call))
         to_struct(dump_config(record.config), response.config)
         return response
+
+    async def IdleNotebook(
+        self, request: api.IdleNotebookRequest, call: Call
+    ) -> api.IdleNotebookResponse:
+        """Hear from inside a notebook whether it is in use."""
+        record = await self._notebooks.find(request.notebook_id)
+        call.principal.require_owner_or_admin(record.owner_id)
+        if not request.idle:
+            self._idle_watch.note_use(record.task_id)
+        return api.IdleNotebookResponse()
 
     async def KillNotebook(
         self, request: api.KillNotebookRequest, call: Call

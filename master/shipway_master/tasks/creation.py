@@ -40,6 +40,8 @@ class Wish:
     parent_id: TaskId | None = None
     forked_from: TaskId | None = None
     no_pause: bool = False
+    idle_timeout_s: float | None = None
+    """Where the configuration says nothing about it; None: it may idle for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ def draft_task(wish: Wish, cluster: Cluster, *, ports_in_use: Collection[int] = 
         choice = cluster.choose_pool(pool, slots=slots)
         wish.terms.require_pool(choice.pool)
         config = apply_defaults(config, cluster.get_defaults(choice), has_files=bool(wish.files))
+        if config.idle_timeout is None:
+            config = config.model_copy(update={"idle_timeout": wish.idle_timeout_s})
         record = _make_record(wish, config, choice.pool, choice.manager.name)
         if config.resources.priority is None:
             record.priority = choice.manager.get_default_priority(choice.pool)

@@ -18,8 +18,6 @@ from shipway_master.tasks.service import Equipment
 from shipway_master.tasks.shell import equip_shell
 from shipway_master.tasks.states import TaskType
 
-_EQUIP = {TaskType.SHELL: equip_shell, TaskType.NOTEBOOK: equip_notebook}
-
 
 class Launching:
     """Puts together what a run needs; what it takes from elsewhere is looked up anew each time."""
@@ -83,4 +81,6 @@ class Launching:
             return await caretaker.equip(record, allocation.record.allocation_id, user)
         if record.service is None:
             return None
-        return _EQUIP[record.task_type](record.service, user)
+        if record.task_type is TaskType.NOTEBOOK:
+            return equip_notebook(record.service, user, record.config)
+        return equip_shell(record.service, user)

@@ -18,10 +18,13 @@ from pydantic import (
 )
 
 from shipway_common.settings import Settings
+from shipway_master.cluster.durations import DurationS, render_duration
 
+IdleType = Literal["kernels_or_terminals", "kernel_connections", "activity"]
 DEFAULT_WORK_DIR = "/run/determined/workdir"
 DEVICE_TYPES = ("cpu", "cuda", "rocm")
 MASK = "********"
+_LONGEST_IDLE_S = 100 * 365 * 86400
 
 
 def _has(info: FieldSerializationInfo, key: str) -> bool:
@@ -240,9 +243,18 @@ class TaskConfig(Settings):
     """Seconds that the task has to leave after it was asked to."""
     pbs: Any = None
     """Read for compatibility; there is no PBS here."""
-    idle_timeout: Any = None
-    """Read for compatibility; only services idle."""
-    notebook_idle_type: Any = None
-    tensorboard_args: Any = None
+    idle_timeout: DurationS | None = Field(default=None, ge=0, le=_LONGEST_IDLE_S)
+    """Seconds for which nobody uses a notebook or TensorBoard until it is ended; 0: for ever.
+
+    Where it is absent, the master's setting is put in when the task is made.
+    """
+    notebook_idle_type: IdleType | None = None
+    """What a notebook does that is in use; by default it has a kernel or a terminal."""
+    tensorboard_args: Sequence[str] | None = None
+    """More arguments for `tensorboard`."""
     project: Any = None
     workspace: Any = None
+
+    @field_serializer("idle_timeout", when_used="json-unless-none")
+    def _render(self, value: float) -> str:
+        return render_duration(value)

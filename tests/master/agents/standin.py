@@ -142,6 +142,7 @@ class StandInAgent:
         failure: Mapping[str, Any] | None = None,
         devices: bool = True,
         ports: Mapping[str, int] | None = None,
+        address: str = "10.0.0.1",
     ) -> None:
         """Report a state of a container; *ports* are published ones, by container port."""
         container = dict(start["Container"]) | {"state": state, "description": ""}
@@ -159,7 +160,7 @@ class StandInAgent:
                 "Networks": {"bridge": {"IPAddress": "172.17.0.2"}},
             },
         }
-        started = {"ProxyAddress": "10.0.0.1", "ContainerInfo": info}
+        started = {"ProxyAddress": address, "ContainerInfo": info}
         await self.send(
             ContainerStateChanged={
                 "Container": container,
