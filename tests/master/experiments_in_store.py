@@ -68,6 +68,7 @@ async def add_trial(
         "started_at": STARTED,
         "runner_state": "",
         "excluded_nodes": [],
+        "ports": [],
         "archived": False,
         "total_batches": 0,
         "summary_metrics": {},

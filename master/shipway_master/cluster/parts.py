@@ -23,6 +23,7 @@ from shipway_master.background import Background
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.cluster.config import PoolConfig, ResourceManagerConfig
 from shipway_master.cluster.manager import ResourceManager
+from shipway_master.cluster.trialmetrics import running_trial_metrics, tell_no_search
 from shipway_master.config import MasterConfig
 from shipway_master.hpc.client import LauncherClient
 from shipway_master.hpc.config import SlurmManagerConfig
@@ -183,6 +184,9 @@ async def running_cluster(
         background.start(
             idle_watch.keep_watching(interval_s=_IDLE_INTERVAL_S), name="idle services"
         )
+        trial_metrics = await stack.enter_async_context(
+            running_trial_metrics(database, on_validation=tell_no_search)
+        )
         yield ClusterParts(
             services=[
                 AgentService(cluster, agents),
@@ -204,6 +208,7 @@ async def running_cluster(
                 GenericTaskService(database, tasks),
                 TaskService(database, tasks, allocations),
                 AllocationService(database, tasks, allocations),
+                *trial_metrics,
             ],
             endpoint=AgentEndpoint(agents, heartbeat=Heartbeat.with_limit(agents.silence_limit_s)),
             agents=agents,

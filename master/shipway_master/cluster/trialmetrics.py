@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from shipway_master.services.trialmetrics import TrialMetricService
 from shipway_master.services.trialreports import OnValidation, TrialReportService
@@ -24,3 +25,7 @@ async def running_trial_metrics(
             TrialReportService(trials, intake, on_validation),
             TrialMetricService(trials, stored),
         ]
+
+
+async def tell_no_search(trial_id: int, steps: int, metrics: Mapping[str, Any]) -> None:
+    """Let a validation be: no search waits for it."""
