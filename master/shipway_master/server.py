@@ -11,12 +11,13 @@ from typing import Any
 
 import grpc.aio
 from aiohttp import web
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
+from shipway_common.badhttp import server_log
 from shipway_common.frontdoor import FrontDoor
 from shipway_master.auth import Authenticator
 from shipway_master.config import MasterConfig, Tls
-from shipway_master.errors import CannotStart, MasterError
+from shipway_master.errors import CannotStart, InvalidArgument, MasterError
 from shipway_master.gateway.body import MESSAGE_LIMIT_BYTES
 from shipway_master.gateway.site import build_site
 from shipway_master.rpc import METHODS, Call, Method, Registry
@@ -44,7 +45,11 @@ async def serving(
         await stack.enter_async_context(_grpc_server(registry, socket))
         site = build_site(registry, authenticator, routes)
         runner = web.AppRunner(
-            site, handler_cancellation=True, shutdown_timeout=_GRACE_S, access_log=None
+            site,
+            handler_cancellation=True,
+            shutdown_timeout=_GRACE_S,
+            access_log=None,
+            logger=server_log,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -82,6 +87,7 @@ def _refuse_passphrase() -> str:
 @asynccontextmanager
 async def _grpc_server(registry: Registry, socket: Path) -> AsyncGenerator[None]:
     server = grpc.aio.server(
+        interceptors=(_Doorman(registry),),
         options=(
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
@@ -90,7 +96,7 @@ async def _grpc_server(registry: Registry, socket: Path) -> AsyncGenerator[None]
             # By default some of a thousand calls that come at once are cancelled unseen.
             ("grpc.server.max_pending_requests", _CALLS_AT_ONCE),
             ("grpc.server.max_pending_requests_hard_limit", _CALLS_AT_ONCE),
-        )
+        ),
     )
     handlers = {name: _handler(method, registry) for name, method in METHODS.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
@@ -106,24 +112,54 @@ async def _grpc_server(registry: Registry, socket: Path) -> AsyncGenerator[None]
         await server.stop(_GRACE_S)
 
 
+class _Doorman(grpc.aio.ServerInterceptor):
+    """Turns away who may not call before his message is read, which may be a large one."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        name = handler_call_details.method.rpartition("/")[2]
+        if name in METHODS:
+            try:
+                await _authorize(
+                    METHODS[name], handler_call_details.invocation_metadata, self._registry
+                )
+            except MasterError as error:
+                return _refusing(error)
+        return await continuation(handler_call_details)
+
+
+def _refusing(error: MasterError) -> grpc.RpcMethodHandler[Any, Any]:
+    async def refuse(_: Any, context: _Context) -> AsyncGenerator[Message]:
+        await context.abort(error.code, error.text)
+        yield  # never: it makes this a stream, of which nothing needs to be read
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+async def _authorize(
+    method: Method, metadata: Iterable[tuple[str, str | bytes]] | None, registry: Registry
+) -> Call:
+    texts = {key: value for key, value in metadata or () if isinstance(value, str)}
+    return await registry.authorize(method, metadata=texts, cookie=None)
+
+
 def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, Any]:
     async def authorize(context: _Context) -> Call:
-        metadata = {
-            key: value
-            for key, value in context.invocation_metadata() or ()
-            if isinstance(value, str)
-        }
-        return await registry.authorize(method, metadata=metadata, cookie=None)
+        return await _authorize(method, context.invocation_metadata(), registry)
 
-    async def unary(request: Message, context: _Context) -> Message:
+    async def unary(data: bytes, context: _Context) -> Message:
         try:
-            return await registry.unary(request, await authorize(context))
+            call = await authorize(context)
+            return await registry.unary(_read(data, method), call)
         except MasterError as error:
             return await context.abort(error.code, error.text)
 
-    async def stream(request: Message, context: _Context) -> AsyncGenerator[Message]:
+    async def stream(data: bytes, context: _Context) -> AsyncGenerator[Message]:
         try:
-            items = await registry.stream(request, await authorize(context))
+            call = await authorize(context)
+            items = await registry.stream(_read(data, method), call)
             async for item in items:
                 yield item
         except MasterError as error:
@@ -131,12 +167,16 @@ def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, A
 
     if method.is_stream:
         return grpc.unary_stream_rpc_method_handler(
-            stream,
-            request_deserializer=method.request.FromString,
-            response_serializer=method.response.SerializeToString,
+            stream, response_serializer=method.response.SerializeToString
         )
     return grpc.unary_unary_rpc_method_handler(
-        unary,
-        request_deserializer=method.request.FromString,
-        response_serializer=method.response.SerializeToString,
+        unary, response_serializer=method.response.SerializeToString
     )
+
+
+def _read(data: bytes, method: Method) -> Message:
+    """Read a request. gRPC itself would answer Internal to bytes that are none, with a traceback."""
+    try:
+        return method.request.FromString(data)
+    except DecodeError as error:
+        raise InvalidArgument(f"the message is no {method.request.DESCRIPTOR.name}") from error

@@ -19,6 +19,7 @@ from shipway_agent.localapi.exposition import Families
 from shipway_agent.localapi.parts import Parts, list_containers
 from shipway_agent.slots.slot import Detection
 from shipway_agent.slots.table import render_json
+from shipway_common.badhttp import server_log
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ async def serve(
     if trust is not None:
         await asyncio.to_thread(trust.load)
     app = make_app(settings, find_parts)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S, logger=server_log)
     await runner.setup()
     try:
         site = web.TCPSite(

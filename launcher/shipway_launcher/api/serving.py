@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
+from shipway_common.badhttp import server_log
 from shipway_launcher.acls import AclBook
 from shipway_launcher.api.auth import Gate
-from shipway_launcher.api.badhttp import server_log
 from shipway_launcher.api.callers import Callers
 from shipway_launcher.api.links import KEEP_IDLE_S, Links
 from shipway_launcher.api.rates import Rates

@@ -14,6 +14,7 @@ from typing import Self
 
 from aiohttp import web
 
+from shipway_common.badhttp import server_log
 from shipway_common.frontdoor import FrontDoor
 from shipway_launcher.openfiles import allow_many_connections
 from shipway_launcher.relay.address import MasterAddress
@@ -129,7 +130,11 @@ class Relay:
         door = await stack.enter_async_context(FrontDoor(socket_path))
         await stack.enter_async_context(serving_grpc(face, socket_path))
         runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_S
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=_CLOSE_S,
+            logger=server_log,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

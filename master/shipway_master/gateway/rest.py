@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 from aiohttp import web
 from google.protobuf.message import Message
@@ -22,7 +22,7 @@ from shipway_master.gateway.body import (
     ANONYMOUS_LIMIT_BYTES,
     BODY_LIMIT_BYTES,
     MESSAGE_LIMIT_BYTES,
-    read_body,
+    Bodies,
 )
 from shipway_master.gateway.compress import accepts_gzip, compressed
 from shipway_master.gateway.decode import fill, fill_field, parse_json
@@ -41,6 +41,7 @@ class RestFace:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._routes = Routes(METHODS.values())
+        self._bodies = Bodies()
         self._shared: tuple[Message, bytes, bytes | None] | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -63,10 +64,11 @@ class RestFace:
             metadata=lower_headers(request),
             cookie=request.cookies.get("auth"),
         )
-        message = await self._build(request, match, query, call)
-        if match.method.is_stream:
-            return await self._stream(request, message, call)
-        answer = await self._registry.unary(message, call)
+        async with AsyncExitStack() as held:  # what the call was made of, while it runs
+            message = await self._build(request, match, query, call, held)
+            if match.method.is_stream:
+                return await self._stream(request, message, call)
+            answer = await self._registry.unary(message, call)
         is_pretty = "pretty" in request.query
         if call.shares_answer and not is_pretty:
             body, packed = await self._write_shared(answer)
@@ -92,13 +94,16 @@ class RestFace:
         async with aclosing(items):
             return await send_stream(request, items)
 
-    async def _build(self, request: web.Request, match: Match, query: str, call: Call) -> Message:
+    async def _build(
+        self, request: web.Request, match: Match, query: str, call: Call, held: AsyncExitStack
+    ) -> Message:
         method = match.method
         message = method.request()
         if method.body:
             is_known = call.known_principal is not None
             limit = BODY_LIMIT_BYTES if is_known else ANONYMOUS_LIMIT_BYTES
-            data = parse_json(await read_body(request, limit_bytes=limit))
+            body = self._bodies.reading(request, limit_bytes=limit)
+            data = parse_json(await held.enter_async_context(body))
             if method.body == "*":
                 fill(message, data)
             else:

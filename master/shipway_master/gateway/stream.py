@@ -29,7 +29,11 @@ async def send_stream(request: web.Request, items: AsyncIterator[Message]) -> we
     if packer is not None:
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept-Encoding"
-    await response.prepare(request)
+    try:
+        await response.prepare(request)
+    except ConnectionError:
+        log.debug("the reader of a stream hung up before its beginning")
+        return response
     lines = _Lines()
     try:
         async with asyncio.TaskGroup() as group:
