@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab import postgres as lab
-from tests.lab.postgres import Postgres
-from tests.lab.require import require
-from tests.master.running import MasterUnderTest, Prepared, master_running, prepare
-
-
-@dataclass(frozen=True)
-class PreparedPostgres:
-    """A server with the database of a master that was started once; copying it is quicker."""
-
-    server: Postgres
-    prepared: Prepared
-    url: str
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedPostgres]:
-    """Run a server."""
-    require("PostgreSQL", lab.missing())
-    with Postgres() as server:
-        url = server.make_database()
-        folder = tmp_path_factory.mktemp("prepared-postgres")
-        prepared = asyncio.run(prepare(folder, db={"url": url}))
-        yield PreparedPostgres(server, prepared, url)
+from tests.master.conftest import PreparedPostgres
+from tests.master.running import MasterUnderTest, Prepared, master_running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from tests.master.asking import eventually
+from tests.master.conftest import PreparedPostgres
 from tests.master.running import master_running
-from tests.master.services.conftest import PreparedPostgres
 
 
 async def test_a_server_that_was_away_is_used_again(
