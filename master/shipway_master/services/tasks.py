@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 
 from sqlalchemy import select
 
@@ -41,6 +42,18 @@ class TaskService:
             summary = response.allocation_id_to_summary[allocation.id]
             summary.CopyFrom(view_summary(allocation))
         return response
+
+    async def GetActiveTasksCount(
+        self, request: api.GetActiveTasksCountRequest, call: Call
+    ) -> api.GetActiveTasksCountResponse:
+        """Count the tasks that people use directly and that have not ended."""
+        counts = Counter(record.task_type.value for record in self._tasks.list_open())
+        return api.GetActiveTasksCountResponse(
+            commands=counts["COMMAND"],
+            notebooks=counts["NOTEBOOK"],
+            shells=counts["SHELL"],
+            tensorboards=counts["TENSORBOARD"],
+        )
 
     async def GetTaskContextDirectory(
         self, request: api.GetTaskContextDirectoryRequest, call: Call
