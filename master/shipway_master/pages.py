@@ -43,11 +43,13 @@ def cut_stored_page(
         offset: As `cut_page` has it, but outside of the list it gives an empty page.
         limit: How many at most; 0: 100, -1: all, -2: none, only their number.
     """
-    total = len(items)
+    window = find_window(len(items), offset=offset, limit=limit)
+    return list(items[window.start_index : window.end_index]), window
+
+
+def find_window(total: int, *, offset: int, limit: int) -> Pagination:
+    """Say which of *total* items a page has, by the rules of `cut_stored_page`."""
     start = min(offset if offset >= 0 else max(total + offset, 0), total)
     count = {0: _STORED_PAGE, -1: total, -2: 0}.get(limit, max(limit, 0))
     end = min(total, start + count)
-    pagination = Pagination(
-        offset=offset, limit=limit, start_index=start, end_index=end, total=total
-    )
-    return list(items[start:end]), pagination
+    return Pagination(offset=offset, limit=limit, start_index=start, end_index=end, total=total)
