@@ -55,6 +55,14 @@ async def load_storages(
     return {row.id: json.loads(row.config) for row in await session.scalars(statement)}
 
 
+async def find_storage(
+    session: AsyncSession, row: CheckpointRow, experiment: ExperimentRow
+) -> dict[str, Any]:
+    """Find where a checkpoint is, secrets included; empty if nobody ever said it."""
+    storages = await load_storages(session, [row])
+    return storages.get(row.storage_id or 0) or storage_of_experiment(experiment)
+
+
 def storage_of_experiment(experiment: ExperimentRow) -> dict[str, Any]:
     """The storage that the configuration of an experiment names; empty if it names none."""
     config: Any = json.loads(experiment.config).get("checkpoint_storage")

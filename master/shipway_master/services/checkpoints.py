@@ -12,6 +12,7 @@ from shipway_master.checkpoints.records import CheckpointRecords, Found
 from shipway_master.checkpoints.views import view_checkpoints
 from shipway_master.errors import InvalidArgument, NotFound
 from shipway_master.rpc import Call
+from shipway_master.services.told import told
 from shipway_master.store.checkpoints import CheckpointRow
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow, TrialRow
@@ -97,7 +98,8 @@ class CheckpointService:
     ) -> checkpoint_pb2.DeleteCheckpointsResponse:
         """Have checkpoints removed from storage; they are shown as deleted when they are."""
         uuids = await require_own(self._database, request.checkpoint_uuids, call.principal)
-        await self._remover.remove(uuids, [_EVERYTHING])
+        with told():
+            await self._remover.remove(uuids, [_EVERYTHING])
         return checkpoint_pb2.DeleteCheckpointsResponse()
 
     async def CheckpointsRemoveFiles(
@@ -107,7 +109,8 @@ class CheckpointService:
         for glob in request.checkpoint_globs:
             _check_glob(glob)
         uuids = await require_own(self._database, request.checkpoint_uuids, call.principal)
-        await self._remover.remove(uuids, list(request.checkpoint_globs))
+        with told():
+            await self._remover.remove(uuids, list(request.checkpoint_globs))
         return checkpoint_pb2.CheckpointsRemoveFilesResponse()
 
     async def _view(self, found: Found, call: Call) -> Checkpoint:
