@@ -27,6 +27,7 @@ from shipway_master.rpc.meter import CallMeter
 from shipway_master.server import serving
 from shipway_master.services.auth import AuthService
 from shipway_master.services.logs import LogService
+from shipway_master.services.manyusers import ManyUsersService
 from shipway_master.services.master import MasterService
 from shipway_master.services.profiler import ProfilerService
 from shipway_master.services.settings import UserSettingService
@@ -72,6 +73,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         services: list[object] = [
             AuthService(database, authenticator),
             UserService(database, authenticator),
+            ManyUsersService(database, authenticator),
             MasterService(
                 config, identity, recent_logs, ClusterNotice(database), retention=retention
             ),

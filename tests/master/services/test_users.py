@@ -17,6 +17,13 @@ async def create(master: MasterUnderTest, **user: Any) -> Any:
     return answer.json["user"]
 
 
+async def users(master: MasterUnderTest, **query: str) -> list[Any]:
+    """List users."""
+    text = "&".join(f"{name}={value}" for name, value in query.items())
+    found: list[Any] = (await master.call("GET", f"/users?{text}")).json["users"]
+    return found
+
+
 async def test_a_new_user_has_all_that_was_given(master: MasterUnderTest) -> None:
     group = {"agentUid": 1000, "agentGid": 0, "agentUser": "bob", "agentGroup": "root"}
     body = {
@@ -171,6 +178,40 @@ async def test_the_first_workspace_is_there(master: MasterUnderTest) -> None:
     )
     assert other_case.json["workspaces"] == []
     assert (none.status, none.error["error"]) == (404, "workspace '2' not found")
+
+
+async def test_many_users_are_switched_at_once(master: MasterUnderTest) -> None:
+    bob = (await create(master, username="bob", displayName="Robert"))["id"]
+    ids = [bob, 77, ADMIN_ID]
+
+    refused = await master.call("PATCH", "/users", {"userIds": ids}, token="user")
+    answer = await master.call("PATCH", "/users", {"userIds": ids, "activate": False})
+    off = [one["username"] for one in (await users(master, active="false"))]
+    some = {"activate": True, "filters": {"name": "ROB", "admin": False}}
+    filtered = await master.call("PATCH", "/users", some)
+
+    assert refused.status == 403
+    assert missing_required("determined.api.v1.PatchUsersResponse", answer.json) == []
+    assert answer.json["results"] == [
+        {"id": bob, "error": ""},
+        {"id": 77, "error": "user '77' not found"},
+        {"id": ADMIN_ID, "error": "users cannot deactivate themselves"},
+    ]
+    assert off == ["bob"]
+    assert filtered.json["results"] == [{"id": bob, "error": ""}]
+
+
+async def test_a_user_switched_off_with_others_is_refused_at_once(master: MasterUnderTest) -> None:
+    assert (await master.call("GET", "/me", token="user")).status == 200
+    await master.call("PATCH", "/users", {"userIds": [USER_ID], "activate": False})
+    assert (await master.call("GET", "/me", token="user")).status == 403
+
+
+async def test_there_are_no_groups(master: MasterUnderTest) -> None:
+    answer = await master.call("PATCH", "/users/assignments", {"userIds": [USER_ID]})
+
+    assert answer.status == 501
+    assert "no groups" in answer.error["error"]
 
 
 async def test_the_settings_are_shown_without_secrets(master: MasterUnderTest) -> None:

@@ -187,18 +187,21 @@ async def test_a_workspace_is_deleted_with_all_that_is_in_it(master: MasterUnder
     assert (await make(master, "W"))["name"] == "W"  # the name is free again
 
 
+KUBERNETES: list[tuple[str, str, Any]] = [
+    ("GET", "/workspaces/1/list-namespace-bindings", None),
+    ("POST", "/workspaces/1/namespace-bindings", {}),
+    ("DELETE", "/workspaces/1/namespace-bindings?clusterNames=", None),
+    ("POST", "/workspaces/1/set-resource-quota", {}),
+    ("GET", "/workspaces/1/get-k8s-resource-quotas", None),
+    ("GET", "/namespace-bindings/workspace-ids-with-default-bindings", None),
+    ("POST", "/namespace-bindings/bulk-auto-create", {}),
+    ("POST", "/workspaces", {"name": "w", "clusterQuotaPairs": {"": 1}}),
+    ("PATCH", "/workspaces/1", {"clusterNamespaceMeta": {"": {}}}),
+]
+
+
 async def test_kubernetes_is_not_here(master: MasterUnderTest) -> None:
-    for verb, path, body in (
-        ("GET", "/workspaces/1/list-namespace-bindings", None),
-        ("POST", "/workspaces/1/namespace-bindings", {}),
-        ("DELETE", "/workspaces/1/namespace-bindings?clusterNames=", None),
-        ("POST", "/workspaces/1/set-resource-quota", {}),
-        ("GET", "/workspaces/1/get-k8s-resource-quotas", None),
-        ("GET", "/namespace-bindings/workspace-ids-with-default-bindings", None),
-        ("POST", "/namespace-bindings/bulk-auto-create", {}),
-        ("POST", "/workspaces", {"name": "w", "clusterQuotaPairs": {"": 1}}),
-        ("PATCH", "/workspaces/1", {"clusterNamespaceMeta": {"": {}}}),
-    ):
+    for verb, path, body in KUBERNETES:
         answer = await master.call(verb, path, body)
 
         assert answer.status == 400

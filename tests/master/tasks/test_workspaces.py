@@ -159,7 +159,7 @@ async def test_bindings_are_changed_and_listed(master: MasterUnderTest) -> None:
         ids: list[int] = answer.json["workspaceIds"]
         return ids
 
-    found = []
+    found: list[list[int]] = []
     for verb, names in (
         ("POST", ("a",)),
         ("POST", ("a", "b")),
