@@ -30,6 +30,7 @@ from shipway_master.services.logs import LogService
 from shipway_master.services.manyusers import ManyUsersService
 from shipway_master.services.master import MasterService
 from shipway_master.services.profiler import ProfilerService
+from shipway_master.services.search import SearchService
 from shipway_master.services.settings import UserSettingService
 from shipway_master.services.templates import TemplateService
 from shipway_master.services.tokens import TokenService
@@ -83,6 +84,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             LogService(log_book, StoredTasks(database)),
             ProfilerService(Readings(database)),
             UsageService(database),
+            SearchService(),
         ]
         cluster = await stack.enter_async_context(
             running_cluster(

@@ -110,3 +110,15 @@ def test_the_queue_and_places_in_it(site: Site) -> None:
     assert re.search(r"\|\s+7\s+\|", row)
     assert refused.returncode == 1
     assert "a weight means nothing" in refused.stdout + refused.stderr
+
+
+def test_the_search_of_the_documentation_is_previewed_as_it_says(
+    site: Site, tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[2] / "docs/search.md").read_text()
+    config, shown = re.findall(r"^```(?:yaml)?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "config.yaml").write_text(config)
+
+    previewed = site.det.run("preview-search", str(tmp_path / "config.yaml")).stdout
+
+    assert previewed == shown

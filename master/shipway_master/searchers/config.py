@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from shipway_common.settings import Settings
-from shipway_master.searchers.numbers import INT32_MAX, Number, WholeNumber
+from shipway_master.searchers.numbers import INT32_MAX, INT64_MAX, Number, WholeNumber
 
 LENGTH_UNITS: Final = ("batches", "records", "epochs")
 MAX_RUNGS: Final = 100
@@ -54,7 +54,9 @@ def _read_length(value: object) -> object:
 def _length_number(value: object, *, at_least: int, hint: str) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"no length: {hint}")
+    if not at_least <= value <= INT64_MAX:
         raise ValueError(f"no length: {hint}")
     return value
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, assert_never
+from collections.abc import Iterable
+from typing import Any, Final, assert_never
 
 from shipway_master.searchers.hyperparameters import (
     Categorical,
@@ -16,6 +17,9 @@ from shipway_master.searchers.hyperparameters import (
     LogRange,
     assemble,
 )
+from shipway_master.searchers.numbers import INT32_MAX
+
+MAX_SIZE: Final = INT32_MAX
 
 
 class Grid:
@@ -26,7 +30,8 @@ class Grid:
 
     def __init__(self, space: Hyperparameters) -> None:
         self._axes = [(path, leaf, _count(leaf)) for path, leaf in space.leaves()]
-        self.size = math.prod(count for _, _, count in self._axes)
+        self.size = _product(count for _, _, count in self._axes)
+        """How many points there are; beyond `MAX_SIZE` any number above it."""
 
     def point(self, number: int) -> dict[str, Any]:
         """Build the hyperparameters of one point, counted from 0."""
@@ -35,6 +40,15 @@ class Grid:
             number, index = divmod(number, count)
             values.append((path, _value(leaf, index, count)))
         return assemble(reversed(values))
+
+
+def _product(counts: Iterable[int]) -> int:
+    product = 1
+    for count in counts:
+        product *= count
+        if product > MAX_SIZE:  # what is yet to come could make it millions of digits
+            break
+    return product
 
 
 def list_without_count(space: Hyperparameters) -> list[str]:

@@ -8,6 +8,7 @@ a list included, stands for itself in every trial. Written back, what stood for 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -202,11 +203,11 @@ def _check_plain(value: object, depth: int) -> None:
     if depth == 0:
         raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | str():
             return
-        case float():
-            if not math.isfinite(value):
-                raise ValueError(f"{value} is no number that JSON has")
+        case int() | float():
+            if not abs(value) <= sys.float_info.max:
+                raise ValueError("a number is not finite, or larger than any computer's")
         case Mapping():
             for key, item in cast("Mapping[object, object]", value).items():
                 if not isinstance(key, str):

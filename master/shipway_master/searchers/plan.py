@@ -18,7 +18,7 @@ from shipway_master.searchers.config import (
     SingleConfig,
 )
 from shipway_master.searchers.errors import BadSearch
-from shipway_master.searchers.grid import Grid, list_without_count
+from shipway_master.searchers.grid import MAX_SIZE, Grid, list_without_count
 from shipway_master.searchers.hyperparameters import Hyperparameters
 from shipway_master.searchers.numbers import INT32_MAX
 
@@ -45,9 +45,8 @@ def find_problems(config: SearcherConfig, space: Hyperparameters) -> list[Proble
     if missing:
         text = "a grid needs a count of each range"
         return [Problem(f"hyperparameters.{path}.count", text) for path in missing]
-    size = Grid(space).size
-    if size > INT32_MAX:
-        return [Problem("hyperparameters", f"a grid of {size} trials is too large")]
+    if Grid(space).size > MAX_SIZE:
+        return [Problem("hyperparameters", f"a grid has {MAX_SIZE} trials at most")]
     return []
 
 

@@ -74,7 +74,7 @@ def test_a_deprecated_length_stays_as_it_is(length: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "length", [-1, "7", True, 1.5, float("inf"), {"batches": 0}, {"steps": 1}, {}, []]
+    "length", [-1, 2**63, "7", True, 1.5, float("inf"), {"batches": 0}, {"steps": 1}, {}, []]
 )
 def test_what_is_no_length(length: Any) -> None:
     section = {"name": "single", "metric": "loss", "max_length": length}

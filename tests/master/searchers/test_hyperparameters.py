@@ -86,7 +86,11 @@ def test_a_mistake_is_told_by_its_path(wrong: Any, path: str) -> None:
     assert list(list_mistakes({"o": {"x": wrong}, "fine": 1}, SPACE)) == [path]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf"), {1: 2}, b"x", object()])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("-inf"), 10**400, {1: 2}, b"x", object()],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_json_cannot_hold_is_refused(value: Any) -> None:
     assert list_mistakes({"a": [{"b": value}]}, SPACE)
 
