@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from shipway_master.auth import Authenticator
+from shipway_master.checkpoints.download.routes import CheckpointRoutes
 from shipway_master.cluster.parts import running_cluster
 from shipway_master.config import MasterConfig
 from shipway_master.first_start import furnish
@@ -101,6 +102,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             *InfoRoutes(identity, database).routes(),
             *MetricsRoutes(authenticator, cluster.make_collector(), meter).routes(),
             *UsageRoutes(database, authenticator).routes(),
+            *CheckpointRoutes(database, authenticator).routes(),
             *cluster.routes,  # before the page, which takes what is left below /det
             *PageRoutes(authenticator, list_problems=cluster.list_slot_problems).routes(),
         ]

@@ -15,23 +15,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.allocations.ids import TaskId
 from shipway_master.background import Background
+from shipway_master.checkpoints.choice import choose, load_with_files, read_own_policy
 from shipway_master.checkpoints.collection import (
     Collection,
     CollectionCaretaker,
     CollectionRecords,
     make_collection_config,
 )
-from shipway_master.checkpoints.measured import VALIDATION, load_measured, read_yardstick
-from shipway_master.checkpoints.policy import Candidate, Policy, choose_removed, read_policy
 from shipway_master.checkpoints.records import Found, load_found, require_unregistered
-from shipway_master.checkpoints.state import WITH_FILES, CheckpointState
+from shipway_master.checkpoints.state import CheckpointState
 from shipway_master.checkpoints.storages import load_storages, storage_of_experiment
 from shipway_master.errors import FailedPrecondition, MasterError
-from shipway_master.queries.views import get_part, read_config
-from shipway_master.store.checkpoints import CheckpointRow
+from shipway_master.queries.views import read_config
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow, TrialRow
-from shipway_master.store.models import ModelVersionRow
 from shipway_master.store.workspaces import ProjectRow
 from shipway_master.tasks.creation import Wish
 from shipway_master.tasks.errors import TaskRefused
@@ -44,7 +41,6 @@ log = logging.getLogger(__name__)
 
 EVERYTHING: Final = ("**/*",)
 """The pattern by which a checkpoint goes as a whole."""
-_WITH_FILES = [state.value for state in WITH_FILES]
 
 
 class CollectionFailed(Exception):
@@ -114,11 +110,6 @@ class Collector:
             self._choosing.discard(experiment_id)
         self._go_on(experiment_id)
 
-    async def preview(self, experiment: ExperimentRow, policy: Policy) -> list[CheckpointRow]:
-        """Tell what would be removed if an experiment had another policy."""
-        async with self._database.reading() as session:
-            return [one.row for one in await self._choose(session, experiment, policy)]
-
     async def remove(self, uuids: SetOf[str], globs: SetOf[str]) -> None:
         """Start to remove what patterns match from checkpoints; what is gone already is left out.
 
@@ -145,7 +136,7 @@ class Collector:
             FailedPrecondition: One is a version of a model.
         """
         async with self._database.reading() as session:
-            found = await _load_with_files(session, experiment_id)
+            found = await load_with_files(session, experiment_id)
             await require_unregistered(session, [one.row for one in found])
 
     async def empty(self, experiment_id: int) -> None:
@@ -165,7 +156,7 @@ class Collector:
             experiment = await session.get(ExperimentRow, experiment_id)
             if experiment is None:
                 return
-            found = await _load_with_files(session, experiment_id)
+            found = await load_with_files(session, experiment_id)
             storages = await load_storages(session, [one.row for one in found])
             has_run = await _has_run(session, experiment_id)
         started = await self._start(found, storages, EVERYTHING)
@@ -188,35 +179,9 @@ class Collector:
             experiment = await session.get(ExperimentRow, experiment_id)
             if experiment is None:
                 return
-            removed = await self._choose(session, experiment, None)
+            removed = await choose(session, experiment, read_own_policy(experiment))
             storages = await load_storages(session, [one.row for one in removed])
         await self._start(removed, storages, EVERYTHING)
-
-    async def _choose(
-        self, session: AsyncSession, experiment: ExperimentRow, policy: Policy | None
-    ) -> list[Found]:
-        """Choose what a policy, the experiment's own if None, does not keep."""
-        found = await _load_with_files(session, experiment.id)
-        measured = await load_measured(session, [one.row.id for one in found], [VALIDATION])
-        yardstick = read_yardstick(experiment)
-        candidates: list[Candidate] = []
-        for one in found:
-            its = measured.get(one.row.id)
-            value = None if its is None else yardstick.measure(its.validation)
-            candidates.append(
-                Candidate(
-                    uuid=one.row.uuid,
-                    trial_id=one.trial.id,
-                    number=one.row.id,
-                    is_whole=one.row.state == CheckpointState.COMPLETED.value,
-                    badness=None if value is None else yardstick.badness(value),
-                )
-            )
-        if policy is None:
-            policy = read_policy(get_part(read_config(experiment), "checkpoint_storage"))
-        removed = {one.uuid for one in choose_removed(candidates, policy)}
-        removed -= await _load_protected(session, experiment.id)
-        return [one for one in found if one.row.uuid in removed]
 
     async def _start(
         self,
@@ -299,31 +264,6 @@ async def _require_done(lives: Iterable[_Live]) -> None:
     if failed:
         problems = [f"task {one.task_id}: {one.exit_status}" for one in failed]
         raise CollectionFailed(f"its files could not be removed ({'; '.join(problems)})")
-
-
-async def _load_with_files(session: AsyncSession, experiment_id: int) -> list[Found]:
-    statement = (
-        select(CheckpointRow.uuid)
-        .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
-        .where(TrialRow.experiment_id == experiment_id, CheckpointRow.state.in_(_WITH_FILES))
-        .order_by(CheckpointRow.id)
-    )
-    return await load_found(session, (await session.scalars(statement)).all())
-
-
-async def _load_protected(session: AsyncSession, experiment_id: int) -> set[str]:
-    """Those with a name in the model registry, and those that a live trial began with."""
-    registered = (
-        select(CheckpointRow.uuid)
-        .join(ModelVersionRow, ModelVersionRow.checkpoint_id == CheckpointRow.id)
-        .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
-        .where(TrialRow.experiment_id == experiment_id)
-    )
-    sources = select(TrialRow.source_checkpoint).where(
-        TrialRow.ended_at.is_(None), TrialRow.source_checkpoint.is_not(None)
-    )
-    found = {*(await session.scalars(registered)), *(await session.scalars(sources))}
-    return {uuid for uuid in found if uuid is not None}
 
 
 async def _has_run(session: AsyncSession, experiment_id: int) -> bool:

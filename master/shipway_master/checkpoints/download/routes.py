@@ -9,10 +9,10 @@ from contextlib import aclosing
 from aiohttp import web
 
 from shipway_master.auth import Authenticator, find_token
+from shipway_master.checkpoints.choice import choose
 from shipway_master.checkpoints.download.archive import FORMS, pack
 from shipway_master.checkpoints.download.places import opened_source
 from shipway_master.checkpoints.download.source import SourceError
-from shipway_master.checkpoints.gc import Collector
 from shipway_master.checkpoints.measured import read_yardstick
 from shipway_master.checkpoints.policy import Policy
 from shipway_master.checkpoints.records import CheckpointRecords
@@ -37,15 +37,9 @@ _MOST = 2**31 - 1
 class CheckpointRoutes:
     """What is asked for by path; every user may read all checkpoints."""
 
-    def __init__(
-        self,
-        database: Database,
-        authenticator: Authenticator,
-        records: CheckpointRecords,
-        collector: Collector,
-    ) -> None:
+    def __init__(self, database: Database, authenticator: Authenticator) -> None:
         self._database, self._authenticator = database, authenticator
-        self._records, self._collector = records, collector
+        self._records = CheckpointRecords(database)
 
     def routes(self) -> list[web.RouteDef]:
         """List the routes for the site."""
@@ -83,9 +77,9 @@ class CheckpointRoutes:
         policy = Policy(**{name: _read_number(request.query.get(name), name) for name in names})
         async with self._database.reading() as session:
             experiment = await session.get(ExperimentRow, experiment_id)
-        if experiment is None:
-            raise NotFound("experiment", experiment_id)
-        removed = await self._collector.preview(experiment, policy)
+            if experiment is None:
+                raise NotFound("experiment", experiment_id)
+            removed = [one.row for one in await choose(session, experiment, policy)]
         return web.json_response(
             {
                 "checkpoints": [

@@ -1,0 +1,74 @@
+"""The checkpoints of an experiment that a policy does not keep."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shipway_master.checkpoints.measured import VALIDATION, load_measured, read_yardstick
+from shipway_master.checkpoints.policy import Candidate, Policy, choose_removed, read_policy
+from shipway_master.checkpoints.records import Found, load_found
+from shipway_master.checkpoints.state import WITH_FILES, CheckpointState
+from shipway_master.queries.views import get_part, read_config
+from shipway_master.store.checkpoints import CheckpointRow
+from shipway_master.store.experiments import ExperimentRow, TrialRow
+from shipway_master.store.models import ModelVersionRow
+
+_WITH_FILES = [state.value for state in WITH_FILES]
+
+
+def read_own_policy(experiment: ExperimentRow) -> Policy:
+    """Read the policy in the configuration of an experiment."""
+    return read_policy(get_part(read_config(experiment), "checkpoint_storage"))
+
+
+async def choose(session: AsyncSession, experiment: ExperimentRow, policy: Policy) -> list[Found]:
+    """Choose the checkpoints with files that *policy* does not keep.
+
+    What has a name in the model registry, or is what a live trial began with, stays in any case.
+    """
+    found = await load_with_files(session, experiment.id)
+    measured = await load_measured(session, [one.row.id for one in found], [VALIDATION])
+    yardstick = read_yardstick(experiment)
+    candidates: list[Candidate] = []
+    for one in found:
+        its = measured.get(one.row.id)
+        value = None if its is None else yardstick.measure(its.validation)
+        candidates.append(
+            Candidate(
+                uuid=one.row.uuid,
+                trial_id=one.trial.id,
+                number=one.row.id,
+                is_whole=one.row.state == CheckpointState.COMPLETED.value,
+                badness=None if value is None else yardstick.badness(value),
+            )
+        )
+    removed = {one.uuid for one in choose_removed(candidates, policy)}
+    removed -= await _load_protected(session, experiment.id)
+    return [one for one in found if one.row.uuid in removed]
+
+
+async def load_with_files(session: AsyncSession, experiment_id: int) -> list[Found]:
+    """Load the checkpoints of an experiment that have files, in the order of their reports."""
+    statement = (
+        select(CheckpointRow.uuid)
+        .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
+        .where(TrialRow.experiment_id == experiment_id, CheckpointRow.state.in_(_WITH_FILES))
+        .order_by(CheckpointRow.id)
+    )
+    return await load_found(session, (await session.scalars(statement)).all())
+
+
+async def _load_protected(session: AsyncSession, experiment_id: int) -> set[str]:
+    """Those with a name in the model registry, and those that a live trial began with."""
+    registered = (
+        select(CheckpointRow.uuid)
+        .join(ModelVersionRow, ModelVersionRow.checkpoint_id == CheckpointRow.id)
+        .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
+        .where(TrialRow.experiment_id == experiment_id)
+    )
+    sources = select(TrialRow.source_checkpoint).where(
+        TrialRow.ended_at.is_(None), TrialRow.source_checkpoint.is_not(None)
+    )
+    found = {*(await session.scalars(registered)), *(await session.scalars(sources))}
+    return {uuid for uuid in found if uuid is not None}
