@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from shipway_common.settings import Settings
+from shipway_master.tasks.logpolicy import LogPolicies, merge_log_policies
 from shipway_master.tasks.model import (
     BindMount,
     DeviceMapping,
@@ -41,6 +42,8 @@ class TaskContainerDefaults(Settings):
     dtrain_network_interface: str | None = None
     preemption_timeout: int | None = Field(default=None, ge=1)
     """Seconds that a task has to leave after it was asked to; 3600 by default."""
+    log_policies: LogPolicies = ()
+    """What lines in the logs of trials mean for them."""
     startup_hook: str | None = None
     """Not run by this master, which says so at its start."""
     pbs: Any = None
@@ -58,6 +61,8 @@ def merge_defaults(
             values[name] = below.extended(above)
         elif name == "slurm":
             values[name] = below.overridden(above)
+        elif name == "log_policies":
+            values[name] = merge_log_policies(above, below)
         elif isinstance(below, tuple | list):
             values[name] = [*below, *above]
         else:
