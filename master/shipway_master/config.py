@@ -24,6 +24,7 @@ from shipway_master.cluster.config import (
     check_managers,
 )
 from shipway_master.cluster.durations import DurationS
+from shipway_master.experiments.config.storage import CheckpointStorage, SharedFs
 from shipway_master.retention import RetentionPolicy
 from shipway_master.tasks.defaults import TaskContainerDefaults
 from shipway_master.tasks.owners import DefaultTaskUser
@@ -162,6 +163,12 @@ class MasterConfig(Settings):
     """Seconds for which nobody uses a notebook until it is ended; unset: for ever."""
     task_container_defaults: TaskContainerDefaults = TaskContainerDefaults()
     """What tasks get that do not say otherwise."""
+    checkpoint_storage: CheckpointStorage = SharedFs(
+        type="shared_fs",
+        host_path="/tmp",  # noqa: S108 (Determined's own default)
+        storage_path="determined-checkpoint",
+    )
+    """Where trials keep their checkpoints that do not say otherwise."""
 
     @model_validator(mode="after")
     def _check_managers(self) -> Self:

@@ -22,8 +22,8 @@ from shipway_master.auth import Authenticator
 from shipway_master.background import Background
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.cluster.config import PoolConfig, ResourceManagerConfig
+from shipway_master.cluster.experiments import running_experiments
 from shipway_master.cluster.manager import ResourceManager
-from shipway_master.cluster.trialmetrics import running_trial_metrics, tell_no_search
 from shipway_master.config import MasterConfig
 from shipway_master.hpc.client import LauncherClient
 from shipway_master.hpc.config import SlurmManagerConfig
@@ -175,7 +175,18 @@ async def running_cluster(
         )
         places = Places(tasks, cluster, Workspaces(database))
         removal = Removal(database, tasks)
+        experiments = await stack.enter_async_context(
+            running_experiments(
+                config,
+                database=database,
+                tasks=tasks,
+                places=places,
+                cluster=cluster,
+                logbook=logbook,
+            )
+        )
         await tasks.restore()
+        await experiments.resume()
         idle_watch = IdleWatch(tasks)
         proxy = await stack.enter_async_context(
             Proxy(tasks, authenticator, note_use=idle_watch.note_use)
@@ -183,9 +194,6 @@ async def running_cluster(
         background = await stack.enter_async_context(Background())
         background.start(
             idle_watch.keep_watching(interval_s=_IDLE_INTERVAL_S), name="idle services"
-        )
-        trial_metrics = await stack.enter_async_context(
-            running_trial_metrics(database, on_validation=tell_no_search)
         )
         yield ClusterParts(
             services=[
@@ -208,7 +216,7 @@ async def running_cluster(
                 GenericTaskService(database, tasks),
                 TaskService(database, tasks, allocations),
                 AllocationService(database, tasks, allocations),
-                *trial_metrics,
+                *experiments.services,
             ],
             endpoint=AgentEndpoint(agents, heartbeat=Heartbeat.with_limit(agents.silence_limit_s)),
             agents=agents,

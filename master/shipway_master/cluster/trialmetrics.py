@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
+from shipway_master.services.curves import CurveService
 from shipway_master.services.trialmetrics import TrialMetricService
 from shipway_master.services.trialreports import OnValidation, TrialReportService
+from shipway_master.services.workloads import WorkloadService
 from shipway_master.store.database import Database
 from shipway_master.trialmetrics.facts import KnownTrials
 from shipway_master.trialmetrics.intake import MetricIntake
@@ -24,8 +25,6 @@ async def running_trial_metrics(
         yield [
             TrialReportService(trials, intake, on_validation),
             TrialMetricService(trials, stored),
+            WorkloadService(database, trials),
+            CurveService(database, stored),
         ]
-
-
-async def tell_no_search(trial_id: int, steps: int, metrics: Mapping[str, Any]) -> None:
-    """Let a validation be: no search waits for it."""

@@ -30,7 +30,11 @@ _FINAL = [state.value for state in RunState if state.is_final]
 
 @dataclass(slots=True, kw_only=True)
 class ExperimentRecord:
-    """An experiment; the fields from `state` on change."""
+    """An experiment; the fields from `state` on change.
+
+    Its name, labels and the like are only there to be stored with a new one: people change them, and
+    its project, in the database alone.
+    """
 
     id: int = 0
     """0 until it is stored."""
@@ -45,20 +49,21 @@ class ExperimentRecord:
     slots_per_trial: int
     original_config: str = field(repr=False)
     started_at: datetime
-    state: RunState
-    config: dict[str, Any] = field(repr=False)
-    """With the defaults applied, secrets included."""
     name: str
     description: str = ""
     labels: list[str] = field(default_factory=list[str])
-    notes: str = ""
+    log_retention_days: int | None = None
+    state: RunState
+    is_continued: bool = False
+    """It goes on with the trials that it has, and no searcher."""
+    config: dict[str, Any] = field(repr=False)
+    """With the defaults applied, secrets included."""
     pool: str
     manager: str
     priority: int
     ended_at: datetime | None = None
     progress: float | None = None
     search: Mapping[str, Any] | None = field(default=None, repr=False)
-    log_retention_days: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,6 +126,11 @@ class ExperimentRecords:
             external_id=record.external_id,
             parent_id=record.parent_id,
             started_at=record.started_at,
+            name=record.name,
+            description=record.description,
+            labels=record.labels,
+            notes="",
+            log_retention_days=record.log_retention_days,
             archived=False,
             **_changing(record),
         )
@@ -142,9 +152,11 @@ class ExperimentRecords:
     ) -> None:
         """Store how an experiment is, and with it trials that came out of that; they get ids."""
         statement = update(ExperimentRow).where(ExperimentRow.id == record.id)
-        rows = [_make_row(trial, record.project_id) for trial in new_trials]
+        of_experiment = select(ExperimentRow.project_id).where(ExperimentRow.id == record.id)
         async with self._database.writing() as session:
             await session.execute(statement.values(**_changing(record)))
+            project_id = (await session.execute(of_experiment)).scalar_one()
+            rows = [_make_row(trial, project_id) for trial in new_trials]
             session.add_all(rows)
             await session.flush()
             for trial, row in zip(new_trials, rows, strict=True):
@@ -159,15 +171,16 @@ class ExperimentRecords:
         async with self._database.writing() as session:
             await session.execute(statement.values(**_changing_of_trial(record)))
 
-    async def add_task(self, record: TrialRecord, task_id: TaskId) -> None:
-        """Give a trial one more task, and store how it is."""
-        statement = update(TrialRow).where(TrialRow.id == record.id)
+    async def reopen(self, record: ExperimentRecord, trials: Sequence[TrialRecord]) -> None:
+        """Store an experiment that goes on, and its trials that do so by a new task each."""
+        statement = update(ExperimentRow).where(ExperimentRow.id == record.id)
         async with self._database.writing() as session:
-            await session.execute(statement.values(**_changing_of_trial(record)))
-            session.add(
-                TrialTaskRow(task_id=task_id, trial_id=record.id, number=len(record.task_ids))
-            )
-        record.task_ids.append(task_id)
+            await session.execute(statement.values(**_changing(record)))
+            for trial in trials:
+                of_trial = update(TrialRow).where(TrialRow.id == trial.id)
+                await session.execute(of_trial.values(**_changing_of_trial(trial)))
+                number = len(trial.task_ids) - 1
+                session.add(TrialTaskRow(task_id=trial.task_id, trial_id=trial.id, number=number))
 
     async def load(self, experiment_id: int) -> ExperimentRecord | None:
         """Load one experiment."""
@@ -243,10 +256,7 @@ class ExperimentRecords:
 def _changing(record: ExperimentRecord) -> dict[str, Any]:
     return {
         "state": record.state.value,
-        "name": record.name,
-        "description": record.description,
-        "labels": record.labels,
-        "notes": record.notes,
+        "is_continued": record.is_continued,
         "config": json.dumps(record.config),
         "resource_pool": record.pool,
         "manager": record.manager,
@@ -254,7 +264,6 @@ def _changing(record: ExperimentRecord) -> dict[str, Any]:
         "ended_at": record.ended_at,
         "progress": record.progress,
         "search": None if record.search is None else json.dumps(record.search),
-        "log_retention_days": record.log_retention_days,
     }
 
 
@@ -308,7 +317,7 @@ def _make_record(row: ExperimentRow, workspace_id: int) -> ExperimentRecord:
         name=row.name,
         description=row.description,
         labels=list(row.labels),
-        notes=row.notes,
+        is_continued=row.is_continued,
         pool=row.resource_pool,
         manager=row.manager,
         priority=row.priority,

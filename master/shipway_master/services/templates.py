@@ -132,9 +132,19 @@ async def complete_config(
     """
     if not template_name:
         return dict(config)
+    return _merge(await load_template(database, template_name), config)
+
+
+async def load_template(database: Database, template_name: str) -> dict[str, Any]:
+    """Load the configuration of a template.
+
+    Raises:
+        NotFound: There is no such template.
+    """
     async with database.reading() as session:
         row = await _get(session, template_name)
-    return _merge(json.loads(row.config), config)
+    config: dict[str, Any] = json.loads(row.config)
+    return config
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

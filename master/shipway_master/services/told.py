@@ -16,6 +16,12 @@ from shipway_master.allocations.errors import (
 )
 from shipway_master.allocations.ids import MalformedAllocationId
 from shipway_master.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from shipway_master.experiments.errors import (
+    BadExperiment,
+    ExperimentInWrongState,
+    ExperimentNotFound,
+    TrialNotFound,
+)
 from shipway_master.tasks.errors import BadTask, TaskInWrongState, TaskNotFound
 
 
@@ -35,13 +41,17 @@ def told() -> Generator[None]:
         raise _NotFoundText(str(error)) from error
     except TaskNotFound as error:
         raise NotFound(error.kind, error.task_id) from error
+    except ExperimentNotFound as error:
+        raise NotFound("experiment", error.experiment_id) from error
+    except TrialNotFound as error:
+        raise NotFound("trial", error.trial_id) from error
     except AgentNotFound as error:
         raise NotFound("agent", error) from error
-    except (MalformedAllocationId, InvalidCall, BadTask) as error:
+    except (MalformedAllocationId, InvalidCall, BadTask, BadExperiment) as error:
         raise InvalidArgument(str(error)) from error
     except (CallSuperseded, AllocationEnded) as error:
         raise Aborted(str(error)) from error
-    except (AllocationError, TaskInWrongState) as error:
+    except (AllocationError, TaskInWrongState, ExperimentInWrongState) as error:
         raise FailedPrecondition(str(error)) from error
     except AgentNotReady as error:
         raise FailedPrecondition(f"agent '{error}' has not started yet") from error

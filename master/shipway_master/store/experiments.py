@@ -46,6 +46,8 @@ class ExperimentRow(Base):
     progress: Mapped[float | None] = mapped_column(Double)
     log_retention_days: Mapped[int | None]
     best_trial_id: Mapped[int | None]
+    is_continued: Mapped[bool] = mapped_column(default=False)
+    """It goes on with the trials that it has, and asks no searcher."""
     search: Mapped[str | None] = mapped_column(Text)
     """JSON: what the searcher knows, after the last event that it heard of."""
 

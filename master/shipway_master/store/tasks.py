@@ -38,6 +38,8 @@ class TaskRow(Base):
     parent_id: Mapped[str | None] = mapped_column(index=True)
     forked_from: Mapped[str | None]
     no_pause: Mapped[bool] = mapped_column(default=False)
+    first_run: Mapped[int] = mapped_column(default=1, server_default="1")
+    """The number of its first run; a trial that goes on by a new task counts on."""
     service_port: Mapped[int | None]
     """Set for tasks that serve people."""
     service_secret: Mapped[str | None] = mapped_column(Text)

@@ -43,6 +43,7 @@ class TaskRecord:
     forked_from: TaskId | None = None
     no_pause: bool = False
     service: Service | None = None
+    first_run: int = 1
 
     @property
     def name(self) -> str:
@@ -97,6 +98,7 @@ class TaskRecords:
             parent_id=record.parent_id,
             forked_from=record.forked_from,
             no_pause=record.no_pause,
+            first_run=record.first_run,
         )
         if record.service is not None:
             row.service_port = record.service.port
@@ -188,6 +190,7 @@ def _make_record(row: TaskRow) -> TaskRecord:
         parent_id=None if row.parent_id is None else TaskId(row.parent_id),
         forked_from=None if row.forked_from is None else TaskId(row.forked_from),
         no_pause=row.no_pause,
+        first_run=row.first_run,
         service=_make_service(row),
     )
 

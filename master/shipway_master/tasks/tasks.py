@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from shipway_common.backoff import backoff_delays_s
 from shipway_master.allocations.allocation import Allocation
 from shipway_master.allocations.exits import Ending, Outcome
-from shipway_master.allocations.ids import TaskId, get_run, make_allocation_id
+from shipway_master.allocations.ids import JobId, TaskId, get_run, make_allocation_id
 from shipway_master.allocations.live import Allocations
 from shipway_master.allocations.records import AllocationRecord
 from shipway_master.allocations.surroundings import Run
@@ -153,7 +153,7 @@ class Tasks:
         async with self._locks[record.task_id]:
             self._open[record.task_id] = record
             try:
-                await self._start_run(record, run=1)
+                await self._start_run(record, run=record.first_run)
             except MasterError as error:
                 await self._end(record, TaskState.ERROR, f"it could not be scheduled: {error}")
                 raise
@@ -213,7 +213,8 @@ class Tasks:
             await self._end(record, TaskState.CANCELED, "killed")
         else:
             earlier = await self._allocations.records.load_of_tasks([record.task_id])
-            await self._start_run(record, run=1 + max((one.run for one in earlier), default=0))
+            last = max((one.run for one in earlier), default=record.first_run - 1)
+            await self._start_run(record, run=last + 1)
 
     async def _start_run(self, record: TaskRecord, *, run: int) -> None:
         manager = self._cluster.find_manager(record.manager)
@@ -263,6 +264,18 @@ class Tasks:
     async def _build_launch(self, allocation: Run) -> Launch:
         record = await self.get(allocation.request.task_id)
         return await self._launching.build(record, allocation)
+
+    def renew_limits(self, job_id: JobId) -> None:
+        """Hear that the caretaker of a job's tasks has changed what their runs must respect."""
+        for record in self._open.values():
+            run = self._runs.get(record.task_id)
+            caretaker = self._caretakers.get(record.task_type)
+            if record.job_id == job_id and run is not None and caretaker is not None:
+                limits = caretaker.get_limits(record)
+                run.request = replace(
+                    run.request, max_slots=limits.max_slots, excluded_nodes=limits.excluded_nodes
+                )
+                run.manager.reorder()
 
     # ending
 

@@ -16,6 +16,7 @@ def upgrade() -> None:
     with op.batch_alter_table("tasks") as tasks:
         tasks.drop_constraint("uq_tasks_job_id", type_="unique")
         tasks.create_index("ix_tasks_job_id", ["job_id"])
+        tasks.add_column(sa.Column("first_run", sa.Integer, nullable=False, server_default="1"))
     op.create_table(
         "experiments",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -45,6 +46,7 @@ def upgrade() -> None:
         sa.Column("progress", sa.Double),
         sa.Column("log_retention_days", sa.Integer),
         sa.Column("best_trial_id", sa.Integer),
+        sa.Column("is_continued", sa.Boolean, nullable=False),
         sa.Column("search", sa.Text),
         sa.UniqueConstraint("job_id", name="uq_experiments_job_id"),
         sa.UniqueConstraint("external_id", name="uq_experiments_external_id"),

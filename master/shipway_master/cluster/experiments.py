@@ -1,0 +1,108 @@
+"""Experiments and all that belongs to them, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from shipway_master.background import Background
+from shipway_master.checkpoints.gc import Collector
+from shipway_master.checkpoints.latest import find_latest
+from shipway_master.checkpoints.records import CheckpointRecords
+from shipway_master.cluster.cluster import Cluster
+from shipway_master.cluster.trialmetrics import running_trial_metrics
+from shipway_master.config import MasterConfig
+from shipway_master.experiments.changes import ExperimentChanges
+from shipway_master.experiments.experiments import Experiments
+from shipway_master.experiments.placement import Placement
+from shipway_master.experiments.records import ExperimentRecord, ExperimentRecords
+from shipway_master.experiments.unmanaged import UnmanagedTrials
+from shipway_master.logbook import LogBook
+from shipway_master.services.checkpointreports import CheckpointReportService
+from shipway_master.services.checkpoints import CheckpointService
+from shipway_master.services.experiments import ExperimentService
+from shipway_master.services.trials import TrialService
+from shipway_master.store.database import Database
+from shipway_master.tasks.places import Places
+from shipway_master.tasks.tasks import Tasks
+from shipway_master.tasks.workspaces import Workspaces
+from shipway_master.trialmetrics.facts import KnownTrials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentParts:
+    """What the rest of the master needs of the experiments."""
+
+    experiments: Experiments
+    changes: ExperimentChanges
+    services: Sequence[object]
+    """Objects with methods named as RPCs."""
+
+    async def resume(self) -> None:
+        """Let all go on that an earlier process left, once the tasks are there again."""
+        await self.experiments.resume()
+        await self.changes.resume_deletions()
+
+
+@asynccontextmanager
+async def running_experiments(
+    config: MasterConfig,
+    *,
+    database: Database,
+    tasks: Tasks,
+    places: Places,
+    cluster: Cluster,
+    logbook: LogBook,
+) -> AsyncGenerator[ExperimentParts]:
+    """Run experiments until the block ends; enter it before the tasks are restored.
+
+    Entered in this order, left in reverse: what removes checkpoints, the experiments, what
+    listens to their trials.
+    """
+    workspaces = Workspaces(database)
+    records = ExperimentRecords(database)
+    async with AsyncExitStack() as stack:
+        background = await stack.enter_async_context(Background())
+        collector = await stack.enter_async_context(Collector(database, tasks, workspaces))
+
+        async def clean_up(record: ExperimentRecord) -> None:
+            background.start(collector.collect(record.id), name=f"checkpoints of {record.id}")
+
+        experiments = await stack.enter_async_context(
+            Experiments(
+                records=records,
+                tasks=tasks,
+                find_latest=partial(find_latest, database),
+                on_end=clean_up,
+            )
+        )
+        await experiments.load()
+        changes = ExperimentChanges(
+            database,
+            experiments,
+            tasks=tasks,
+            places=places,
+            storage=collector,
+            logbook=logbook,
+            background=background,
+        )
+        unmanaged = UnmanagedTrials(database, records)
+        background.start(unmanaged.watch(), name="trials that run elsewhere")
+        metrics = await stack.enter_async_context(
+            running_trial_metrics(database, on_validation=experiments.validated)
+        )
+        storage = config.checkpoint_storage.model_dump(mode="json", exclude_none=True)
+        placement = Placement(database, workspaces, storage)
+        yield ExperimentParts(
+            experiments=experiments,
+            changes=changes,
+            services=[
+                ExperimentService(database, experiments, changes, cluster, placement),
+                TrialService(database, experiments, unmanaged, KnownTrials(database)),
+                CheckpointReportService(database, CheckpointRecords(database)),
+                CheckpointService(database, CheckpointRecords(database), collector),
+                *metrics,
+            ],
+        )

@@ -1,0 +1,168 @@
+"""Trials that run elsewhere and only report here.
+
+Facts: task-environment.md 7.4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import select, update
+
+from shipway_master.allocations.ids import TaskId
+from shipway_master.errors import MasterError
+from shipway_master.experiments.errors import ExperimentInWrongState
+from shipway_master.experiments.records import ExperimentRecord, ExperimentRecords, TrialRecord
+from shipway_master.experiments.states import RunState
+from shipway_master.store.database import Database
+from shipway_master.store.experiments import ExperimentRow, TrialRow
+
+log = logging.getLogger(__name__)
+
+_SILENCE_LIMIT = timedelta(minutes=10)
+"""Ten of the signs of life that the stock package sends each minute."""
+_LOOK_EVERY_S = 60.0
+_STATES = {
+    RunState.ACTIVE,
+    RunState.PAUSED,
+    RunState.COMPLETED,
+    RunState.CANCELED,
+    RunState.ERROR,
+}
+
+
+class UnmanagedTrials:
+    """Keeps the trials that run elsewhere; they have no tasks here, only the ids of tasks."""
+
+    def __init__(self, database: Database, records: ExperimentRecords) -> None:
+        self._database, self._records = database, records
+
+    async def create(
+        self,
+        experiment: ExperimentRecord,
+        hparams: Mapping[str, Any],
+        *,
+        external_id: str | None = None,
+    ) -> TrialRecord:
+        """Make a trial.
+
+        Raises:
+            ExperimentInWrongState: The experiment's trials are made here.
+        """
+        _require_unmanaged(experiment)
+        request_id = str(uuid4())
+        record = TrialRecord(
+            experiment_id=experiment.id,
+            request_id=request_id,
+            external_id=external_id,
+            hparams=hparams,
+            seed=secrets.randbelow(2**31),
+            started_at=datetime.now(UTC),
+            state=RunState.ACTIVE,
+            task_ids=[TaskId(f"{experiment.id}.{request_id}")],
+            last_activity_at=datetime.now(UTC),
+        )
+        await self._records.save(experiment, new_trials=[record])
+        return record
+
+    async def find_by_external_id(
+        self, experiment: ExperimentRecord, external_id: str
+    ) -> TrialRecord | None:
+        """Find the trial that its user knows by a name of his own."""
+        statement = select(TrialRow.id).where(
+            TrialRow.experiment_id == experiment.id, TrialRow.external_id == external_id
+        )
+        async with self._database.reading() as session:
+            trial_id = await session.scalar(statement)
+        return None if trial_id is None else await self._records.load_trial(trial_id)
+
+    async def start(self, experiment: ExperimentRecord, trial: TrialRecord) -> int:
+        """Begin one more run of a trial; returns its number.
+
+        Raises:
+            ExperimentInWrongState: The trial is run here.
+        """
+        _require_unmanaged(experiment)
+        trial.run += 1
+        trial.state, trial.ended_at = RunState.ACTIVE, None
+        trial.last_activity_at = datetime.now(UTC)
+        await self._records.save_trial(trial)
+        await self._follow(experiment)
+        return trial.run
+
+    async def report(
+        self, experiment: ExperimentRecord, trial: TrialRecord, state: RunState | None
+    ) -> None:
+        """Hear that a trial lives, and what has become of it.
+
+        Raises:
+            ExperimentInWrongState: The trial is run here, or cannot come into that state so.
+        """
+        _require_unmanaged(experiment)
+        trial.last_activity_at = datetime.now(UTC)
+        if state is not None:
+            if state not in _STATES:
+                raise ExperimentInWrongState(f"a trial cannot report the state {state}")
+            trial.state = state
+            trial.ended_at = datetime.now(UTC) if state.is_final else None
+        await self._records.save_trial(trial)
+        if state is not None:
+            await self._follow(experiment)
+
+    async def watch(self) -> None:
+        """Give up, again and again, the trials that have not been heard of for long."""
+        while True:
+            try:
+                await self.give_up_silent(before=datetime.now(UTC) - _SILENCE_LIMIT)
+            except MasterError as error:
+                log.warning("cannot look for silent trials", extra={"error": str(error)})
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def give_up_silent(self, *, before: datetime) -> None:
+        """End the trials as failed that were last heard of before a moment."""
+        statement = (
+            select(TrialRow.id, TrialRow.experiment_id)
+            .join(ExperimentRow, ExperimentRow.id == TrialRow.experiment_id)
+            .where(
+                ExperimentRow.unmanaged,
+                TrialRow.state == RunState.ACTIVE.value,
+                TrialRow.last_activity_at < before,
+            )
+        )
+        async with self._database.reading() as session:
+            found = (await session.execute(statement)).all()
+        for trial_id, experiment_id in found:
+            trial = await self._records.load_trial(trial_id)
+            experiment = await self._records.load(experiment_id)
+            if trial is None or experiment is None:
+                continue
+            log.warning("a trial that runs elsewhere is silent", extra={"trial_id": trial_id})
+            trial.state, trial.ended_at = RunState.ERROR, datetime.now(UTC)
+            await self._records.save_trial(trial)
+            await self._follow(experiment)
+
+    async def _follow(self, experiment: ExperimentRecord) -> None:
+        """Have an experiment be in the state that its trials are in."""
+        states = {trial.state for trial in await self._records.load_trials(experiment.id)}
+        if all(state.is_final for state in states):
+            order = (RunState.ERROR, RunState.CANCELED, RunState.COMPLETED)
+            state = next(state for state in order if state in states)
+        else:
+            state = RunState.ACTIVE if RunState.ACTIVE in states else RunState.PAUSED
+        ended_at = datetime.now(UTC) if state.is_final else None
+        statement = update(ExperimentRow).where(ExperimentRow.id == experiment.id)
+        async with self._database.writing() as session:
+            await session.execute(statement.values(state=state.value, ended_at=ended_at))
+
+
+def _require_unmanaged(experiment: ExperimentRecord) -> None:
+    if not experiment.unmanaged:
+        raise ExperimentInWrongState(
+            f"experiment {experiment.id} is run by this master, which makes and starts its trials"
+        )
