@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.checkpoints.measured import (
     VALIDATION,
-    Yardstick,
     load_measured,
-    read_number,
+    measure,
 )
 from shipway_master.checkpoints.records import Found, load_found
 from shipway_master.pages import cut_page
 from shipway_master.store.checkpoints import CheckpointRow
 from shipway_master.store.experiments import TrialRow
+from shipway_master.trialmetrics.facts import SearcherMetric
 from shipway_proto.determined.api.v1.pagination_pb2 import (
     ORDER_BY_DESC,
     ORDER_BY_UNSPECIFIED,
@@ -67,13 +67,13 @@ async def load_list(
     session: AsyncSession,
     of: ColumnElement[bool],
     wanted: Wanted,
-    yardstick: Yardstick,
+    judged_by: SearcherMetric | None,
 ) -> tuple[list[Found], Pagination]:
     """Load a page of checkpoints.
 
     Args:
         of: The condition on trials or checkpoints that says whose.
-        yardstick: Of their experiment.
+        judged_by: The metric of their experiment.
 
     Raises:
         InvalidArgument: The page lies outside.
@@ -94,10 +94,15 @@ async def load_list(
     if wanted.states:
         statement = statement.where(CheckpointRow.state.in_(wanted.states))
     lights = [_Light(*row) for row in (await session.execute(statement)).tuples()]
-    by_searcher = wanted.attribute == proto.SORT_BY_SEARCHER_METRIC
-    metric = wanted.metric or (yardstick.metric if by_searcher else "")
+    metric = wanted.metric
+    if wanted.attribute == proto.SORT_BY_SEARCHER_METRIC and judged_by is not None:
+        metric = judged_by.name
     if metric:
-        lights = await _sort_by_metric(session, lights, metric, wanted.order, yardstick)
+        if wanted.order == ORDER_BY_UNSPECIFIED:  # the better ones first
+            is_reversed = judged_by is not None and not judged_by.smaller_is_better
+        else:
+            is_reversed = wanted.order == ORDER_BY_DESC
+        lights = await _sort_by_metric(session, lights, metric, is_reversed=is_reversed)
     else:
         key = _KEYS.get(wanted.attribute, _get_id)
         is_reversed = wanted.order == ORDER_BY_DESC
@@ -111,19 +116,12 @@ def _get_id(one: _Light) -> int:
 
 
 async def _sort_by_metric(
-    session: AsyncSession, lights: list[_Light], metric: str, order: int, yardstick: Yardstick
+    session: AsyncSession, lights: list[_Light], metric: str, *, is_reversed: bool
 ) -> list[_Light]:
     """Those without a value come last, whatever the order."""
     measured = await load_measured(session, [one.id for one in lights], [VALIDATION])
-    values: dict[int, float] = {}
-    for checkpoint_id, its in measured.items():
-        value = read_number(its.validation, metric)
-        if value is not None:
-            values[checkpoint_id] = value
-    if order == ORDER_BY_UNSPECIFIED:
-        is_reversed = not yardstick.smaller_is_better
-    else:
-        is_reversed = order == ORDER_BY_DESC
+    found = {key: measure(metric, its.validation) for key, its in measured.items()}
+    values = {key: value for key, value in found.items() if value is not None}
     with_value = [one for one in lights if one.id in values]
     with_value.sort(key=lambda one: values[one.id], reverse=is_reversed)
     return with_value + [one for one in lights if one.id not in values]

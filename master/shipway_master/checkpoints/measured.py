@@ -1,8 +1,7 @@
-"""What was measured at the steps of checkpoints, and which of them is the better one."""
+"""What was measured at the steps of checkpoints."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,28 +11,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.store.checkpoints import CheckpointRow
-from shipway_master.store.experiments import ExperimentRow
 from shipway_master.store.trialmetrics import TrialMetricRow
+from shipway_master.trialmetrics.values import find_number, find_value
 
 TRAINING, VALIDATION = "training", "validation"
 _BATCH = 500
 """Databases limit the values of one statement."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Yardstick:
-    """The metric that an experiment is judged by."""
-
-    metric: str
-    smaller_is_better: bool
-
-    def measure(self, metrics: Mapping[str, Any] | None) -> float | None:
-        """The value of the metric; None where it is missing or no number."""
-        return read_number(metrics, self.metric)
-
-    def badness(self, value: float) -> float:
-        """A number that is the smaller the better *value* is."""
-        return value if self.smaller_is_better else -value
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +31,10 @@ class Measured:
         return self.by_group.get(VALIDATION)
 
 
-def read_yardstick(experiment: ExperimentRow) -> Yardstick:
-    """Read how an experiment is judged."""
-    config: Any = json.loads(experiment.config)
-    searcher: Mapping[str, Any] = config.get("searcher") or {}
-    return Yardstick(
-        metric=str(searcher.get("metric") or ""),
-        smaller_is_better=searcher.get("smaller_is_better") is not False,
-    )
-
-
-def read_number(metrics: Mapping[str, Any] | None, name: str) -> float | None:
-    """One of *metrics* as a number; None where it is missing, something else, or no number."""
-    value = None if metrics is None else metrics.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return None if math.isnan(number) else number
+def measure(metric: str, metrics: Mapping[str, Any] | None) -> float | None:
+    """The value of a metric; None where it is missing or no number."""
+    number = None if metrics is None else find_number(find_value(metrics, metric))
+    return None if number is None or math.isnan(number) else number
 
 
 async def load_measured(

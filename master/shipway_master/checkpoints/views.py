@@ -14,7 +14,7 @@ from shipway_master.checkpoints.measured import (
     VALIDATION,
     Measured,
     load_measured,
-    read_yardstick,
+    measure,
 )
 from shipway_master.checkpoints.records import Found
 from shipway_master.checkpoints.storages import (
@@ -27,6 +27,7 @@ from shipway_master.queries.secrets import mask_config
 from shipway_master.queries.views import get_part, read_config, stamp
 from shipway_master.store.experiments import ExperimentRow
 from shipway_master.structs import to_struct
+from shipway_master.trialmetrics.facts import read_searcher_metric
 from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2
 from shipway_proto.determined.checkpoint.v1.checkpoint_pb2 import Checkpoint
 
@@ -74,7 +75,8 @@ def _view(found: Found, config: Struct, measured: Measured) -> Checkpoint:
         _put(measured.by_group[TRAINING], training.training_metrics.avg_metrics)
     if VALIDATION in measured.by_group:
         _put(measured.by_group[VALIDATION], training.validation_metrics.avg_metrics)
-    value = read_yardstick(found.experiment).measure(measured.validation)
+    judged_by = read_searcher_metric(found.experiment.config)
+    value = None if judged_by is None else measure(judged_by.name, measured.validation)
     if value is not None:
         training.searcher_metric = value
     return message

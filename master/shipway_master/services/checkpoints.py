@@ -7,7 +7,6 @@ from typing import Protocol
 
 from shipway_master.checkpoints.access import require_own
 from shipway_master.checkpoints.lists import Wanted, load_list
-from shipway_master.checkpoints.measured import read_yardstick
 from shipway_master.checkpoints.records import CheckpointRecords, Found
 from shipway_master.checkpoints.views import view_checkpoints
 from shipway_master.errors import InvalidArgument, NotFound
@@ -17,6 +16,7 @@ from shipway_master.store.checkpoints import CheckpointRow
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow, TrialRow
 from shipway_master.structs import to_plain
+from shipway_master.trialmetrics.facts import read_searcher_metric
 from shipway_proto.determined.api.v1 import checkpoint_pb2, experiment_pb2, trial_pb2
 from shipway_proto.determined.checkpoint.v1.checkpoint_pb2 import (
     Checkpoint,
@@ -58,7 +58,7 @@ class CheckpointService:
             experiment = await session.get_one(ExperimentRow, trial.experiment_id)
             of = CheckpointRow.trial_id == trial.id
             page, pagination = await load_list(
-                session, of, _read_wanted(request), read_yardstick(experiment)
+                session, of, _read_wanted(request), read_searcher_metric(experiment.config)
             )
             return trial_pb2.GetTrialCheckpointsResponse(
                 checkpoints=await view_checkpoints(session, page, call.principal),
@@ -75,7 +75,7 @@ class CheckpointService:
                 raise NotFound("experiment", request.id)
             of = TrialRow.experiment_id == experiment.id
             page, pagination = await load_list(
-                session, of, _read_wanted(request), read_yardstick(experiment)
+                session, of, _read_wanted(request), read_searcher_metric(experiment.config)
             )
             return experiment_pb2.GetExperimentCheckpointsResponse(
                 checkpoints=await view_checkpoints(session, page, call.principal),

@@ -13,7 +13,6 @@ from shipway_master.checkpoints.choice import choose
 from shipway_master.checkpoints.download.archive import FORMS, pack
 from shipway_master.checkpoints.download.places import opened_source
 from shipway_master.checkpoints.download.source import SourceError
-from shipway_master.checkpoints.measured import read_yardstick
 from shipway_master.checkpoints.policy import Policy
 from shipway_master.checkpoints.records import CheckpointRecords
 from shipway_master.checkpoints.state import CheckpointState
@@ -28,6 +27,7 @@ from shipway_master.gateway.rest import lower_headers
 from shipway_master.gateway.site import message_response, require_user
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow
+from shipway_master.trialmetrics.facts import read_searcher_metric
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class CheckpointRoutes:
             if experiment is None:
                 raise NotFound("experiment", experiment_id)
             removed = [one.row for one in await choose(session, experiment, policy)]
+        judged_by = read_searcher_metric(experiment.config)
         return web.json_response(
             {
                 "checkpoints": [
@@ -94,7 +95,7 @@ class CheckpointRoutes:
                     }
                     for row in removed
                 ],
-                "metric_name": read_yardstick(experiment).metric,
+                "metric_name": "" if judged_by is None else judged_by.name,
             }
         )
 
