@@ -168,7 +168,7 @@ class Searcher:
             "seed": self._seed,
             "has_begun": self._has_begun,
             "shutdown": asdict(self._shutdown) if self._shutdown else None,
-            "trials": [asdict(trial) for trial in self._trials],
+            "trials": [trial.to_plain() for trial in self._trials],
             "brackets": [bracket.snapshot() for bracket in self._brackets],
         }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Final
 
 from shipway_master.searchers.actions import EarlyExit, Shutdown
 
@@ -23,6 +24,20 @@ class Trial:
     """Whether another one takes its place, so that it does not count."""
     has_ended: bool = False
     progress: float = 0.0
+
+    def to_plain(self) -> dict[str, Any]:
+        """Write it as data; what is as at its beginning is left out, for there may be thousands."""
+        plain: dict[str, Any] = {"request_id": self.request_id, "bracket": self.bracket}
+        for name, default in _BEGINNING.items():
+            value = getattr(self, name)
+            if value != default:
+                plain[name] = value
+        return plain
+
+
+_BEGINNING: Final = {
+    field.name: field.default for field in fields(Trial) if field.default is not MISSING
+}
 
 
 def conclude(trials: Sequence[Trial]) -> Shutdown:
