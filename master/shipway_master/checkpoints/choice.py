@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shipway_master.checkpoints.measured import VALIDATION, Measured, load_measured, measure
+from shipway_master.checkpoints.measured import VALIDATION, load_measured, rate
 from shipway_master.checkpoints.policy import Candidate, Policy, choose_removed, read_policy
 from shipway_master.checkpoints.records import Found, load_found
 from shipway_master.checkpoints.state import WITH_FILES, CheckpointState
@@ -13,7 +13,7 @@ from shipway_master.queries.views import get_part, read_config
 from shipway_master.store.checkpoints import CheckpointRow
 from shipway_master.store.experiments import ExperimentRow, TrialRow
 from shipway_master.store.models import ModelVersionRow
-from shipway_master.trialmetrics.facts import SearcherMetric, read_searcher_metric
+from shipway_master.trialmetrics.facts import read_searcher_metric
 
 _WITH_FILES = [state.value for state in WITH_FILES]
 
@@ -33,8 +33,7 @@ async def choose(session: AsyncSession, experiment: ExperimentRow, policy: Polic
     judged_by = read_searcher_metric(experiment.config)
     candidates: list[Candidate] = []
     for one in found:
-        its = measured.get(one.row.id)
-        badness = None if judged_by is None or its is None else _rate(judged_by, its)
+        badness = rate(judged_by, measured.get(one.row.id))
         candidates.append(
             Candidate(
                 uuid=one.row.uuid,
@@ -58,12 +57,6 @@ async def load_with_files(session: AsyncSession, experiment_id: int) -> list[Fou
         .order_by(CheckpointRow.id)
     )
     return await load_found(session, (await session.scalars(statement)).all())
-
-
-def _rate(judged_by: SearcherMetric, its: Measured) -> float | None:
-    """A number that is the smaller, the better the checkpoint is."""
-    value = measure(judged_by.name, its.validation)
-    return value if value is None or judged_by.smaller_is_better else -value
 
 
 async def _load_protected(session: AsyncSession, experiment_id: int) -> set[str]:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.store.checkpoints import CheckpointRow
 from shipway_master.store.trialmetrics import TrialMetricRow
+from shipway_master.trialmetrics.facts import SearcherMetric
 from shipway_master.trialmetrics.values import find_number, find_value
 
 TRAINING, VALIDATION = "training", "validation"
@@ -35,6 +36,14 @@ def measure(metric: str, metrics: Mapping[str, Any] | None) -> float | None:
     """The value of a metric; None where it is missing or no number."""
     number = None if metrics is None else find_number(find_value(metrics, metric))
     return None if number is None or math.isnan(number) else number
+
+
+def rate(judged_by: SearcherMetric | None, its: Measured | None) -> float | None:
+    """A number that is the smaller, the better a checkpoint is; None where nobody can tell."""
+    if judged_by is None or its is None:
+        return None
+    value = measure(judged_by.name, its.validation)
+    return value if value is None or judged_by.smaller_is_better else -value
 
 
 async def load_measured(
