@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from shipway_master.errors import InvalidArgument
+from shipway_proto.determined.api.v1.experiment_pb2 import MetricType
 
 TRAINING: Final = "training"
 VALIDATION: Final = "validation"
@@ -54,3 +55,32 @@ def check_group(group: str) -> None:
         raise InvalidArgument(
             f"metric group {group[:80]!r}: a name has up to {_LENGTH_LIMIT} printable characters"
         )
+
+
+class GroupRequest(Protocol):
+    """A request about a group, which it may still name by an old type."""
+
+    @property
+    def group(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def metric_type(self) -> MetricType.ValueType:
+        """Its type, where there is no name."""
+        ...
+
+
+def groups_of_request(request: GroupRequest) -> frozenset[str]:
+    """Tell which groups a request is about; no names at all mean every group."""
+    if request.group:
+        return frozenset({request.group})
+    match request.metric_type:
+        case MetricType.METRIC_TYPE_TRAINING:
+            return frozenset({TRAINING})
+        case MetricType.METRIC_TYPE_VALIDATION:
+            return frozenset({VALIDATION})
+        case MetricType.METRIC_TYPE_PROFILING:
+            return PROFILER_GROUPS
+        case _:
+            return frozenset()

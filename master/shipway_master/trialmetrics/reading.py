@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.store.database import Database
 from shipway_master.store.trialmetrics import TrialMetricRow
@@ -51,7 +52,7 @@ class StoredMetrics:
         A slow reader holds nothing up: what he reads was there when he began, or came to it since.
 
         Args:
-            groups: None means all.
+            groups: None given means all.
             where: Conditions on `TrialMetricRow`.
             with_batches: Whether metrics per batch are wanted too, which may be big.
         """
@@ -74,17 +75,24 @@ class StoredMetrics:
         return ids
 
     async def _load(self, ids: Sequence[int], *, with_batches: bool) -> list[StoredReport]:
-        columns = [
-            _Row.id,
-            _Row.trial_id,
-            _Row.run,
-            _Row.group,
-            _Row.steps,
-            _Row.reported_at,
-            _Row.metrics,
-        ]
-        statement = select(*columns, *([_Row.batch_metrics] if with_batches else []))
         async with self._database.reading() as session:
-            rows = await session.execute(statement.where(_Row.id.in_(list(ids))))
-            found = {row["id"]: StoredReport(**row) for row in rows.mappings()}
+            found = await load_reports(session, ids, with_batches=with_batches)
         return [found[one] for one in ids if one in found]
+
+
+async def load_reports(
+    session: AsyncSession, ids: Sequence[int], *, with_batches: bool = False
+) -> dict[int, StoredReport]:
+    """Load reports by their ids; those that are not there are left out."""
+    columns = [
+        _Row.id,
+        _Row.trial_id,
+        _Row.run,
+        _Row.group,
+        _Row.steps,
+        _Row.reported_at,
+        _Row.metrics,
+    ]
+    statement = select(*columns, *([_Row.batch_metrics] if with_batches else []))
+    rows = await session.execute(statement.where(_Row.id.in_(list(ids))))
+    return {row["id"]: StoredReport(**row) for row in rows.mappings()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from shipway_master.queries.views import stamp
 from shipway_master.structs import set_value, to_struct
+from shipway_master.trialmetrics.downsample import Point
 from shipway_master.trialmetrics.groups import VALIDATION
 from shipway_master.trialmetrics.reading import StoredReport
+from shipway_proto.determined.api.v1.experiment_pb2 import DataPoint
 from shipway_proto.determined.trial.v1.trial_pb2 import MetricsReport, MetricsWorkload
 
 
@@ -39,4 +41,12 @@ def view_workload(report: StoredReport) -> MetricsWorkload:
     message.metrics.avg_metrics.SetInParent()
     for batch in report.batch_metrics or ():
         to_struct(batch, message.metrics.batch_metrics.add())
+    return message
+
+
+def view_point(point: Point) -> DataPoint:
+    """Write a point of a curve."""
+    message = DataPoint(batches=point.steps, time=stamp(point.reported_at), epoch=point.epoch)
+    to_struct(point.values, message.values)
+    message.values.SetInParent()
     return message
