@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from shipway_master.errors import InvalidArgument
+from shipway_master.experiments.config.problems import BadExperimentConfig, list_problems
 from shipway_master.rpc import Call
 from shipway_master.searchers.config import AdaptiveAshaConfig, AsyncHalvingConfig, SearcherConfig
 from shipway_master.searchers.errors import BadSearch
@@ -57,11 +58,8 @@ def _parse(config: Mapping[str, Any]) -> _Sections:
     try:
         return _Sections.model_validate(config)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors(include_input=False, include_url=False)
-        )
-        raise InvalidArgument(f"invalid experiment configuration: {problems}") from error
+        problems = list_problems(error, config, _Sections)
+        raise InvalidArgument(str(BadExperimentConfig(problems))) from error
 
 
 def _view(trials: TrialsOfLength, config: SearcherConfig) -> TrialSummary:

@@ -94,11 +94,17 @@ async def test_grpc_says_the_same(master: MasterUnderTest) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({}, "searcher: Field required"),
-        ({"searcher": None}, "searcher: Field required"),
+        ({}, "searcher: missing"),
+        ({"searcher": None}, "searcher: missing"),
         ({"searcher": {**ADAPTIVE, "name": "custom"}}, "searcher: the 'custom' searcher has been"),
-        ({"searcher": {**ADAPTIVE, "max_trials": "3"}}, "searcher.max_trials: "),
-        ({"searcher": {**ADAPTIVE, "max_trial": 3}}, "searcher.max_trial: "),
+        (
+            {"searcher": {**ADAPTIVE, "max_trials": "3"}},
+            "searcher.max_trials: it must be a whole number, not '3'",
+        ),
+        (
+            {"searcher": {**ADAPTIVE, "max_trial": 3}},
+            "searcher.max_trial: unknown key; did you mean max_trials?",
+        ),
         (
             {
                 "searcher": {"name": "grid", "metric": "x"},
