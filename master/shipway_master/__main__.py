@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
-from shipway_common.logsetup import setup_logging
+from shipway_common.findings import Grade, show
+from shipway_common.logsetup import say_error, setup_logging
+from shipway_common.service import ServiceManager
 from shipway_common.settings import SettingsError
 from shipway_common.signals import stop_on_signals
 from shipway_master.app import running
 from shipway_master.backup import BackupFailed, back_up
+from shipway_master.checks.check import check as look_for_faults
 from shipway_master.config import MasterConfig, load_config
 from shipway_master.errors import CannotStart
 from shipway_master.folder import held
 
 log = logging.getLogger("shipway_master")
+
+DEFAULT_FILE = Path("/etc/shipway/master.yaml")
+
+
+class WrongSettings(click.ClickException):
+    """What is in the settings is wrong, and stays so until somebody changes them."""
 
 
 @click.group()
@@ -31,7 +43,8 @@ _config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="File with the settings (YAML, keys as in Determined's master.yaml).",
+    help="File with the settings (YAML, keys as in Determined's master.yaml)"
+    f" [default: {DEFAULT_FILE} if it exists].",
 )
 _data_option = click.option(
     "--data",
@@ -68,13 +81,38 @@ def serve(
         "port": port,
         "log": {"level": log_level, "format": log_format},
     }
-    config = _load(config_file, flags)
+    try:
+        config = _load(config_file, flags)
+    except WrongSettings as error:  # which no restart heals
+        say_error(f"Error: {error.message}")
+        sys.exit(os.EX_CONFIG)
     setup_logging(config.log.python_level, config.log.format)
     try:
         with held(config.data):
-            asyncio.run(_serve(config))
+            asyncio.run(_serve(config, ServiceManager(os.environ)))
     except (CannotStart, OSError) as error:
-        raise click.ClickException(f"the master cannot run: {error}") from error
+        say_error(f"Error: the master cannot run: {error}")
+        sys.exit(1)
+
+
+@main.command()
+@_config_option
+@_data_option
+def check(config_file: Path | None, data: Path | None) -> None:
+    """Name each missing or unsafe setting; exit 1 if the master would not work."""
+    config = _load(config_file, {"data": data})
+    if asyncio.run(_check(config, config_file or _find_default())):
+        sys.exit(1)
+
+
+async def _check(config: MasterConfig, file: Path | None) -> bool:
+    """Show what is found; returns whether something would not work."""
+    console, is_bad = Console(highlight=False), False
+    console.print(f"settings of {file or 'the command line and defaults'}", soft_wrap=True)
+    async for finding in look_for_faults(config, file=file):
+        show(console, finding)
+        is_bad = is_bad or finding.grade is Grade.ERROR
+    return is_bad
 
 
 @main.command()
@@ -92,24 +130,37 @@ def backup(target: Path, config_file: Path | None, data: Path | None) -> None:
 
 
 def _load(config_file: Path | None, flags: dict[str, Any]) -> MasterConfig:
+    file = config_file or _find_default()
     try:
-        file_text = config_file.read_text(encoding="utf-8") if config_file else None
-        return load_config(file_text=file_text, file_name=str(config_file or "flags"), flags=flags)
-    except (SettingsError, OSError) as error:
+        file_text = file.read_text(encoding="utf-8") if file else None
+        return load_config(file_text=file_text, file_name=str(file or "flags"), flags=flags)
+    except SettingsError as error:
+        raise WrongSettings(str(error)) from error
+    except OSError as error:
         raise click.ClickException(str(error)) from error
     except UnicodeDecodeError as error:
-        raise click.ClickException(f"{config_file} is not UTF-8 text: {error}") from error
+        raise WrongSettings(f"{file} is not UTF-8 text: {error}") from error
 
 
-async def _serve(config: MasterConfig) -> None:
+def _find_default() -> Path | None:
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+async def _serve(config: MasterConfig, service: ServiceManager) -> None:
     async with stop_on_signals() as stop:
         log.info("settings: %s", config.masked())
         async with running(config) as master:
             click.echo(f"shipway-master listens on {config.host}:{master.port}")
             if master.password_file is not None:
                 click.echo(f"password of admin and determined: {master.password_file}")
-            await stop.wait()
-            log.info("stopping")
+            service.describe = master.describe
+            service.ready()
+            async with asyncio.TaskGroup() as group:
+                telling = group.create_task(service.keep_told(), name="service manager")
+                await stop.wait()
+                log.info("stopping")
+                service.stopping()
+                telling.cancel()
 
 
 if __name__ == "__main__":

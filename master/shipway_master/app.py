@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ class Master:
     """The port it listens on."""
     password_file: Path | None
     """Where the generated password of the first users is, if one was generated."""
+    describe: Callable[[], str]
+    """Says in a few words what the master does."""
 
 
 @asynccontextmanager
@@ -110,4 +112,4 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         port = await stack.enter_async_context(serving(config, registry, authenticator, routes))
         stack.callback(cluster.hang_up)
         cluster.begin(port)
-        yield Master(port=port, password_file=password_file)
+        yield Master(port=port, password_file=password_file, describe=cluster.describe)

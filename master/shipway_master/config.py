@@ -38,7 +38,9 @@ class Log(Settings):
     """What the master logs, and how."""
 
     level: Literal["trace", "debug", "info", "warn", "warning", "error"] = "info"
+    """Least important lines to write."""
     format: LogFormat = "text"
+    """Form of the lines."""
     color: bool = False
     """Read for compatibility; log lines are never coloured."""
 
@@ -101,9 +103,13 @@ class Db(Settings):
     host: str | None = None
     """Host of a PostgreSQL server (needs the package asyncpg)."""
     port: int = Field(default=5432, ge=1, le=65535)
+    """Its port."""
     user: str | None = None
+    """As whom to log in there."""
     password: SecretStr | None = None
+    """That user's password."""
     name: str = "determined"
+    """Name of the database."""
 
     @field_serializer("url", "password", when_used="always")
     def _mask(self, value: SecretStr | None) -> str | None:

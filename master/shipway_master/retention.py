@@ -23,7 +23,7 @@ from shipway_master.store.tasks import TaskRow
 
 log = logging.getLogger(__name__)
 
-_FOREVER = -1
+FOREVER = -1
 _TASKS_AT_ONCE = 100
 _cron_names = {
     "@hourly": "0 * * * *",
@@ -39,7 +39,7 @@ _cron_names = {
 class RetentionPolicy(Settings):
     """How long logs are kept."""
 
-    log_retention_days: int = Field(default=_FOREVER, ge=_FOREVER, le=32767)
+    log_retention_days: int = Field(default=FOREVER, ge=FOREVER, le=32767)
     """Days after the end of a task for which its log is kept; -1: for ever."""
     schedule: str = "@midnight"
     """When old logs are removed: a cron expression in UTC, or the time between two rounds (24h)."""
@@ -83,7 +83,7 @@ class LogRetention:
     async def on_schedule(self) -> AsyncGenerator[None]:
         """Remove what is old whenever it is time, until the block ends."""
         async with Background() as background:
-            if self._policy.log_retention_days != _FOREVER:
+            if self._policy.log_retention_days != FOREVER:
                 background.start(self._keep_cleaning(), name="log retention")
             yield
 
@@ -93,7 +93,7 @@ class LogRetention:
         Raises:
             Unavailable: The database refused; what was removed before stays removed.
         """
-        if self._policy.log_retention_days == _FOREVER:
+        if self._policy.log_retention_days == FOREVER:
             return 0
         limit = datetime.now(UTC) - timedelta(days=self._policy.log_retention_days)
         removed = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,12 +15,13 @@ from google.protobuf.message import DecodeError, Message
 from shipway_common.badhttp import server_log
 from shipway_common.frontdoor import FrontDoor
 from shipway_master.auth import Authenticator
-from shipway_master.config import MasterConfig, Tls
+from shipway_master.config import MasterConfig
 from shipway_master.errors import CannotStart, InvalidArgument, MasterError
 from shipway_master.gateway.body import MESSAGE_LIMIT_BYTES
 from shipway_master.gateway.site import build_site
 from shipway_master.rpc import METHODS, Call, Method, Registry
 from shipway_master.rpc.methods import SERVICE_NAME
+from shipway_master.tls import make_tls_context
 
 _GRACE_S = 3
 _CALLS_AT_ONCE = 1 << 16
@@ -54,7 +54,7 @@ async def serving(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         assert runner.server is not None
-        tls = _tls_context(config.security.tls)
+        tls = make_tls_context(config.security.tls)
         try:
             port = await door.listen(config.host, config.port, runner.server, tls=tls)
         except OSError as error:
@@ -63,25 +63,6 @@ async def serving(
         stack.callback(registry.interrupt)
         stack.callback(door.stop_listening)
         yield port
-
-
-def _tls_context(tls: Tls) -> ssl.SSLContext | None:
-    if tls.cert is None or tls.key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.cert, tls.key, _refuse_passphrase)
-    except OSError as error:
-        raise CannotStart(f"security.tls: {tls.cert} with {tls.key}: {error}") from error
-    # gRPC offers h2 alone. Browsers and curl offer both, and h2 is gRPC here and nothing else.
-    context.set_alpn_protocols(["http/1.1", "h2"])
-    return context
-
-
-def _refuse_passphrase() -> str:
-    """Stand in for OpenSSL's question on the terminal, which would wait there for ever."""
-    raise OSError("the key has a passphrase, and nobody is there to type it: store it without")
 
 
 @asynccontextmanager

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import yaml
 
-from shipway_common.settings import SettingsError
+from shipway_common.settings import Settings, SettingsError
+from shipway_master._reference import REFERENCE
+from shipway_master.cluster.config import HpcProvider, PoolConfig
 from shipway_master.config import MasterConfig, load_config
+from shipway_master.hpc.config import PartitionOverride, SlurmManagerConfig
 
 
 def load(text: str, **flags: object) -> MasterConfig:
@@ -70,3 +76,37 @@ def test_all_mistakes_are_named_at_once(text: str, places: list[str]) -> None:
 
 def test_the_home_folder_may_be_written_short() -> None:
     assert load("data: ~/x").data == Path.home() / "x"
+
+
+def test_the_lists_of_settings_for_users_are_as_the_model_is() -> None:
+    stale = [path.name for path, text in REFERENCE.pages().items() if path.read_text() != text]
+    assert stale == [], "run python -m shipway_master._reference"
+
+
+def test_every_setting_is_described() -> None:
+    assert [key for key, words in REFERENCE.descriptions.items() if not words] == []
+
+
+def test_the_example_file_has_each_key_with_its_default() -> None:
+    example = REFERENCE.render_example()
+    keys = re.sub(r"(?m)^#(?=[^ ]|  )", "", example)
+    given = yaml.safe_dump(_pruned(yaml.safe_load(keys)))
+    assert load(given).masked() == load("").masked()
+    for key in REFERENCE.descriptions:
+        assert re.search(rf"(?m)^ *{key.rpartition('.')[2]}:", keys), key
+    assert load(example) == load("")
+
+
+def _pruned(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what has no value in the example."""
+    return {
+        key: _pruned(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+@pytest.mark.parametrize("model", [SlurmManagerConfig, PartitionOverride, PoolConfig, HpcProvider])
+def test_the_page_has_each_key_of_a_launcher_and_of_a_pool(model: type[Settings]) -> None:
+    page = (Path(__file__).parents[2] / "docs/master.md").read_text()
+    assert [key for key in model.model_fields if not re.search(rf"[ `.]{key}[:`.]", page)] == []

@@ -45,12 +45,12 @@ async def served(*arguments: str) -> AsyncGenerator[tuple[Process, int, list[str
         await errors
 
 
-async def refused(*arguments: str) -> str:
+async def refused(*arguments: str, status: int = 1) -> str:
     """Run the command, which must fail at once; gives what it says."""
     command = (sys.executable, "-m", "shipway_master", "serve", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
     _, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 1
+    assert process.returncode == status
     return errors.decode()
 
 
@@ -132,7 +132,7 @@ async def test_mistakes_are_told_and_nothing_is_started(tmp_path: Path) -> None:
     config = tmp_path / "master.yaml"
     config.write_text("prot: 1\nhost: 7")
 
-    said = await refused("--config", str(config), "--data", str(tmp_path))
+    said = await refused("--config", str(config), "--data", str(tmp_path), status=78)
 
     assert "master.yaml" in said
     assert "prot" in said
@@ -163,7 +163,7 @@ async def test_files_that_cannot_be_read_as_what_they_are_are_told(tmp_path: Pat
     no_password = await refused("--data", str(tmp_path), "--port", "0")
     config = tmp_path / "master.yaml"
     config.write_bytes(b"\xff\xfe")
-    no_text = await refused("--config", str(config))
+    no_text = await refused("--config", str(config), status=78)
 
     assert f"{tmp_path / 'initial-password'} holds no password" in no_password
     assert f"{config} is not UTF-8" in no_text

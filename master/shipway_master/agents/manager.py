@@ -136,6 +136,10 @@ class AgentManager:
         """Describe the agents."""
         return [view_agent(agent) for agent in self._agents.values()]
 
+    def count(self) -> int:
+        """How many agents there are, those included that may come back."""
+        return len(self._agents)
+
     def list_problems(self) -> dict[str, dict[int, str]]:
         """Why slots are not fit for use, by agent and slot."""
         found = {

@@ -87,6 +87,7 @@ class ClusterParts:
         address: _OwnAddress,
         cluster: Cluster,
         identity: Identity,
+        tasks: Tasks,
     ) -> None:
         self.services = services
         """Objects with methods named as RPCs."""
@@ -96,6 +97,7 @@ class ClusterParts:
         self._launchers = launchers
         self._address = address
         self._cluster, self._identity = cluster, identity
+        self._tasks = tasks
 
     @property
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -113,6 +115,10 @@ class ClusterParts:
     def list_slot_problems(self) -> dict[str, dict[int, str]]:
         """Why slots are not fit for use, by agent and slot."""
         return self._agents.list_problems()
+
+    def describe(self) -> str:
+        """Say in a few words what goes on."""
+        return f"{self._agents.count()} agents, {len(self._tasks.list_open())} tasks"
 
     def hang_up(self) -> None:
         """Close the connections of agents and to services, so that the port can close."""
@@ -225,6 +231,7 @@ async def running_cluster(
             address=address,
             cluster=cluster,
             identity=identity,
+            tasks=tasks,
         )
 
 

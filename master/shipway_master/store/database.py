@@ -18,6 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -124,6 +125,24 @@ async def opened(url: str | URL) -> AsyncGenerator[Database]:
     finally:
         await reader.dispose()
         await writer.dispose()
+
+
+@asynccontextmanager
+async def connected(url: URL) -> AsyncGenerator[AsyncConnection]:
+    """Connect to *url* once, to read; its tables are left as they are.
+
+    Raises:
+        CannotStart: It is damaged, or not to be reached.
+    """
+    parsed = _asynchronous(url)
+    with _told_at_start(parsed):
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        engine = _engine(parsed, is_sqlite=is_sqlite, reads_only=True)
+        try:
+            async with engine.connect() as connection:
+                yield connection
+        finally:
+            await engine.dispose()
 
 
 @contextmanager

@@ -26,20 +26,30 @@ class TaskContainerDefaults(Settings):
     """Image by slot type, or one for all."""
     environment_variables: EnvironmentVariables = EnvironmentVariables()
     bind_mounts: Sequence[BindMount] = ()
+    """Folders of the hosts that containers see: `host_path`, `container_path`, `read_only`."""
     shm_size_bytes: int | None = Field(default=None, ge=0)
     """Size of /dev/shm; 4 GiB where nobody says otherwise."""
     network_mode: str | None = None
     """Docker's network mode, `bridge` by default."""
     work_dir: str | None = None
+    """Folder to start in."""
     force_pull_image: bool | None = None
+    """Ask the registry for the image although it is there."""
     registry_auth: RegistryAuth | None = None
+    """Who pulls images: `username`, `password`, `serveraddress`."""
     add_capabilities: Sequence[str] = ()
+    """Capabilities of Linux that containers get."""
     drop_capabilities: Sequence[str] = ()
+    """Those that they lose."""
     devices: Sequence[DeviceMapping] = ()
+    """Device files that they get: HOST:CONTAINER[:MODE]."""
     slurm: SlurmOptions = SlurmOptions()
     gloo_port_range: str | None = None
+    """GLOO_PORT_RANGE of the tasks."""
     nccl_port_range: str | None = None
+    """NCCL_PORT_RANGE of the tasks."""
     dtrain_network_interface: str | None = None
+    """DET_INTER_NODE_NETWORK_INTERFACE of the tasks."""
     preemption_timeout: int | None = Field(default=None, ge=1)
     """Seconds that a task has to leave after it was asked to; 3600 by default."""
     log_policies: LogPolicies = ()

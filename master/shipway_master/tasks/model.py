@@ -60,8 +60,11 @@ class EnvironmentVariables(Settings):
     """
 
     cpu: Sequence[str] = ()
+    """On slots without a GPU."""
     cuda: Sequence[str] = ()
+    """On slots of NVIDIA."""
     rocm: Sequence[str] = ()
+    """On slots of AMD."""
 
     _one_for_all = model_validator(mode="before")(_by_device_type)
 
@@ -209,8 +212,11 @@ class SlurmOptions(Settings):
     """`slurm`."""
 
     slots_per_node: int | None = Field(default=None, ge=1)
+    """Slots on each node; a task with more goes over several."""
     gpu_type: str | None = None
+    """Type of GPU, as Slurm's GRES have it."""
     sbatch_args: Sequence[str] = ()
+    """More options of sbatch."""
 
     def overridden(self, other: SlurmOptions) -> SlurmOptions:
         """These with *other* over them; arguments are put together."""

@@ -21,8 +21,11 @@ class DefaultTaskUser(Settings):
     user: str | None = None
     """Unix user; Slurm jobs run as this one. Unset: as the launcher's own."""
     uid: int = 0
+    """Number of that user."""
     group: str | None = None
+    """Unix group."""
     gid: int = 0
+    """Number of that group."""
 
 
 class Owned(Protocol):

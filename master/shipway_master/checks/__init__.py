@@ -1,0 +1,1 @@
+"""What `shipway-master check` looks at: one module per kind of thing."""
