@@ -67,15 +67,21 @@ Length = Annotated[Mapping[str, int] | int, BeforeValidator(_read_length)]
 class _Searcher(Settings):
     """What all search methods have."""
 
-    metric: str = Field(min_length=1)
-    """The validation metric that says how good a trial is."""
-    smaller_is_better: bool = Field(default=True, strict=True)
-    source_trial_id: Annotated[WholeNumber, Field(ge=1)] | None = None
-    """All trials begin with the newest checkpoint of this trial."""
-    source_checkpoint_uuid: str | None = Field(default=None, min_length=1)
-    """All trials begin with this checkpoint."""
-    max_length: Length | None = None
-    """Deprecated: handed to the training code, which may train so long."""
+    metric: str = Field(
+        min_length=1, description="The validation metric that says how good a trial is."
+    )
+    smaller_is_better: bool = Field(
+        default=True, strict=True, description="Whether a smaller metric is better."
+    )
+    source_trial_id: Annotated[WholeNumber, Field(ge=1)] | None = Field(
+        default=None, description="All trials begin with the newest checkpoint of this trial."
+    )
+    source_checkpoint_uuid: str | None = Field(
+        default=None, min_length=1, description="All trials begin with this checkpoint."
+    )
+    max_length: Length | None = Field(
+        default=None, description="Deprecated: handed to the training code, and nothing else."
+    )
 
     @model_validator(mode="after")
     def _check_source(self) -> _Searcher:
@@ -100,51 +106,66 @@ class RandomConfig(_Searcher):
     """Trials with randomly chosen hyperparameters."""
 
     name: Literal["random"]
-    max_trials: TrialCount
-    max_concurrent_trials: AtOnce = 16
-    """0: all at once."""
+    max_trials: TrialCount = Field(description="How many trials there are in all.")
+    max_concurrent_trials: AtOnce = Field(
+        default=16, description="How many there are at a time; 0: all of them."
+    )
 
 
 class GridConfig(_Searcher):
     """A trial for each combination of hyperparameters."""
 
     name: Literal["grid"]
-    max_concurrent_trials: AtOnce = 16
-    """0: all at once."""
+    max_concurrent_trials: AtOnce = Field(
+        default=16, description="How many there are at a time; 0: all of them."
+    )
 
 
 class _Halving(_Searcher):
     """What both methods have that stop trials early."""
 
-    max_trials: TrialCount
-    time_metric: str = Field(min_length=1)
-    """The validation metric that says how far a trial has come."""
-    max_time: Annotated[WholeNumber, Field(ge=1)]
-    """What `time_metric` is in a trial that was trained to the end."""
-    divisor: Annotated[Number, Field(gt=1)] = 4
-    """One of so many trials goes on at each rung, and a rung is so many times as long as the one
-    before."""
-    max_concurrent_trials: AtOnce = 16
-    """0: chosen by the method."""
-    stop_once: bool | None = Field(default=None, strict=True)
-    """Deprecated: read and not used; a stopped trial never goes on."""
+    max_trials: TrialCount = Field(description="How many trials there are in all.")
+    time_metric: str = Field(
+        min_length=1, description="The validation metric that says how far a trial has come."
+    )
+    max_time: Annotated[WholeNumber, Field(ge=1)] = Field(
+        description="What `time_metric` is in a trial that was trained to the end."
+    )
+    divisor: Annotated[Number, Field(gt=1)] = Field(
+        default=4,
+        description="One of so many trials goes on at each rung, which is so many times as far as "
+        "the one before.",
+    )
+    max_concurrent_trials: AtOnce = Field(
+        default=16, description="How many there are at a time; 0: chosen by the method."
+    )
+    stop_once: bool | None = Field(
+        default=None,
+        strict=True,
+        description="Deprecated: read and not used; a stopped trial never goes on.",
+    )
 
 
 class AsyncHalvingConfig(_Halving):
     """Asynchronous successive halving."""
 
     name: Literal["async_halving"]
-    num_rungs: RungCount
+    num_rungs: RungCount = Field(description="How often a trial is compared, the end included.")
 
 
 class AdaptiveAshaConfig(_Halving):
     """Several asynchronous halvings that stop trials more and less eagerly."""
 
     name: Literal["adaptive_asha"]
-    mode: Literal["aggressive", "standard", "conservative"] = "standard"
-    max_rungs: Annotated[WholeNumber, Field(ge=1)] = 5
-    bracket_rungs: Annotated[tuple[RungCount, ...], Field(max_length=MAX_RUNGS)] = ()
-    """The rungs of each halving; empty: chosen by `mode` and `max_rungs`."""
+    mode: Literal["aggressive", "standard", "conservative"] = Field(
+        default="standard", description="How eagerly trials are stopped."
+    )
+    max_rungs: Annotated[WholeNumber, Field(ge=1)] = Field(
+        default=5, description="No halving has more rungs."
+    )
+    bracket_rungs: Annotated[tuple[RungCount, ...], Field(max_length=MAX_RUNGS)] = Field(
+        default=(), description="The rungs of each halving, in place of `mode` and `max_rungs`."
+    )
 
 
 _MODELS: Final[Mapping[str, type[_Searcher]]] = {
