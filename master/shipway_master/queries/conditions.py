@@ -39,7 +39,7 @@ from shipway_master.store.users import UserRow
 from shipway_master.structs import whole_as_int
 from shipway_proto.determined.project.v1 import project_pb2 as project
 
-_REFINED: Final = frozenset({"QUEUED", "PULLING", "STARTING", "RUNNING"})
+REFINED_STATES: Final = frozenset({"QUEUED", "PULLING", "STARTING", "RUNNING"})
 _METRICS: Final = frozenset(
     {
         project.LOCATION_TYPE_VALIDATIONS,
@@ -238,7 +238,7 @@ def _compare_state(
             return true()
         case _:
             raise _wrong(condition, "states have no order")
-    if state in _REFINED:
+    if state in REFINED_STATES:
         matches = and_(expression == ACTIVE, table.shown_state() == state)
     else:
         matches = expression == state

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.auth import Principal
 from shipway_master.errors import NotFound
+from shipway_master.queries.bests import load_best_checkpoints, load_validations
 from shipway_master.queries.states import shown_experiment_state, shown_trial_state
 from shipway_master.queries.views import (
     AroundExperiment,
@@ -154,6 +155,10 @@ async def _load_trials(session: AsyncSession, rows: Sequence[TrialRow]) -> list[
     state_of = await _load_trial_states(session, ids)
     tasks = await _load_task_ids(session, ids)
     seconds = await _load_wall_clock(session, ids)
+    reports = {row.best_validation_id or 0 for row in rows}
+    reports |= {row.latest_validation_id or 0 for row in rows}
+    validations = await load_validations(session, reports)
+    checkpoints = await load_best_checkpoints(session, rows)
     return [
         view_trial(
             row,
@@ -161,6 +166,9 @@ async def _load_trials(session: AsyncSession, rows: Sequence[TrialRow]) -> list[
                 state=state_of[row.id],
                 task_ids=tasks.get(row.id, ()),
                 wall_clock_s=seconds.get(row.id, 0),
+                best_validation=validations.get(row.best_validation_id or 0),
+                latest_validation=validations.get(row.latest_validation_id or 0),
+                best_checkpoint=checkpoints.get(row.id),
             ),
         )
         for row in rows

@@ -252,15 +252,10 @@ def _fill(
 
 def view_job(record: TaskRecord, owner: Owner, run: Allocation | None) -> job_pb2.Job:
     """Write the job of a task that lives."""
-    is_scheduled = run is not None and _has_resources(run)
-    ahead = 0
-    if run is not None and not is_scheduled:
-        ahead = run.manager.get_jobs_ahead(run.id)
+    summary = view_job_summary([] if run is None else [run])
+    is_scheduled = summary.state == job_pb2.STATE_SCHEDULED
     return job_pb2.Job(
-        summary=job_pb2.JobSummary(
-            state=job_pb2.STATE_SCHEDULED if is_scheduled else job_pb2.STATE_QUEUED,
-            jobs_ahead=ahead,
-        ),
+        summary=summary,
         type=_JOB_TYPES[record.task_type],
         submission_time=_stamp(record.started_at),
         username=owner.username,
@@ -276,6 +271,14 @@ def view_job(record: TaskRecord, owner: Owner, run: Allocation | None) -> job_pb
         name=record.description or record.name,
         workspace_id=record.workspace_id,
     )
+
+
+def view_job_summary(runs: Sequence[Allocation]) -> job_pb2.JobSummary:
+    """Write the place of a job in the queue: that of the first of its runs."""
+    if any(_has_resources(run) for run in runs):
+        return job_pb2.JobSummary(state=job_pb2.STATE_SCHEDULED)
+    ahead = [run.manager.get_jobs_ahead(run.id) for run in runs]
+    return job_pb2.JobSummary(state=job_pb2.STATE_QUEUED, jobs_ahead=min(ahead, default=0))
 
 
 def _has_resources(run: Allocation) -> bool:
