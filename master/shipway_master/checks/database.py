@@ -57,7 +57,9 @@ async def _check_content(look: Look, key: str, config: MasterConfig) -> AsyncIte
             "is read at the first start only, which has been: take it out of the settings",
         )
     for account in await look.list_accounts():
-        guesses = [text for text in (first, given and given.get_secret_value()) if text]
+        guesses = [
+            text for text in (first, "" if given is None else given.get_secret_value()) if text
+        ]
         if account.is_admin or account.username == "determined":
             async for finding in _check_password(account, guesses):
                 yield finding
