@@ -22,7 +22,9 @@ from shipway_master.experiments.unmanaged import UnmanagedTrials
 from shipway_master.logbook import LogBook
 from shipway_master.services.checkpointreports import CheckpointReportService
 from shipway_master.services.checkpoints import CheckpointService
+from shipway_master.services.experimentlists import ExperimentListService
 from shipway_master.services.experiments import ExperimentService
+from shipway_master.services.experimentsearch import ExperimentSearchService
 from shipway_master.services.trials import TrialService
 from shipway_master.store.database import Database
 from shipway_master.tasks.places import Places
@@ -103,6 +105,8 @@ async def running_experiments(
                 TrialService(database, experiments, unmanaged, KnownTrials(database)),
                 CheckpointReportService(database, CheckpointRecords(database)),
                 CheckpointService(database, CheckpointRecords(database), collector),
+                ExperimentListService(database, tasks),
+                ExperimentSearchService(database),
                 *metrics,
             ],
         )
