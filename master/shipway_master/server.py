@@ -18,6 +18,7 @@ from shipway_master.auth import Authenticator
 from shipway_master.config import MasterConfig
 from shipway_master.errors import CannotStart, InvalidArgument, MasterError
 from shipway_master.gateway.body import MESSAGE_LIMIT_BYTES
+from shipway_master.gateway.depth import require_shallow
 from shipway_master.gateway.site import build_site
 from shipway_master.rpc import METHODS, Call, Method, Registry
 from shipway_master.rpc.methods import SERVICE_NAME
@@ -158,6 +159,8 @@ def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, A
 def _read(data: bytes, method: Method) -> Message:
     """Read a request. gRPC itself would answer Internal to bytes that are none, with a traceback."""
     try:
-        return method.request.FromString(data)
+        message = method.request.FromString(data)
     except DecodeError as error:
         raise InvalidArgument(f"the message is no {method.request.DESCRIPTOR.name}") from error
+    require_shallow(message)
+    return message

@@ -26,6 +26,7 @@ from shipway_master.gateway.body import (
 )
 from shipway_master.gateway.compress import accepts_gzip, compressed
 from shipway_master.gateway.decode import fill, fill_field, parse_json
+from shipway_master.gateway.depth import require_shallow
 from shipway_master.gateway.encode import dump, to_json
 from shipway_master.gateway.query import bind_path, bind_query
 from shipway_master.gateway.routes import Match, Routes
@@ -115,6 +116,7 @@ class RestFace:
             bind_query(message, query, taken=taken)
         if message.ByteSize() > MESSAGE_LIMIT_BYTES:
             raise ResourceExhausted(f"message too large: over {MESSAGE_LIMIT_BYTES} bytes")
+        require_shallow(message)
         return message
 
 

@@ -16,12 +16,14 @@ from tests.master.hostile.target import Target, target_running
 async def _attack(target: Target, rounds: int, seed: int) -> None:
     async with target.with_agent():
         for number in range(rounds):
+            known = len(target.problems)
             began = time.monotonic()
             sent = await target.attack_rest(1, seed=seed + number)
             sent += await target.attack_grpc(1, seed=seed + number)
             took_s = time.monotonic() - began
             report = f"{sent} in {took_s:.1f} s, {target.memory_mib:.0f} MiB"
             print(f"seed {seed + number}: {report}, {len(target.problems)} problems", flush=True)
+            print(*target.problems[known:], sep="\n\n", end="", flush=True)
 
 
 def main() -> None:
