@@ -66,6 +66,6 @@ async def load_measured(
             )
             .order_by(TrialMetricRow.id)  # of several runs the newest stays
         )
-        for checkpoint_id, group, metrics in (await session.execute(statement)).tuples():
+        for checkpoint_id, group, metrics in await session.execute(statement):
             found.setdefault(checkpoint_id, {})[group] = metrics
     return {checkpoint_id: Measured(by_group) for checkpoint_id, by_group in found.items()}
