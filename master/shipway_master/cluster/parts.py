@@ -146,7 +146,7 @@ async def running_cluster(
     """Run the cluster side until the block ends; tasks of an earlier process are taken up first.
 
     Entered in this order, left in reverse: the allocations' timers, the agents, the launchers,
-    the proxy, the watch over idle services.
+    the experiments, deletions and the watch over idle services, the proxy.
     Leaving lets go of what runs on agents and in Slurm, and ends none of it.
     """
     address = _OwnAddress(config.host, config.port)
@@ -180,7 +180,6 @@ async def running_cluster(
             uses_tls=config.security.tls.cert is not None,
         )
         places = Places(tasks, cluster, Workspaces(database))
-        removal = Removal(database, tasks)
         experiments = await stack.enter_async_context(
             running_experiments(
                 config,
@@ -193,11 +192,18 @@ async def running_cluster(
         )
         await tasks.restore()
         await experiments.resume()
+        background = await stack.enter_async_context(Background())
+        removal = Removal(
+            database,
+            tasks,
+            delete_experiment=experiments.changes.delete_wholly,
+            background=background,
+        )
+        await removal.resume()
         idle_watch = IdleWatch(tasks)
         proxy = await stack.enter_async_context(
             Proxy(tasks, authenticator, note_use=idle_watch.note_use)
         )
-        background = await stack.enter_async_context(Background())
         background.start(
             idle_watch.keep_watching(interval_s=_IDLE_INTERVAL_S), name="idle services"
         )
@@ -209,7 +215,14 @@ async def running_cluster(
                 ProjectService(database, removal),
                 BindingService(database, cluster),
                 NamespaceService(),
-                JobService(tasks, places, cluster, QueueTimes(database)),
+                JobService(
+                    tasks,
+                    places,
+                    cluster,
+                    QueueTimes(database),
+                    experiments=experiments.experiments,
+                    changes=experiments.changes,
+                ),
                 CommandService(database, tasks, places),
                 ShellService(database, tasks, places),
                 NotebookService(

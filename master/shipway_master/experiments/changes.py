@@ -17,6 +17,7 @@ from shipway_master.experiments.errors import (
     ExperimentInWrongState,
     ExperimentRefused,
 )
+from shipway_master.experiments.experiment import LiveExperiment
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.records import ExperimentRecord
 from shipway_master.experiments.states import RunState
@@ -27,6 +28,7 @@ from shipway_master.store.tasks import TaskRow
 from shipway_master.structs import list_to_plain
 from shipway_master.tasks.errors import TaskRefused
 from shipway_master.tasks.places import Places
+from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.tasks import Tasks
 from shipway_proto.determined.experiment.v1.experiment_pb2 import PatchExperiment
 
@@ -69,6 +71,7 @@ class ExperimentChanges:
         self._storage = storage
         self._logbook = logbook
         self._background = background
+        self._deletions: dict[int, asyncio.Task[None]] = {}
 
     async def stop(self, record: ExperimentRecord, wish: RunState, *, reason: str) -> None:
         """Have an experiment come to its end; one that has ended stays as it is."""
@@ -91,7 +94,23 @@ class ExperimentChanges:
             )
         await self._storage.require_removable(record.id)
         await self._set_state(record.id, RunState.DELETING)
-        self._background.start(self._delete(record.id), name=f"deletion of {record.id}")
+        self._start_deletion(record.id)
+
+    async def delete_wholly(self, experiment_id: int) -> None:
+        """Delete an experiment as `delete` does, and wait until it is gone.
+
+        Raises:
+            ExperimentNotFound: There is none.
+            ExperimentInWrongState: It has not ended, or something of it cannot be removed.
+            FailedPrecondition: A checkpoint of it is a version of a registered model.
+        """
+        await self.delete(await self._experiments.load_record(experiment_id))
+        if (deletion := self._deletions.get(experiment_id)) is not None:
+            await asyncio.wait([deletion])
+        if await self._experiments.records.load(experiment_id) is not None:
+            raise ExperimentInWrongState(
+                f"experiment {experiment_id} cannot be deleted; the master's log says why"
+            )
 
     async def resume_deletions(self) -> None:
         """Go on with what a restart of the master interrupted."""
@@ -99,7 +118,15 @@ class ExperimentChanges:
         async with self._database.reading() as session:
             found = (await session.scalars(statement)).all()
         for experiment_id in found:
-            self._background.start(self._delete(experiment_id), name=f"deletion of {experiment_id}")
+            self._start_deletion(experiment_id)
+
+    def _start_deletion(self, experiment_id: int) -> None:
+        """Begin to delete, unless that goes on already."""
+        if experiment_id not in self._deletions:
+            work, name = self._delete(experiment_id), f"deletion of {experiment_id}"
+            deletion = self._background.start(work, name=name)
+            self._deletions[experiment_id] = deletion
+            deletion.add_done_callback(lambda _: self._deletions.pop(experiment_id, None))
 
     async def _delete(self, experiment_id: int) -> None:
         try:
@@ -173,7 +200,13 @@ class ExperimentChanges:
             ExperimentInWrongState: The experiment has ended, and its place cannot be changed.
         """
         if wish.HasField("resources"):
-            await self._patch_resources(record, wish.resources)
+            resources = wish.resources
+            if resources.HasField("priority"):
+                await self.set_priority(record, resources.priority)
+            if resources.HasField("weight"):
+                await self.set_weight(record, resources.weight)
+            if resources.HasField("max_slots"):
+                await self.set_max_slots(record, resources.max_slots)
         columns: dict[str, Any] = {
             field: getattr(wish, field).value
             for field in ("name", "description", "notes")
@@ -190,39 +223,71 @@ class ExperimentChanges:
         if wish.HasField("checkpoint_storage"):
             await self._patch_storage(record, wish.checkpoint_storage)
 
-    async def _patch_resources(
-        self, record: ExperimentRecord, wish: PatchExperiment.PatchResources
-    ) -> None:
+    async def set_priority(self, record: ExperimentRecord, priority: int) -> None:
+        """Serve an experiment's trials before or after others of their pool; raises as `patch`."""
+        live = self._get_live(record)
+        for task in self._list_tasks(record):
+            await self._places.set_priority(task, priority)
+
+        def change(record: ExperimentRecord) -> None:
+            record.priority = record.config["resources"]["priority"] = priority
+
+        await live.update(change)
+
+    async def set_weight(self, record: ExperimentRecord, weight: float) -> None:
+        """Give an experiment a larger or smaller share of its pool; raises as `patch`."""
+        live = self._get_live(record)
+        for task in self._list_tasks(record):
+            await self._places.set_weight(task, weight)
+
+        def change(record: ExperimentRecord) -> None:
+            record.config["resources"]["weight"] = weight
+
+        await live.update(change)
+
+    async def set_max_slots(self, record: ExperimentRecord, max_slots: int) -> None:
+        """Limit the slots that an experiment's trials hold together; raises as `patch`."""
+        live = self._get_live(record)
+        if max_slots < 0:
+            raise BadExperiment(f"max_slots must not be negative, and is {max_slots}")
+
+        def change(record: ExperimentRecord) -> None:
+            record.config["resources"]["max_slots"] = max_slots
+
+        await live.update(change)
+        self._tasks.renew_limits(record.job_id)
+
+    async def move(self, record: ExperimentRecord, pool: str) -> None:
+        """Have an experiment's trials run in another pool, of which none may run yet.
+
+        Raises:
+            BadTask: There is no such pool, or it could never hold them.
+            TaskInWrongState: One of them does not wait any more.
+            ExperimentInWrongState: It has ended.
+        """
+        live = self._get_live(record)
+        manager = record.manager
+        for task in self._list_tasks(record):
+            await self._places.move(task, pool)
+            manager = task.manager
+
+        def change(record: ExperimentRecord) -> None:
+            record.pool = record.config["resources"]["resource_pool"] = pool
+            record.manager = manager
+
+        await live.update(change)
+
+    def _get_live(self, record: ExperimentRecord) -> LiveExperiment:
         live = self._experiments.find(record.id)
         if live is None:
             raise ExperimentInWrongState(
                 f"experiment {record.id} has ended: it takes no resources any more"
             )
-        tasks = [
-            task
-            for task in self._tasks.list_open()
-            if task.job_id == record.job_id and not task.state.is_final
-        ]
-        for task in tasks:
-            if wish.HasField("priority"):
-                await self._places.set_priority(task, wish.priority)
-            if wish.HasField("weight"):
-                await self._places.set_weight(task, wish.weight)
-        if wish.HasField("max_slots") and wish.max_slots < 0:
-            raise BadExperiment(f"max_slots must not be negative, and is {wish.max_slots}")
+        return live
 
-        def change(record: ExperimentRecord) -> None:
-            resources = record.config.setdefault("resources", {})
-            if wish.HasField("priority"):
-                record.priority = resources["priority"] = wish.priority
-            if wish.HasField("weight"):
-                resources["weight"] = wish.weight
-            if wish.HasField("max_slots"):
-                resources["max_slots"] = wish.max_slots
-
-        await live.update(change)
-        if wish.HasField("max_slots"):
-            self._tasks.renew_limits(record.job_id)
+    def _list_tasks(self, record: ExperimentRecord) -> list[TaskRecord]:
+        tasks = self._tasks.list_open()
+        return [one for one in tasks if one.job_id == record.job_id and not one.state.is_final]
 
     async def _patch_storage(
         self, record: ExperimentRecord, wish: PatchExperiment.PatchCheckpointStorage

@@ -153,9 +153,9 @@ class ProjectService:
     async def DeleteProject(
         self, request: api.DeleteProjectRequest, call: Call
     ) -> api.DeleteProjectResponse:
-        """Delete a project."""
-        await self._removal.remove_project(request.id, call.principal)
-        return api.DeleteProjectResponse(completed=True)
+        """Delete a project; in the background while it has experiments."""
+        completed = await self._removal.remove_project(request.id, call.principal)
+        return api.DeleteProjectResponse(completed=completed)
 
     async def ArchiveProject(
         self, request: api.ArchiveProjectRequest, call: Call

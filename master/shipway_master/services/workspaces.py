@@ -115,8 +115,8 @@ class WorkspaceService:
         self, request: api.DeleteWorkspaceRequest, call: Call
     ) -> api.DeleteWorkspaceResponse:
         """Delete a workspace with its projects and templates, and end the tasks in it."""
-        await self._removal.remove_workspace(request.id, call.principal)
-        return api.DeleteWorkspaceResponse(completed=True)
+        completed = await self._removal.remove_workspace(request.id, call.principal)
+        return api.DeleteWorkspaceResponse(completed=completed)
 
     async def ArchiveWorkspace(
         self, request: api.ArchiveWorkspaceRequest, call: Call

@@ -6,10 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from shipway_master.errors import InvalidArgument
+from shipway_master.experiments.config import parse_checkpoint_storage
+from shipway_master.experiments.config.masking import SECRET_KEYS, mask_secrets
+from shipway_master.experiments.config.problems import list_problems
+from shipway_master.experiments.config.storage import STORAGES, SharedFs
 from shipway_master.tasks.model import MASK
 
-_SECRETS: Final = frozenset({"access_key", "secret_key", "connection_string", "credential"})
+_KEY: Final = "checkpoint_storage"
 
 
 def dump_storage(given: Mapping[str, Any], *, before: str | None) -> str | None:
@@ -25,19 +31,20 @@ def dump_storage(given: Mapping[str, Any], *, before: str | None) -> str | None:
         return None
     known: Mapping[str, Any] = json.loads(before) if before else {}
     storage = {
-        key: known.get(key) if key in _SECRETS and value == MASK else value
+        key: known.get(key) if key in SECRET_KEYS and value == MASK else value
         for key, value in given.items()
-        if value is not None
     }
-    if not isinstance(storage.get("type"), str):
-        raise InvalidArgument("checkpoint storage: type is missing")
+    storage = {key: value for key, value in storage.items() if value is not None}
+    try:
+        parse_checkpoint_storage(storage)
+    except ValidationError as error:
+        model = STORAGES.get(str(storage.get("type")), SharedFs)
+        problems = list_problems(error, storage, model)
+        raise InvalidArgument(f"{_KEY}: {'; '.join(map(str, problems))}") from error
     return json.dumps(storage)
 
 
 def mask_storage(stored: str) -> dict[str, Any]:
     """Give out a stored configuration, its secrets replaced."""
-    storage: Mapping[str, Any] = json.loads(stored)
-    return {
-        key: MASK if key in _SECRETS and value is not None else value
-        for key, value in storage.items()
-    }
+    masked: dict[str, Any] = mask_secrets({_KEY: json.loads(stored)})[_KEY]
+    return masked

@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from shipway_master.store.database import opened
+from shipway_master.store.experiments import ExperimentRow
+from tests.master.asking import eventually
 from tests.master.experiments_in_store import add_experiment, add_trial
 from tests.master.running import MasterUnderTest
 from tests.proto.required import missing_required
@@ -43,6 +46,7 @@ async def add_experiments(master: MasterUnderTest, project_id: int, *hours: int)
                 database,
                 project_id=project_id,
                 started_at=START + timedelta(hours=hour),
+                state="ACTIVE" if number else "COMPLETED",
                 ended_at=ended_at,
             )
             if not number:
@@ -99,7 +103,49 @@ async def test_a_project_counts_its_experiments(master: MasterUnderTest) -> None
     for path in (f"/projects/{project_id}", f"/workspaces/{workspace_id}"):
         refused = await master.call("DELETE", path)
         assert refused.status == 400
-        assert "holds 3 experiments" in refused.error["error"]
+        assert "holds experiments that have not ended" in refused.error["error"]
+
+
+@pytest.mark.parametrize("kind", ["projects", "workspaces"])
+async def test_what_holds_ended_experiments_is_deleted_in_the_background(
+    master: MasterUnderTest, kind: str
+) -> None:
+    workspace_id = await make_workspace(master, "w")
+    project_id = (await make(master, workspace_id, "p"))["id"]
+    await add_experiments(master, project_id, 1)
+    path = f"/{kind}/{project_id if kind == 'projects' else workspace_id}"
+
+    deleted = await master.call("DELETE", path, token="user")
+
+    async def is_gone() -> bool:
+        return (await master.call("GET", path)).status == 404
+
+    assert deleted.json == {"completed": False}
+    assert await eventually(is_gone)
+    assert (await master.call("GET", f"/projects/{project_id}")).status == 404
+    async with opened(master.database_url) as database, database.reading() as session:
+        assert await session.scalar(select(func.count()).select_from(ExperimentRow)) == 0
+
+
+async def test_a_deletion_that_fails_says_why(master: MasterUnderTest) -> None:
+    workspace_id = await make_workspace(master, "w")
+    project_id = (await make(master, workspace_id, "p"))["id"]
+    async with opened(master.database_url) as database:
+        experiment_id = await add_experiment(database, project_id=project_id, ended_at=START)
+
+    # by its state it lives, which only somebody with a hand in the database can bring about
+    await master.call("DELETE", f"/projects/{project_id}")
+
+    async def has_failed() -> Any:
+        project = (await master.call("GET", f"/projects/{project_id}")).json["project"]
+        return project if project["state"] == "WORKSPACE_STATE_DELETE_FAILED" else None
+
+    project = await eventually(has_failed)
+    assert f"experiment {experiment_id} has not ended" in project["errorMessage"]
+    refused = await master.call(
+        "POST", "/generic-tasks", {"config": "entrypoint: ['true']", "projectId": project_id}
+    )
+    assert refused.status == 400
 
 
 LISTS = {

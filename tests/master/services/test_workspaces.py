@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from shipway_master.store.database import opened
+from shipway_master.store.workspaces import WorkspaceRow
 from tests.master.running import MasterUnderTest
 from tests.proto.required import missing_required
 
@@ -168,6 +172,36 @@ async def test_a_default_pool_must_be_there(master: MasterUnderTest) -> None:
     assert (made["defaultComputePool"], made["defaultAuxPool"]) == ("default", "default")
     assert cleared.json["workspace"]["defaultComputePool"] == ""
     assert cleared.json["workspace"]["defaultAuxPool"] == "default"
+
+
+async def test_checkpoint_storage_is_checked_and_its_secrets_are_not_shown(
+    master: MasterUnderTest,
+) -> None:
+    path = f"/workspaces/{(await make(master, 'w'))['id']}"
+
+    async def patch(**storage: Any) -> Any:
+        return await master.call("PATCH", path, {"checkpointStorageConfig": storage}, token="user")
+
+    wrong = await patch(type="s3", bukket="b", access_key="a key")
+    unknown = await patch(type="tape")
+    stored = await patch(type="s3", bucket="b", access_key="key", secret_key="secret", prefix=None)
+    shown = stored.json["workspace"]["checkpointStorageConfig"]
+    sent_back = await patch(**{**shown, "bucket": "c"})
+    async with opened(master.database_url) as database, database.reading() as session:
+        row = await session.scalar(select(WorkspaceRow).where(WorkspaceRow.name == "w"))
+    removed = await patch()
+
+    assert (wrong.status, unknown.status) == (400, 400)
+    assert "bukket: unknown key; did you mean bucket?" in wrong.error["error"]
+    assert "a key" not in wrong.error["error"]
+    assert "there is no type 'tape'" in unknown.error["error"]
+    masked = {"access_key": "********", "secret_key": "********"}
+    assert shown == {"type": "s3", "bucket": "b", **masked}
+    assert sent_back.json["workspace"]["checkpointStorageConfig"]["bucket"] == "c"
+    assert row is not None
+    kept = json.loads(row.checkpoint_storage or "")
+    assert kept == {"type": "s3", "bucket": "c", "access_key": "key", "secret_key": "secret"}
+    assert "checkpointStorageConfig" not in removed.json["workspace"]
 
 
 async def test_a_workspace_is_deleted_with_all_that_is_in_it(master: MasterUnderTest) -> None:
