@@ -115,6 +115,10 @@ class Experiments:
             raise ExperimentNotFound(experiment_id)
         return record
 
+    def find_by_job(self, job_id: str) -> LiveExperiment | None:
+        """The live experiment of that job."""
+        return next((one for one in self._live.values() if one.record.job_id == job_id), None)
+
     def list_live(self) -> list[LiveExperiment]:
         """The experiments that live, oldest first."""
         return list(self._live.values())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.errors import NotFound
+from shipway_master.experiments.changes import ExperimentChanges
+from shipway_master.experiments.experiments import Experiments
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
 from shipway_master.services.told import told
 from shipway_master.tasks.errors import BadTask
 from shipway_master.tasks.places import Places
 from shipway_master.tasks.tasks import Tasks
-from shipway_master.tasks.views import view_job
+from shipway_master.tasks.views import merge_jobs, view_job
 from shipway_master.usage.waits import QueueTimes
 from shipway_proto.determined.api.v1.job_pb2 import (
     GetJobQueueStatsRequest,
@@ -28,14 +31,25 @@ from shipway_proto.determined.api.v1.pagination_pb2 import ORDER_BY_DESC, OrderB
 from shipway_proto.determined.job.v1 import job_pb2
 
 _DEFAULT_LIMIT = 100
+Item = TypeVar("Item", contravariant=True)
 
 
 class JobService:
     """The RPCs of the job queue."""
 
-    def __init__(self, tasks: Tasks, places: Places, cluster: Cluster, waits: QueueTimes) -> None:
+    def __init__(
+        self,
+        tasks: Tasks,
+        places: Places,
+        cluster: Cluster,
+        waits: QueueTimes,
+        *,
+        experiments: Experiments,
+        changes: ExperimentChanges,
+    ) -> None:
         self._tasks, self._places, self._cluster = tasks, places, cluster
         self._waits = waits
+        self._experiments, self._changes = experiments, changes
 
     async def GetJobs(self, request: GetJobsRequest, call: Call) -> GetJobsResponse:
         """List the jobs that live."""
@@ -61,20 +75,14 @@ class JobService:
         """Change places in the queues, one after the other up to the first that cannot be."""
         for update in request.updates:
             with told():
-                record = self._tasks.find_by_job(update.job_id)
-                call.principal.require_owner_or_admin(record.owner_id)
-                match update.WhichOneof("action"):
-                    case "priority":
-                        await self._places.set_priority(record, update.priority)
-                    case "weight":
-                        await self._places.set_weight(record, update.weight)
-                    case "resource_pool":
-                        await self._places.move(record, update.resource_pool)
-                    case _:
-                        raise BadTask(
-                            f"job {update.job_id}: give a priority, a weight or a resource_pool; "
-                            "places before or behind another job are not supported"
-                        )
+                experiment = self._experiments.find_by_job(update.job_id)
+                if experiment is not None:
+                    call.principal.require_owner_or_admin(experiment.record.owner_id)
+                    await _update(self._changes, experiment.record, update)
+                else:
+                    task = self._tasks.find_by_job(update.job_id)
+                    call.principal.require_owner_or_admin(task.owner_id)
+                    await _update(self._places, task, update)
         return UpdateJobQueueResponse()
 
     async def GetJobQueueStats(
@@ -106,13 +114,50 @@ class JobService:
     ) -> list[job_pb2.Job]:
         records = [one for one in self._tasks.list_open() if pool in ("", one.pool)]
         owners = await self._tasks.owners.load(records)
-        jobs = [
-            view_job(one, owner, self._tasks.find_run(one.task_id))
-            for one, owner in zip(records, owners, strict=True)
-        ]
+        by_id: dict[str, job_pb2.Job] = {}
+        for record, owner in zip(records, owners, strict=True):
+            job = view_job(record, owner, self._tasks.find_run(record.task_id))
+            experiment = self._experiments.find_by_job(job.job_id)
+            if experiment is not None:
+                job.entity_id, job.name = str(experiment.record.id), experiment.record.name
+            known = by_id.setdefault(job.job_id, job)
+            if known is not job:
+                merge_jobs(known, job)
+        jobs = list(by_id.values())
         jobs = [job for job in jobs if not states or job.summary.state in states]
         jobs.sort(key=_queue_place, reverse=order == ORDER_BY_DESC)
         return jobs
+
+
+class _Movable(Protocol[Item]):
+    """What changes the places of jobs of one kind."""
+
+    async def set_priority(self, record: Item, priority: int, /) -> None:
+        """Serve it before or after others."""
+        ...
+
+    async def set_weight(self, record: Item, weight: float, /) -> None:
+        """Give it a larger or smaller share."""
+        ...
+
+    async def move(self, record: Item, pool: str, /) -> None:
+        """Let it wait in another pool."""
+        ...
+
+
+async def _update(places: _Movable[Item], record: Item, update: job_pb2.QueueControl) -> None:
+    match update.WhichOneof("action"):
+        case "priority":
+            await places.set_priority(record, update.priority)
+        case "weight":
+            await places.set_weight(record, update.weight)
+        case "resource_pool":
+            await places.move(record, update.resource_pool)
+        case _:
+            raise BadTask(
+                f"job {update.job_id}: give a priority, a weight or a resource_pool; "
+                "places before or behind another job are not supported"
+            )
 
 
 def _queue_place(job: job_pb2.Job) -> tuple[bool, int, int, str]:

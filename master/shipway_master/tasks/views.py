@@ -281,6 +281,16 @@ def view_job_summary(runs: Sequence[Allocation]) -> job_pb2.JobSummary:
     return job_pb2.JobSummary(state=job_pb2.STATE_QUEUED, jobs_ahead=min(ahead, default=0))
 
 
+def merge_jobs(job: job_pb2.Job, other: job_pb2.Job) -> None:
+    """Put one more task into the job that it belongs to."""
+    job.requested_slots += other.requested_slots
+    job.allocated_slots += other.allocated_slots
+    if other.summary.state == job_pb2.STATE_SCHEDULED:
+        job.summary.CopyFrom(other.summary)
+    elif job.summary.state != job_pb2.STATE_SCHEDULED:
+        job.summary.jobs_ahead = min(job.summary.jobs_ahead, other.summary.jobs_ahead)
+
+
 def _has_resources(run: Allocation) -> bool:
     """Whether it has its slots; a Slurm job has them when Slurm has started it."""
     if not run.record.shares:

@@ -184,10 +184,8 @@ def _choose_model(value: object) -> object:
     model = STORAGES.get(kind) if isinstance(kind, str) else None
     if model is None:
         known = ", ".join(STORAGES)
-        found = (
-            "type is missing; it is" if kind is None else f"there is no type {str(kind)[:80]!r}:"
-        )
-        raise ValueError(f"{found} one of {known}")
+        found = "type is missing" if kind is None else f"there is no type {str(kind)[:80]!r}"
+        raise ValueError(f"{found}: it is one of {known}")
     return model.model_validate(section, strict=True)
 
 

@@ -109,7 +109,7 @@ def _fill_in(part: Part, *, seed: int, priority: int | None) -> dict[str, Any]:
 def _is_early(details: ErrorDetails, storage: Mapping[str, Any]) -> bool:
     """Say whether a mistake stays one with more of a storage below it."""
     place = details["loc"]
-    if place[:1] != ("checkpoint_storage",) or storage["type"] not in STORAGES:
+    if place[:1] != ("checkpoint_storage",) or storage["type"] not in list(STORAGES):
         return True
     return len(place) > 1 and details["type"] != "missing"
 
