@@ -45,6 +45,6 @@ def parse(
     )
 
 
-def plain(source: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+def plain(source: str | Mapping[str, Any], **options: Any) -> dict[str, Any]:
     """Read a whole configuration and write it out, secrets revealed."""
     return parse(source, **options).to_plain(reveal=True)
