@@ -22,16 +22,18 @@ class Changes(Generic[Key]):
         self._watches: defaultdict[Key, set[asyncio.Event]] = defaultdict(set)
 
     @contextmanager
-    def watch(self, key: Key) -> Generator[Watch]:
-        """Watch *key* inside the block."""
+    def watch(self, *keys: Key) -> Generator[Watch]:
+        """Watch all of *keys* inside the block."""
         event = asyncio.Event()
-        self._watches[key].add(event)
+        for key in keys:
+            self._watches[key].add(event)
         try:
             yield Watch(event)
         finally:
-            self._watches[key].discard(event)
-            if not self._watches[key]:
-                del self._watches[key]
+            for key in set(keys):
+                self._watches[key].discard(event)
+                if not self._watches[key]:
+                    del self._watches[key]
 
     def announce(self, key: Key) -> None:
         """Wake all that watch *key*."""

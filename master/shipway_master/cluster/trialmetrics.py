@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from shipway_master.services.curves import CurveService
+from shipway_master.services.metricstreams import MetricStreamService
 from shipway_master.services.trialmetrics import TrialMetricService
 from shipway_master.services.trialreports import OnValidation, TrialReportService
 from shipway_master.services.workloads import WorkloadService
@@ -13,6 +14,7 @@ from shipway_master.store.database import Database
 from shipway_master.trialmetrics.facts import KnownTrials
 from shipway_master.trialmetrics.intake import MetricIntake
 from shipway_master.trialmetrics.reading import StoredMetrics
+from shipway_master.trialmetrics.rounds import Rounds
 
 
 @asynccontextmanager
@@ -27,4 +29,5 @@ async def running_trial_metrics(
             TrialMetricService(trials, stored),
             WorkloadService(database, trials),
             CurveService(database, stored),
+            MetricStreamService(database, stored, Rounds(database, intake.changes)),
         ]

@@ -107,9 +107,15 @@ class KnownTrials:
         return known
 
 
+def read_searcher(config: str) -> Mapping[str, Any]:
+    """Read how the trials of an experiment are made, from its configuration as it is stored."""
+    searcher: Mapping[str, Any] | None = json.loads(config).get("searcher")
+    return searcher or {}
+
+
 def read_searcher_metric(config: str) -> SearcherMetric | None:
-    """Read what the configuration of an experiment, as it is stored, names as the metric."""
-    searcher: Mapping[str, Any] = json.loads(config).get("searcher") or {}
+    """Read what the trials of an experiment are compared by; None: by nothing."""
+    searcher = read_searcher(config)
     name = searcher.get("metric")
     if not name:
         return None
