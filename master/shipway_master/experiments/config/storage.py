@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import (
     BeforeValidator,
     Field,
+    SerializationInfo,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     field_validator,
@@ -17,6 +18,8 @@ from pydantic import (
 )
 
 from shipway_common.settings import Settings
+from shipway_master.experiments.config.masking import SECRET_KEYS
+from shipway_master.tasks.model import MASK
 
 CONTAINER_PATH: Final = "/determined_shared_fs"
 """Where `host_path` of a shared file system is in a task's container."""
@@ -47,12 +50,17 @@ _LEFT_OUT_WHEN_UNSET: Final = frozenset(
 
 
 class _Storage(Kept):
+    """Of its JSON, that with `for_log` in its context hides the secrets."""
+
     @model_serializer(mode="wrap")
-    def _leave_out_unset(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_unset(
+        self, write: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
         """Write as Determined does, which leaves out some keys without a value."""
         plain: dict[str, Any] = write(self)
+        is_for_log = bool(info.context and cast("Mapping[str, Any]", info.context).get("for_log"))
         return {
-            key: value
+            key: MASK if is_for_log and value and key in SECRET_KEYS else value
             for key, value in plain.items()
             if value is not None or key not in _LEFT_OUT_WHEN_UNSET
         }

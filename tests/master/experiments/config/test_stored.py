@@ -13,6 +13,7 @@ from shipway_master.experiments.config import (
     mask_secrets,
     mask_text,
     override,
+    parse_checkpoint_storage,
 )
 from tests.master.experiments.config.building import experiment, parse, plain
 
@@ -79,6 +80,14 @@ def test_secrets_of_azure(storage: dict[str, Any]) -> None:
     assert "hidden" not in json.dumps(
         parse(experiment(checkpoint_storage=storage)).to_plain(reveal=False)
     )
+
+
+def test_a_log_of_the_master_s_settings_hides_them() -> None:
+    storage = parse_checkpoint_storage(SECRET["checkpoint_storage"])
+    assert "hidden" in storage.model_dump_json()
+    shown = storage.model_dump(mode="json", context={"for_log": True})
+    assert "hidden" not in json.dumps(shown)
+    assert (shown["bucket"], shown["prefix"]) == ("b", None)
 
 
 def test_the_text_as_its_user_wrote_it() -> None:
