@@ -43,6 +43,8 @@ class Want:
     """Any stable name; spreads equal choices over the agents."""
     slots: int
     is_single_agent: bool = False
+    excluded: Collection[str] = ()
+    """Agents that it must not be placed on."""
 
 
 Placement = Mapping[AgentId, int]
@@ -57,6 +59,7 @@ def fit(
     One agent that has the room is always preferred. A request for several slots that is not bound
     to one agent may else take whole unused agents of one size that divides it.
     """
+    rooms = [room for room in rooms if room.agent_id not in want.excluded]
     one = _choose([room for room in rooms if _has_room(want, room)], want, policy, count=1)
     if one:
         return {one[0].agent_id: want.slots}
@@ -82,7 +85,7 @@ def is_possible(want: Want, slots_per_agent: Collection[int]) -> bool:
     """Whether the agents could ever hold the request, were all their slots free."""
     return (
         fit(
-            want,
+            replace(want, excluded=()),
             [
                 Room(agent_id=AgentId(str(n)), slots=s, free_slots=s, aux_total=1, free_aux=1)
                 for n, s in enumerate(slots_per_agent)

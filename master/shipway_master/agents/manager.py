@@ -17,7 +17,13 @@ from shipway_master.agents.fairshare import decide_fairly
 from shipway_master.agents.fitting import Placement, Want, is_possible
 from shipway_master.agents.messages import MasterInfo, render_kill, render_options, render_start
 from shipway_master.agents.output import TaskOutput
-from shipway_master.agents.queue import Decisions, Holding, Waiting, queue_order
+from shipway_master.agents.queue import (
+    Decisions,
+    Holding,
+    Waiting,
+    keep_within_limits,
+    queue_order,
+)
 from shipway_master.agents.records import AgentRecords
 from shipway_master.agents.schedule import decide
 from shipway_master.agents.session import Session
@@ -160,15 +166,19 @@ class AgentManager:
         """Check that the agents of the pool could ever hold the request.
 
         Raises:
-            Unfulfillable: There are agents, but none (or not enough) with so many slots.
+            Unfulfillable: There are agents, but none (or not enough) with so many slots, or these
+                must not be used.
         """
-        sizes = [
-            len(agent.slots)
-            for agent in self._agents.values()
-            if agent.pool == request.pool and agent.is_known
-        ]
+        agents = [one for one in self._agents.values() if one.pool == request.pool and one.is_known]
+        sizes = [len(one.slots) for one in agents if one.id not in request.excluded_nodes]
         if is_possible(_get_want(request), sizes):
             return True
+        if len(sizes) < len(agents):
+            raise Unfulfillable(
+                f"the task asks for {request.slots} slots, which the agents of resource pool "
+                f"'{request.pool}' do not have without those that its log policies exclude: "
+                f"{', '.join(request.excluded_nodes)}"
+            )
         if not sizes:
             return False
         if request.is_single_agent:
@@ -372,6 +382,7 @@ class AgentManager:
         rooms = [room for agent in agents if (room := agent.compute_room()) is not None]
         waiting = [_get_waiting(entry.holder.request) for entry in entries if entry.waits]
         holding = [self._get_holding(entry.holder) for entry in entries if not entry.waits]
+        waiting = keep_within_limits(waiting, holding)
         policy = scheduler.fitting_policy
         if scheduler.type == "fair_share":
             return decide_fairly(waiting, holding, rooms, policy=policy)
@@ -426,7 +437,10 @@ class AgentManager:
 
 def _get_want(request: Request) -> Want:
     return Want(
-        key=request.allocation_id, slots=request.slots, is_single_agent=request.is_single_agent
+        key=request.allocation_id,
+        slots=request.slots,
+        is_single_agent=request.is_single_agent,
+        excluded=request.excluded_nodes,
     )
 
 
@@ -439,4 +453,5 @@ def _get_waiting(request: Request) -> Waiting:
         is_preemptible=request.is_preemptible,
         group=request.job_id,
         weight=request.weight,
+        max_slots=request.max_slots,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,6 +25,8 @@ class Waiting:
     group: str = ""
     """The job: what shares are fair between."""
     weight: float = 1.0
+    max_slots: int | None = None
+    """So many slots all requests of the job may have together."""
 
     @property
     def slots(self) -> int:
@@ -61,3 +65,16 @@ class Decisions:
 def queue_order(item: Waiting | Holding) -> tuple[int, datetime, str]:
     """The sort key of the queue: priority, then time of submission."""
     return (item.priority, item.submitted_at, item.allocation_id)
+
+
+def keep_within_limits(waiting: Sequence[Waiting], holding: Sequence[Holding]) -> list[Waiting]:
+    """Leave out, the last of the queue first, what would give a job more slots than it may have."""
+    used = Counter[str]()
+    for holder in holding:
+        used[holder.group] += holder.slots
+    kept: list[Waiting] = []
+    for item in sorted(waiting, key=queue_order):
+        if item.max_slots is None or used[item.group] + item.slots <= item.max_slots:
+            used[item.group] += item.slots
+            kept.append(item)
+    return kept

@@ -386,6 +386,7 @@ class SlurmManager:
             partition=partition.name,
             slot_type=slot_type,
             needs=needs,
+            excluded_nodes=request.excluded_nodes,
             rendezvous_interface=self._config.rendezvous_network_interface
             if rendezvous is None
             else rendezvous,

@@ -58,6 +58,8 @@ class Target:
     partition: str
     slot_type: SlotType
     needs: Needs
+    excluded_nodes: Sequence[str] = ()
+    """Nodes that it must not run on."""
     rendezvous_interface: str = ""
     proxy_interface: str = ""
 
@@ -99,7 +101,7 @@ def build_manifest(
             "data": _build_mounts(launch, site),
             "images": {"default": image} if image else {},
             "arguments": list(launch.argv),
-            "custom": _build_custom(launch, site),
+            "custom": _build_custom(launch, target, site),
         },
         "resourceRequirements": {key: dict(part) for key, part in requirements.items() if part},
     }
@@ -204,16 +206,19 @@ def _build_mounts(launch: Launch, site: Site) -> list[Mapping[str, Any]]:
     return mounts
 
 
-def _build_custom(launch: Launch, site: Site) -> Mapping[str, Any]:
+def _build_custom(launch: Launch, target: Target, site: Site) -> Mapping[str, Any]:
     sets: Sequence[Sequence[TaskFile]] = (
         list_run_folders(launch),
         list_work_files(launch),
         list_service_files(launch),
         list_account_files(launch),
     )
+    arguments = list(dict.fromkeys(launch.config.slurm.sbatch_args))
+    if target.excluded_nodes:
+        arguments.append(f"--exclude={','.join(target.excluded_nodes)}")
     custom: dict[str, Any] = {
         "Archives": [_encode(files) for files in sets if files],
-        "slurmArgs": list(dict.fromkeys(launch.config.slurm.sbatch_args)) or None,
+        "slurmArgs": arguments or None,
         "pbsArgs": None,
     }
     ports = [

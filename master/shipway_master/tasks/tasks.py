@@ -17,7 +17,7 @@ from shipway_master.allocations.records import AllocationRecord
 from shipway_master.allocations.surroundings import Run
 from shipway_master.auth import Authenticator
 from shipway_master.cluster.cluster import Cluster
-from shipway_master.cluster.manager import Request, ResourceManager
+from shipway_master.cluster.manager import Request, ResourceManager, Unfulfillable
 from shipway_master.errors import MasterError, Unavailable
 from shipway_master.logbook import LogBook
 from shipway_master.tasks.caretaker import Caretaker
@@ -229,6 +229,12 @@ class Tasks:
         if caretaker is not None:
             await caretaker.begin_run(record, run)
         request = self._make_request(record, run)
+        if request.excluded_nodes:
+            try:
+                manager.check(request)
+            except Unfulfillable as error:
+                await self._end(record, TaskState.ERROR, str(error))
+                return
         stored = AllocationRecord(
             allocation_id=make_allocation_id(record.task_id, run),
             task_id=record.task_id,

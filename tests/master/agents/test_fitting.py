@@ -48,6 +48,12 @@ def test_a_request_for_one_agent_never_gets_two() -> None:
     assert fit(want(8, single=True), [room("a", 4), room("b", 4)]) is None
 
 
+def test_excluded_agents_are_not_used_however_well_they_fit() -> None:
+    rooms = [room("a", 4), room("b", 4), room("c", 2, slots=2)]
+    assert fit(Want(key="task1", slots=2, excluded=("c", "b")), rooms) == {"a": 2}
+    assert fit(Want(key="task1", slots=8, excluded=("b",)), rooms) is None
+
+
 def test_without_slots_the_number_of_containers_counts() -> None:
     rooms = [room("full", 0, free_aux=0), room("a", 0, free_aux=1)]
     assert fit(want(0), rooms) == {"a": 0}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from shipway_master.agents.fitting import Room, Want
-from shipway_master.agents.queue import Holding, Waiting
+from shipway_master.agents.queue import Holding, Waiting, keep_within_limits
 from shipway_master.agents.schedule import decide
 from shipway_master.allocations.ids import AgentId, AllocationId
 
@@ -119,3 +119,14 @@ def test_only_those_leave_whose_room_is_needed() -> None:
     ]
     decisions = decide([waiting("urgent", 4, priority=1)], holders, two, may_preempt=True)
     assert decisions.preempt == ["newest", "old"]
+
+
+def test_a_job_gets_no_more_slots_than_it_may_have() -> None:
+    def of_search(item: Waiting) -> Waiting:
+        return replace(item, group="search", max_slots=3)
+
+    queue = [of_search(waiting(name, 1, minute=minute)) for minute, name in enumerate("abcd")]
+    other = waiting("other", 1, minute=9)
+    running = replace(holding("first", 1), group="search")
+    kept = keep_within_limits([other, *reversed(queue)], [running])
+    assert [item.allocation_id for item in kept] == ["a", "b", "other"]
