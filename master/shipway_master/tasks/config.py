@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import yaml
 from pydantic import ValidationError
 
 from shipway_master.tasks.defaults import TaskContainerDefaults
@@ -15,6 +14,7 @@ from shipway_master.tasks.model import (
     SlurmOptions,
     TaskConfig,
 )
+from shipway_master.yamltext import BadYaml, parse_yaml
 
 
 class BadConfig(ValueError):
@@ -52,9 +52,9 @@ def load_config_text(text: str) -> TaskConfig:
         BadConfig: As `parse_config`, or it is no YAML mapping.
     """
     try:
-        loaded: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadConfig(f"invalid config: not YAML: {error}") from error
+        loaded: Any = parse_yaml(text)
+    except BadYaml as error:
+        raise BadConfig(f"invalid config: {error}") from error
     if not isinstance(loaded, dict):
         raise BadConfig("invalid config: it must be a mapping of keys to values")
     return parse_config(cast("dict[str, Any]", loaded))

@@ -19,6 +19,7 @@ from pydantic import (
 
 from shipway_common.settings import Settings
 from shipway_master.cluster.durations import DurationS, render_duration
+from shipway_master.sizes import parse_size
 
 IdleType = Literal["kernels_or_terminals", "kernel_connections", "activity"]
 DEFAULT_WORK_DIR = "/run/determined/workdir"
@@ -179,20 +180,6 @@ class DeviceMapping(Settings):
         return dict(zip(keys, parts, strict=False))
 
 
-_SIZE_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-
-
-def _parse_size(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    text = value.strip().lower().removesuffix("ib").removesuffix("b")
-    number, unit = (text[:-1], text[-1]) if text and text[-1] in "kmgt" else (text, "")
-    try:
-        return int(float(number) * _SIZE_UNITS[unit])
-    except ValueError as error:
-        raise ValueError(f"{value!r} is no size such as 4g or 512m") from error
-
-
 class Resources(Settings):
     """`resources`."""
 
@@ -201,7 +188,7 @@ class Resources(Settings):
     priority: int | None = Field(default=None, ge=1, le=99)
     weight: float = Field(default=1.0, gt=0)
     max_slots: int | None = Field(default=None, ge=0)
-    shm_size: Annotated[int | None, BeforeValidator(_parse_size)] = Field(default=None, ge=0)
+    shm_size: Annotated[int | None, BeforeValidator(parse_size)] = Field(default=None, ge=0)
     devices: Sequence[DeviceMapping] = ()
     is_single_node: bool = False
     resource_manager: str = ""

@@ -48,13 +48,14 @@ def test_one_value_for_all_slot_types_or_one_for_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("4g", 4 * 2**30), ("512MiB", 512 * 2**20), (1000, 1000), ("1.5k", 1536)]
+    ("text", "size"),
+    [("4g", 4 * 2**30), ("512MiB", 512 * 2**20), (1000, 1000), ("1.5k", 1536), ("2 P", 2**51)],
 )
 def test_sizes(text: object, size: int) -> None:
     assert parse(resources={"shm_size": text}).resources.shm_size == size
 
 
-@pytest.mark.parametrize("text", ["big", "", "4 apples"])
+@pytest.mark.parametrize("text", ["big", "", "4 apples", "inf", "1.g", "1 gi", "9" * 41, "-1g"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(BadConfig, match="shm_size"):
         parse(resources={"shm_size": text})
