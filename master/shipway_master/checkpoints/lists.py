@@ -93,7 +93,7 @@ async def load_list(
     )
     if wanted.states:
         statement = statement.where(CheckpointRow.state.in_(wanted.states))
-    lights = [_Light(*row) for row in (await session.execute(statement)).tuples()]
+    lights = [_Light(*row) for row in await session.execute(statement)]
     metric = wanted.metric
     if wanted.attribute == proto.SORT_BY_SEARCHER_METRIC and judged_by is not None:
         metric = judged_by.name

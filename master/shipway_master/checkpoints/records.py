@@ -139,7 +139,7 @@ async def load_found(session: AsyncSession, uuids: Collection[str]) -> list[Foun
             .join(ExperimentRow, ExperimentRow.id == TrialRow.experiment_id)
             .where(CheckpointRow.uuid.in_(batch))
         )
-        for row, trial, experiment in (await session.execute(statement)).tuples():
+        for row, trial, experiment in await session.execute(statement):
             known[row.uuid] = Found(row, trial, experiment)
     for uuid in wanted:
         if uuid not in known:
@@ -163,7 +163,7 @@ async def require_unregistered(session: AsyncSession, rows: Collection[Checkpoin
         )
         found = (await session.execute(statement)).one_or_none()
         if found is not None:
-            uuid, name, number = found.tuple()
+            uuid, name, number = found
             raise FailedPrecondition(
                 f"checkpoint {uuid} is version {number} of the model {name!r}: delete that first"
             )
@@ -218,7 +218,7 @@ async def _count(session: AsyncSession, trial: TrialRow) -> None:
     statement = select(func.count(), func.coalesce(func.sum(CheckpointRow.size_bytes), 0)).where(
         CheckpointRow.trial_id == trial.id, CheckpointRow.state.in_(states)
     )
-    count, size = (await session.execute(statement)).one().tuple()
+    count, size = (await session.execute(statement)).one()
     trial.checkpoint_count, trial.checkpoint_bytes = count, int(size)
 
 
