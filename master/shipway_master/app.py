@@ -31,6 +31,7 @@ from shipway_master.services.logs import LogService
 from shipway_master.services.manyusers import ManyUsersService
 from shipway_master.services.master import MasterService
 from shipway_master.services.profiler import ProfilerService
+from shipway_master.services.roles import RoleService
 from shipway_master.services.search import SearchService
 from shipway_master.services.settings import UserSettingService
 from shipway_master.services.templates import TemplateService
@@ -78,6 +79,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             AuthService(database, authenticator),
             UserService(database, authenticator),
             ManyUsersService(database, authenticator),
+            RoleService(database),
             MasterService(
                 config, identity, recent_logs, ClusterNotice(database), retention=retention
             ),

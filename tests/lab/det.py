@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.processes import run
@@ -45,6 +47,20 @@ class Det:
             check=check,
             folder=self._home,
         )
+
+    def run_several(self, *commands: Sequence[str], limit_s: float = 100) -> list[tuple[int, str]]:
+        """Run some `det ARGUMENTS` in one process; return exit status and output of each.
+
+        The output has both streams in it, but not what programs write that the client starts.
+        """
+        script = Path(__file__).with_name("severaldet.py")
+        answer = run(
+            [program().with_name("python"), str(script), json.dumps(commands)],
+            environment=self.environment,
+            limit_s=limit_s,
+            folder=self._home,
+        )
+        return [(status, output) for status, output in json.loads(answer.stdout)]
 
     def start(self, *arguments: str, output: Path) -> subprocess.Popen[bytes]:
         """Start `det ARGUMENTS` and let it run, its stdout and stderr in the file *output*."""
