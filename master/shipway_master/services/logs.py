@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from shipway_master.allocations.ids import AllocationId, get_task_id
 from shipway_master.auth import Principal
-from shipway_master.errors import InvalidArgument, Unauthenticated
+from shipway_master.errors import InvalidArgument, PermissionDenied, Unauthenticated
 from shipway_master.logbook import LogBook, LogFields, LogLine, LogQuery, StoredTasks
 from shipway_master.logbook.search import pattern_search, text_search
 from shipway_master.rpc import Call
@@ -51,7 +51,7 @@ class LogService:
             raise InvalidArgument("the id of a log is given by the master; leave it out")
         task_id = task_ids.pop()
         call.principal.require_owner_or_admin(await self._tasks.owner_of(task_id))
-        _check_late(call.principal, task_id)
+        _require_own_task(call.principal, task_id)
         await self._book.append([_line(entry) for entry in request.logs])
         return PostTaskLogsResponse()
 
@@ -90,12 +90,14 @@ class LogService:
                 yield _fields_answer(fields)
 
 
-def _check_late(principal: Principal, task_id: str) -> None:
-    """Let the token of an ended allocation bring the last lines of its own task alone."""
-    if not principal.has_ended or principal.allocation_id is None:
+def _require_own_task(principal: Principal, task_id: str) -> None:
+    """Let a task write into its own log alone, also after its end, when its last lines come."""
+    allocation_id = principal.allocation_id
+    if allocation_id is None or get_task_id(AllocationId(allocation_id)) == task_id:
         return
-    if get_task_id(AllocationId(principal.allocation_id)) != task_id:
+    if principal.has_ended:
         raise Unauthenticated("invalid credentials")
+    raise PermissionDenied(f"{allocation_id} may not write into the log of {task_id}")
 
 
 async def _answers(lines: AsyncGenerator[LogLine]) -> AsyncGenerator[TaskLogsResponse]:
