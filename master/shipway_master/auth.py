@@ -52,6 +52,19 @@ class Principal:
         if owner_id != self.user_id and not self.is_admin:
             raise PermissionDenied("user does not have permission")
 
+    def require_person(self) -> None:
+        """Raise PermissionDenied if this is a task: its rights end with it.
+
+        What a task could make for itself (tokens, passwords, users) would not.
+        """
+        if self.allocation_id is not None:
+            raise PermissionDenied("a task may not do this; log in as a user")
+
+    def require_run(self, allocation_id: str) -> None:
+        """Raise PermissionDenied if this is a task, and not that very run of it."""
+        if self.allocation_id not in (None, allocation_id):
+            raise PermissionDenied(f"{self.allocation_id} may not speak for {allocation_id}")
+
 
 def find_token(headers: Mapping[str, str], *, cookie: str | None = None) -> str | None:
     """Take the token out of a request, by the order of precedence of its carriers.

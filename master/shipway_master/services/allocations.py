@@ -25,7 +25,10 @@ from shipway_proto.determined.trial.v1.trial_pb2 import RendezvousInfo
 
 
 class AllocationService:
-    """The RPCs of allocations. A task's own token has the rights of the task's owner."""
+    """The RPCs of allocations: for the run itself, the owner of its task, and administrators.
+
+    The token of another run is refused, even of the same owner or task.
+    """
 
     def __init__(self, database: Database, tasks: Tasks, allocations: Allocations) -> None:
         self._database = database
@@ -158,6 +161,7 @@ class AllocationService:
             allocation_id = parse_allocation_id(request.allocation_id)
             if not data.container_id:
                 raise InvalidCall("accelerator_data.container_id is missing")
+            call.principal.require_run(allocation_id)
             task = await self._tasks.get(get_task_id(allocation_id))
             call.principal.require_owner_or_admin(task.owner_id)
             if await self._allocations.records.load(allocation_id) is None:
@@ -180,8 +184,7 @@ class AllocationService:
         return allocation
 
     async def _require_owner(self, allocation: Allocation, call: Call) -> None:
-        if call.principal.allocation_id == allocation.id:
-            return
+        call.principal.require_run(allocation.id)
         task = await self._tasks.get(allocation.request.task_id)
         call.principal.require_owner_or_admin(task.owner_id)
 

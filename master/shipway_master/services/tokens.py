@@ -49,6 +49,7 @@ class TokenService:
         self, request: PostAccessTokenRequest, call: Call
     ) -> PostAccessTokenResponse:
         """Make a token; it is told this once."""
+        call.principal.require_person()
         call.principal.require_owner_or_admin(request.user_id)
         user = await get_user(self._database, request.user_id)
         if not user.active:
@@ -88,6 +89,7 @@ class TokenService:
         self, request: PatchAccessTokenRequest, call: Call
     ) -> PatchAccessTokenResponse:
         """Describe a token anew, or revoke it for good."""
+        call.principal.require_person()
         async with self._database.writing() as session:
             row = await session.get(AccessTokenRow, request.token_id)
             if row is None:

@@ -93,6 +93,7 @@ class UserService:
 
     async def PostUser(self, request: PostUserRequest, call: Call) -> PostUserResponse:
         """Create a user."""
+        call.principal.require_person()
         call.principal.require_admin()
         wanted = request.user
         _check_username(wanted.username)
@@ -119,6 +120,7 @@ class UserService:
         self, request: SetUserPasswordRequest, call: Call
     ) -> SetUserPasswordResponse:
         """Change a password."""
+        call.principal.require_person()
         call.principal.require_owner_or_admin(request.user_id)
         changes = user_pb2.PatchUser(password=request.password)
         row = await self._change(request.user_id, changes)
@@ -209,6 +211,7 @@ def _check_username(name: str) -> None:
 
 def _check_rights(principal: Principal, request: PatchUserRequest) -> None:
     changes = request.user
+    principal.require_person()
     principal.require_owner_or_admin(request.user_id)
     own = {"password", "is_hashed", "display_name"}
     others = {field.name for field, _ in changes.ListFields()} - own
