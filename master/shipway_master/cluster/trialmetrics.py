@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from shipway_master.services.curves import CurveService
+from shipway_master.services.experimentmetrics import ExperimentMetricService
 from shipway_master.services.metricstreams import MetricStreamService
 from shipway_master.services.trialmetrics import TrialMetricService
 from shipway_master.services.trialreports import OnValidation, TrialReportService
+from shipway_master.services.trialsources import TrialSourceService
 from shipway_master.services.workloads import WorkloadService
 from shipway_master.store.database import Database
 from shipway_master.trialmetrics.facts import KnownTrials
@@ -28,6 +30,8 @@ async def running_trial_metrics(
             TrialReportService(trials, intake, on_validation),
             TrialMetricService(trials, stored),
             WorkloadService(database, trials),
+            TrialSourceService(database, trials, stored),
+            ExperimentMetricService(database),
             CurveService(database, stored),
             MetricStreamService(database, stored, Rounds(database, intake.changes)),
         ]
