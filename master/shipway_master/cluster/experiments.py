@@ -19,12 +19,13 @@ from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.placement import Placement
 from shipway_master.experiments.records import ExperimentRecord, ExperimentRecords
 from shipway_master.experiments.unmanaged import UnmanagedTrials
-from shipway_master.logbook import LogBook
+from shipway_master.logbook import LogBook, StoredTasks
 from shipway_master.services.checkpointreports import CheckpointReportService
 from shipway_master.services.checkpoints import CheckpointService
 from shipway_master.services.experimentlists import ExperimentListService
 from shipway_master.services.experiments import ExperimentService
 from shipway_master.services.experimentsearch import ExperimentSearchService
+from shipway_master.services.triallogs import TrialLogService
 from shipway_master.services.trials import TrialService
 from shipway_master.store.database import Database
 from shipway_master.tasks.places import Places
@@ -78,6 +79,7 @@ async def running_experiments(
                 tasks=tasks,
                 find_latest=partial(find_latest, database),
                 on_end=clean_up,
+                logbook=logbook,
             )
         )
         await experiments.load()
@@ -107,6 +109,7 @@ async def running_experiments(
                 CheckpointService(database, CheckpointRecords(database), collector),
                 ExperimentListService(database, tasks),
                 ExperimentSearchService(database),
+                TrialLogService(database, logbook, StoredTasks(database)),
                 *metrics,
             ],
         )

@@ -16,6 +16,7 @@ from shipway_master.background import Background
 from shipway_master.experiments.creation import Plan, has_startup_hook, plan_searcher
 from shipway_master.experiments.errors import ExperimentInWrongState, ExperimentNotFound
 from shipway_master.experiments.experiment import LiveExperiment
+from shipway_master.experiments.logwatch import LogWatch
 from shipway_master.experiments.records import (
     ExperimentRecord,
     ExperimentRecords,
@@ -27,8 +28,10 @@ from shipway_master.experiments.trialequipment import TrialStart, equip_trial
 from shipway_master.experiments.trialports import choose_ports
 from shipway_master.experiments.trialtask import make_task
 from shipway_master.experiments.verdict import Standing, judge
+from shipway_master.logbook import LogBook, LogLine
 from shipway_master.tasks.caretaker import RunLimits
 from shipway_master.tasks.launch import AgentUser
+from shipway_master.tasks.logpolicy import LogPolicy
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.service import Equipment
 from shipway_master.tasks.ssh import KeyPair
@@ -67,6 +70,7 @@ class Experiments:
         tasks: Tasks,
         find_latest: FindLatest,
         on_end: OnEnd,
+        logbook: LogBook,
     ) -> None:
         self.records = records
         self._tasks = tasks
@@ -75,6 +79,8 @@ class Experiments:
         self._live: dict[int, LiveExperiment] = {}
         self._by_task: dict[TaskId, tuple[LiveExperiment, LiveTrial]] = {}
         self._kits: dict[int, _Kit] = {}
+        self._log_watch = LogWatch(self._policy_matched)
+        logbook.observe(self._log_watch.see)
         self._background = Background()
         self._stack = AsyncExitStack()
         tasks.entrust(TaskType.TRIAL, self)
@@ -152,6 +158,8 @@ class Experiments:
             source = next((one.source_checkpoint for one in trials), None)
             experiment = self._make_live(record, source_checkpoint=source)
             experiment.adopt(trials)
+            for trial in trials:
+                self._watch_log(trial.task_id)
 
     async def resume(self) -> None:
         """Let them go on, now that the tasks of their trials are there again."""
@@ -202,6 +210,7 @@ class Experiments:
         for trial in experiment.trials.values():
             for task_id in trial.record.task_ids:
                 self._by_task.pop(task_id, None)
+                self._log_watch.forget(task_id)
         await self._on_end(experiment.record)
 
     # what trials report; the experiments of some need not be told any more
@@ -260,6 +269,19 @@ class Experiments:
         trial.record.ports = choose_ports({port for one in others for port in one.ports})
         trial.record.run = run
         await self.records.save_trial(trial.record)
+        self._watch_log(record.task_id)
+
+    def _watch_log(self, task_id: TaskId) -> None:
+        experiment, _ = self._by_task[task_id]
+        policies = experiment.record.config.get("log_policies") or ()
+        self._log_watch.watch(task_id, [LogPolicy.model_validate(one) for one in policies])
+
+    def _policy_matched(self, task_id: str, policy: LogPolicy, line: LogLine) -> None:
+        found = self._by_task.get(TaskId(task_id))
+        if found is not None:
+            self._background.start(
+                found[1].apply_policy(policy, line.agent_id), name="log policy of a trial"
+            )
 
     async def equip(
         self, record: TaskRecord, allocation_id: AllocationId, user: AgentUser
@@ -305,6 +327,7 @@ class Experiments:
                     restarts=of_trial.restarts,
                     max_restarts=experiment.record.config.get("max_restarts", 0),
                     has_left_early=of_trial.early_exit is not None,
+                    are_retries_canceled=of_trial.are_retries_canceled,
                     lost_runs=lost_runs,
                 ),
                 outcome,

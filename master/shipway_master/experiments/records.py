@@ -89,6 +89,7 @@ class TrialRecord:
     ended_at: datetime | None = None
     early_exit: str | None = None
     excluded_nodes: list[str] = field(default_factory=list[str])
+    are_retries_canceled: bool = False
     log_signal: str | None = None
     last_activity_at: datetime | None = None
 
@@ -277,6 +278,7 @@ def _changing_of_trial(record: TrialRecord) -> dict[str, Any]:
         "ended_at": record.ended_at,
         "early_exit": record.early_exit,
         "excluded_nodes": record.excluded_nodes,
+        "are_retries_canceled": record.are_retries_canceled,
         "log_signal": record.log_signal,
         "last_activity_at": record.last_activity_at,
     }
@@ -347,6 +349,7 @@ def _make_trial(row: TrialRow, task_ids: list[TaskId]) -> TrialRecord:
         ended_at=row.ended_at,
         early_exit=row.early_exit,
         excluded_nodes=list(row.excluded_nodes),
+        are_retries_canceled=row.are_retries_canceled,
         log_signal=row.log_signal,
         last_activity_at=row.last_activity_at,
     )

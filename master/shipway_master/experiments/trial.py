@@ -10,6 +10,7 @@ from typing import assert_never
 from shipway_master.experiments.records import ExperimentRecords, TrialRecord
 from shipway_master.experiments.states import RunState, get_end, stop
 from shipway_master.tasks.errors import TaskNotFound
+from shipway_master.tasks.logpolicy import LogPolicy
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.states import TaskState
 from shipway_master.tasks.tasks import Tasks
@@ -66,6 +67,28 @@ class LiveTrial:
             if self.record.early_exit is None and not self.record.state.is_final:
                 self.record.early_exit = reason
                 await self._records.save_trial(self.record)
+
+    async def apply_policy(self, policy: LogPolicy, node: str | None) -> None:
+        """Do what a log policy says of which a line matched.
+
+        Args:
+            node: The agent or node that wrote the line.
+        """
+        async with self._tasks.lock(self.record.task_id):
+            record = self.record
+            record.log_signal = policy.name or record.log_signal
+            match policy.action:
+                case "cancel_retries":
+                    record.are_retries_canceled = True
+                case "exclude_node":
+                    if node and node not in record.excluded_nodes:
+                        record.excluded_nodes.append(node)
+                case None:
+                    pass
+            await self._records.save_trial(record)
+        run = self._tasks.find_run(self.record.task_id)
+        if run is not None:
+            await run.say(_describe(policy, node))
 
     async def finish(self, task_state: TaskState | None = None) -> None:
         """Note that nothing of it runs any more, whatever state it was in."""
@@ -127,3 +150,14 @@ class LiveTrial:
             return await self._tasks.get(self.record.task_id)
         except TaskNotFound:
             return None
+
+
+def _describe(policy: LogPolicy, node: str | None) -> str:
+    what = f"log policy {policy.name!r}" if policy.name else f"log policy {policy.pattern!r}"
+    match policy.action:
+        case "cancel_retries":
+            return f"{what} matched: the trial is not started again if it fails"
+        case "exclude_node":
+            return f"{what} matched: the trial is not started on {node} again"
+        case None:
+            return f"{what} matched"

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import operator
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Protocol, Self
@@ -50,6 +50,7 @@ class LogBook:
         self._pending: list[_Pending] = []
         self._wake = asyncio.Event()
         self._is_closing = False
+        self._observers: list[Callable[[Sequence[LogLine]], None]] = []
         self._writing = asyncio.Lock()
         self._group = asyncio.TaskGroup()
 
@@ -63,6 +64,10 @@ class LogBook:
         self._is_closing = True
         self._wake.set()
         await self._group.__aexit__(None, None, None)
+
+    def observe(self, observer: Callable[[Sequence[LogLine]], None]) -> None:
+        """Have all lines that come from now on shown to *observer* once they are stored."""
+        self._observers.append(observer)
 
     async def append(self, lines: Sequence[LogLine]) -> None:
         """Store *lines* and return when they are safe.
@@ -85,6 +90,8 @@ class LogBook:
         self._pending.append(pending)
         self._wake.set()
         await pending.stored
+        for observer in self._observers:
+            observer(lines)
 
     async def remove(self, task_id: str) -> int:
         """Remove the log of a task that ended long ago; returns how many lines it had.

@@ -103,7 +103,10 @@ class TrialRow(Base):
     source_checkpoint: Mapped[str | None]
     """UUID of the checkpoint that it began with."""
     excluded_nodes: Mapped[list[str]] = mapped_column(JSON)
+    are_retries_canceled: Mapped[bool] = mapped_column(default=False)
+    """A line of its log says that it need not be started again."""
     log_signal: Mapped[str | None]
+    """Name of the log policy that matched last."""
     log_retention_days: Mapped[int | None]
     archived: Mapped[bool] = mapped_column(default=False)
     run_metadata: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

@@ -93,6 +93,7 @@ def upgrade() -> None:
         sa.Column("early_exit", sa.String),
         sa.Column("source_checkpoint", sa.String),
         sa.Column("excluded_nodes", sa.JSON, nullable=False),
+        sa.Column("are_retries_canceled", sa.Boolean, nullable=False),
         sa.Column("log_signal", sa.String),
         sa.Column("log_retention_days", sa.Integer),
         sa.Column("archived", sa.Boolean, nullable=False),
