@@ -62,6 +62,17 @@ class Det:
         )
         return [(status, output) for status, output in json.loads(answer.stdout)]
 
+    def run_python(
+        self, script: Path, *arguments: str, limit_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script that uses the SDK; an exit status other than 0 raises LabError."""
+        return run(
+            [program().with_name("python"), script, *arguments],
+            environment=self.environment,
+            limit_s=limit_s,
+            folder=self._home,
+        )
+
     def start(self, *arguments: str, output: Path) -> subprocess.Popen[bytes]:
         """Start `det ARGUMENTS` and let it run, its stdout and stderr in the file *output*."""
         with output.open("wb") as stream:
