@@ -10,14 +10,16 @@ from datetime import UTC, datetime, timedelta
 
 from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator
-from sqlalchemy import exists, select
+from sqlalchemy import BigInteger, cast, exists, func, select, type_coerce
 
 from shipway_common.settings import Settings
 from shipway_master.background import Background
 from shipway_master.durations import parse_duration
 from shipway_master.errors import InvalidArgument, MasterError
 from shipway_master.logbook import LogBook
+from shipway_master.store.base import microseconds
 from shipway_master.store.database import Database
+from shipway_master.store.experiments import ExperimentRow, TrialRow, TrialTaskRow
 from shipway_master.store.logs import LogChunkRow
 from shipway_master.store.tasks import TaskRow
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FOREVER = -1
 _TASKS_AT_ONCE = 100
+_DAY_US = 86_400_000_000
 _cron_names = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -74,7 +77,10 @@ def parse_schedule(schedule: str) -> Callable[[datetime], datetime]:
 
 
 class LogRetention:
-    """Removes the logs of tasks that ended long ago."""
+    """Removes the logs of tasks that ended long ago.
+
+    What people set for a trial or its experiment counts before the policy.
+    """
 
     def __init__(self, policy: RetentionPolicy, database: Database, book: LogBook) -> None:
         self._policy, self._database, self._book = policy, database, book
@@ -83,8 +89,7 @@ class LogRetention:
     async def on_schedule(self) -> AsyncGenerator[None]:
         """Remove what is old whenever it is time, until the block ends."""
         async with Background() as background:
-            if self._policy.log_retention_days != FOREVER:
-                background.start(self._keep_cleaning(), name="log retention")
+            background.start(self._keep_cleaning(), name="log retention")
             yield
 
     async def clean(self) -> int:
@@ -93,20 +98,30 @@ class LogRetention:
         Raises:
             Unavailable: The database refused; what was removed before stays removed.
         """
-        if self._policy.log_retention_days == FOREVER:
-            return 0
-        limit = datetime.now(UTC) - timedelta(days=self._policy.log_retention_days)
         removed = 0
-        while task_ids := await self._find_old(limit):
+        while task_ids := await self._find_old():
             for task_id in task_ids:
                 removed += await self._book.remove(task_id)
         if removed:
             log.info("old logs were removed", extra={"lines": removed})
         return removed
 
-    async def _find_old(self, limit: datetime) -> list[str]:
+    async def _find_old(self) -> list[str]:
+        days = func.coalesce(
+            TrialRow.log_retention_days,
+            ExperimentRow.log_retention_days,
+            self._policy.log_retention_days,
+        )
+        ended_us = type_coerce(TaskRow.ended_at, BigInteger)
+        now_us = microseconds(datetime.now(UTC))
         has_log = exists().where(LogChunkRow.task_id == TaskRow.task_id)
-        statement = select(TaskRow.task_id).where(TaskRow.ended_at < limit, has_log)
+        statement = (
+            select(TaskRow.task_id)
+            .outerjoin(TrialTaskRow, TrialTaskRow.task_id == TaskRow.task_id)
+            .outerjoin(TrialRow, TrialRow.id == TrialTaskRow.trial_id)
+            .outerjoin(ExperimentRow, ExperimentRow.id == TrialRow.experiment_id)
+            .where(days != FOREVER, ended_us + cast(days, BigInteger) * _DAY_US < now_us, has_log)
+        )
         async with self._database.reading() as session:
             return list((await session.scalars(statement.limit(_TASKS_AT_ONCE))).all())
 

@@ -20,11 +20,15 @@ from shipway_master.experiments.placement import Placement
 from shipway_master.experiments.records import ExperimentRecord, ExperimentRecords
 from shipway_master.experiments.unmanaged import UnmanagedTrials
 from shipway_master.logbook import LogBook, StoredTasks
+from shipway_master.services.actions import ExperimentActions
 from shipway_master.services.checkpointreports import CheckpointReportService
 from shipway_master.services.checkpoints import CheckpointService
 from shipway_master.services.experimentlists import ExperimentListService
+from shipway_master.services.experimentmarks import ExperimentMarkService
 from shipway_master.services.experiments import ExperimentService
 from shipway_master.services.experimentsearch import ExperimentSearchService
+from shipway_master.services.manyexperiments import ManyExperimentsService
+from shipway_master.services.runs import RunService
 from shipway_master.services.triallogs import TrialLogService
 from shipway_master.services.trials import TrialService
 from shipway_master.store.database import Database
@@ -99,6 +103,7 @@ async def running_experiments(
         )
         storage = config.checkpoint_storage.model_dump(mode="json", exclude_none=True)
         placement = Placement(database, workspaces, storage)
+        actions = ExperimentActions(database, experiments, changes)
         yield ExperimentParts(
             experiments=experiments,
             changes=changes,
@@ -110,6 +115,9 @@ async def running_experiments(
                 ExperimentListService(database, tasks),
                 ExperimentSearchService(database),
                 TrialLogService(database, logbook, StoredTasks(database)),
+                ExperimentMarkService(database, actions, config.retention_policy),
+                ManyExperimentsService(database, actions),
+                RunService(database, actions, KnownTrials(database)),
                 *metrics,
             ],
         )

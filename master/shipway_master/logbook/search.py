@@ -14,8 +14,9 @@ _LONGEST_PATTERN = 4096
 
 
 def text_search(wanted: str) -> Callable[[str], object]:
-    """Build a test for lines that contain *wanted*."""
-    return lambda text: wanted in text
+    """Build a test for lines that contain *wanted*, whatever its case."""
+    folded = wanted.casefold()
+    return lambda text: folded in text.casefold()
 
 
 def pattern_search(wanted: str) -> Callable[[str], object]:

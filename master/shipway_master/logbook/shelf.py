@@ -98,7 +98,7 @@ class LogShelf:
             for row in (LogChunkRow, LogStreamRow):
                 await session.execute(delete(row).where(row.task_id == task_id))
         self._tails.pop(task_id, None)
-        return count or 0
+        return int(count or 0)  # PostgreSQL sums to a decimal
 
     async def last_id(self, task_id: str) -> int:
         """Tell the id of the newest line of *task_id*; 0 when it has none."""

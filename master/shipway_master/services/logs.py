@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from shipway_master.allocations.ids import AllocationId, get_task_id
 from shipway_master.auth import Principal
@@ -22,6 +24,7 @@ from shipway_proto.determined.api.v1.task_pb2 import (
     TaskLogsRequest,
     TaskLogsResponse,
 )
+from shipway_proto.determined.api.v1.trial_pb2 import TrialLogsRequest
 from shipway_proto.determined.log.v1.log_pb2 import LOG_LEVEL_UNSPECIFIED, LogLevel
 from shipway_proto.determined.task.v1.task_pb2 import TaskLog
 
@@ -59,13 +62,8 @@ class LogService:
         self, request: TaskLogsRequest, call: Call
     ) -> AsyncIterator[TaskLogsResponse]:
         """Read the lines of a task, and the coming ones with `follow`."""
-        if request.limit < 0:
-            raise InvalidArgument("Limit must be >= 0")
-        if request.limit > 0 and request.follow:
-            raise InvalidArgument("Limit cannot be specified when following")
-        query = _query(request)
-        if request.follow and query.newest_first:
-            raise InvalidArgument("logs cannot be followed in descending order")
+        check_log_request(request)
+        query = make_query(request, request.task_id, allocation_ids=request.allocation_ids)
         await self._tasks.end_of(request.task_id)
         if request.follow:
             return _answers(self._book.follow(query, self._tasks, settle_s=self._settle_s))
@@ -121,11 +119,27 @@ def _line(entry: TaskLog) -> LogLine:
     )
 
 
-def _query(request: TaskLogsRequest) -> LogQuery:
+def check_log_request(request: TaskLogsRequest | TrialLogsRequest) -> None:
+    """Raise InvalidArgument for what no stream of logs can do."""
+    if request.limit < 0:
+        raise InvalidArgument("Limit must be >= 0")
+    if request.limit > 0 and request.follow:
+        raise InvalidArgument("Limit cannot be specified when following")
+    if request.follow and request.order_by == ORDER_BY_DESC:
+        raise InvalidArgument("logs cannot be followed in descending order")
+
+
+def make_query(
+    request: TaskLogsRequest | TrialLogsRequest,
+    task_id: str,
+    *,
+    allocation_ids: Iterable[str] = (),
+) -> LogQuery:
+    """Say which lines of a task a request asks for."""
     before, after = request.timestamp_before, request.timestamp_after
     return LogQuery(
-        task_id=request.task_id,
-        allocation_ids=frozenset(request.allocation_ids),
+        task_id=task_id,
+        allocation_ids=frozenset(allocation_ids),
         agent_ids=frozenset(request.agent_ids),
         container_ids=frozenset(request.container_ids),
         rank_ids=frozenset(request.rank_ids),
@@ -139,7 +153,7 @@ def _query(request: TaskLogsRequest) -> LogQuery:
     )
 
 
-def _search(request: TaskLogsRequest) -> Callable[[str], object] | None:
+def _search(request: TaskLogsRequest | TrialLogsRequest) -> Callable[[str], object] | None:
     if not request.search_text:
         return None
     search = pattern_search if request.enable_regex else text_search
@@ -152,7 +166,7 @@ def _answer(line: LogLine) -> TaskLogsResponse:
         task_id=line.task_id,
         log=line.text,
         message=format_message(line),
-        level=_level(line.level),
+        level=get_level(line.level),
         allocation_id=line.allocation_id,
         agent_id=line.agent_id,
         container_id=line.container_id,
@@ -161,12 +175,18 @@ def _answer(line: LogLine) -> TaskLogsResponse:
         stdtype=line.stdtype,
     )
     if line.timestamp_us is not None:
-        seconds, microseconds = divmod(line.timestamp_us, 1_000_000)
-        answer.timestamp.seconds, answer.timestamp.nanos = seconds, microseconds * 1000
+        set_timestamp(answer.timestamp, line.timestamp_us)
     return answer
 
 
-def _level(number: int) -> LogLevel.ValueType:
+def set_timestamp(stamp: Timestamp, time_us: int) -> None:
+    """Write a moment, counted in microseconds from 1970."""
+    seconds, microseconds = divmod(time_us, 1_000_000)
+    stamp.seconds, stamp.nanos = seconds, microseconds * 1000
+
+
+def get_level(number: int) -> LogLevel.ValueType:
+    """The level of a line; what is no level we know is unspecified."""
     return LogLevel.ValueType(number) if number in LogLevel.values() else LOG_LEVEL_UNSPECIFIED
 
 
@@ -180,7 +200,7 @@ def format_message(line: LogLine) -> str:
     if line.rank_id is not None:
         parts.append(f"[rank={line.rank_id}]")
     parts.append("||")
-    level = _level(line.level)
+    level = get_level(line.level)
     if level != LOG_LEVEL_UNSPECIFIED:
         parts.append(LogLevel.Name(level).removeprefix("LOG_LEVEL_") + ":")
     parts.append(line.text)
