@@ -12,6 +12,7 @@ from shipway_master.cluster.cluster import Cluster
 from shipway_master.errors import InvalidArgument, NotFound
 from shipway_master.pages import cut_stored_page
 from shipway_master.rpc import Call
+from shipway_master.store.again import write_looking
 from shipway_master.store.database import Database
 from shipway_master.store.workspaces import PoolBindingRow, WorkspaceRow
 from shipway_master.tasks.workspaces import list_barred_pools
@@ -43,11 +44,14 @@ class BindingService:
         """Let workspaces use a pool; the first binding shuts out all others."""
         call.principal.require_admin()
         self._require_bindable(request.resource_pool_name)
-        async with self._database.writing() as session:
+
+        async def bind(session: AsyncSession) -> None:
             for workspace_id in await _find_ids(session, request):
                 await session.merge(
                     PoolBindingRow(pool=request.resource_pool_name, workspace_id=workspace_id)
                 )
+
+        await write_looking(self._database, bind)
         return api.BindRPToWorkspaceResponse()
 
     async def UnbindRPFromWorkspace(
@@ -72,10 +76,13 @@ class BindingService:
         call.principal.require_admin()
         pool = request.resource_pool_name
         self._require_bindable(pool)
-        async with self._database.writing() as session:
+
+        async def replace(session: AsyncSession) -> None:
             ids = await _find_ids(session, request)
             await session.execute(delete(PoolBindingRow).where(PoolBindingRow.pool == pool))
             session.add_all(PoolBindingRow(pool=pool, workspace_id=one) for one in ids)
+
+        await write_looking(self._database, replace)
         return api.OverwriteRPWorkspaceBindingsResponse()
 
     async def ListWorkspacesBoundToRP(

@@ -18,6 +18,7 @@ from shipway_master.errors import (
 )
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
+from shipway_master.store.again import write_looking
 from shipway_master.store.database import Database
 from shipway_master.store.workspaces import ProjectRow, ProjectVisitRow
 from shipway_master.workspaces.names import check_name, fold_name, make_key, read_key
@@ -105,31 +106,39 @@ class ProjectService:
         """Make a project, owned by the caller."""
         check_name("project", request.name)
         given_key = read_key(request.key) if request.key else None
-        row = ProjectRow(
-            workspace_id=request.workspace_id,
-            name=request.name,
-            folded_name=fold_name(request.name),
-            description=request.description,
-            notes=[],
-            user_id=call.principal.user_id,
-        )
-        async with self._database.writing() as session:
+
+        async def add(session: AsyncSession) -> int:
             require_room(await get_workspace(session, request.workspace_id))
+            row = ProjectRow(
+                workspace_id=request.workspace_id,
+                name=request.name,
+                folded_name=fold_name(request.name),
+                description=request.description,
+                notes=[],
+                user_id=call.principal.user_id,
+            )
             await _require_free_name(session, row)
             if given_key is not None:
                 await _require_free_key(session, given_key)
             row.key = given_key or await _find_free_key(session, request.name)
             session.add(row)
-        return api.PostProjectResponse(project=await self._load(row.id))
+            await session.flush()
+            return row.id
+
+        project_id = await write_looking(self._database, add)
+        return api.PostProjectResponse(project=await self._load(project_id))
 
     async def PatchProject(
         self, request: api.PatchProjectRequest, call: Call
     ) -> api.PatchProjectResponse:
         """Change a project's name, description or key."""
-        async with self._database.writing() as session:
+
+        async def change(session: AsyncSession) -> None:
             row, _ = await get_own_project(session, request.id, call.principal)
             require_unarchived("project", row)
             await _apply(session, row, request.project)
+
+        await write_looking(self._database, change)
         return api.PatchProjectResponse(project=await self._load(request.id))
 
     async def AddProjectNote(
@@ -175,7 +184,8 @@ class ProjectService:
         self, request: api.MoveProjectRequest, call: Call
     ) -> api.MoveProjectResponse:
         """Move a project, its experiments with it, to another workspace; only its owner does."""
-        async with self._database.writing() as session:
+
+        async def move(session: AsyncSession) -> None:
             row, _ = await get_own_project(session, request.project_id, call.principal)
             if not call.principal.is_admin and row.user_id != call.principal.user_id:
                 raise PermissionDenied("non admin users can't move projects of others")
@@ -183,6 +193,8 @@ class ProjectService:
             require_room(await get_workspace(session, request.destination_workspace_id))
             row.workspace_id = request.destination_workspace_id
             await _require_free_name(session, row)
+
+        await write_looking(self._database, move)
         return api.MoveProjectResponse()
 
     async def PostUserActivity(
@@ -192,7 +204,8 @@ class ProjectService:
         kinds = request.activity_type, request.entity_type
         if kinds != (ACTIVITY_TYPE_GET, ENTITY_TYPE_PROJECT):
             raise InvalidArgument("only looking at projects is remembered")
-        async with self._database.writing() as session:
+
+        async def note(session: AsyncSession) -> None:
             await get_project(session, request.entity_id)
             await session.merge(
                 ProjectVisitRow(
@@ -201,6 +214,8 @@ class ProjectService:
                     visited_at=datetime.now(UTC),
                 )
             )
+
+        await write_looking(self._database, note)
         return PostUserActivityResponse()
 
     async def GetProjectsByUserActivity(

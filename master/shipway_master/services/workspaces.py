@@ -15,6 +15,7 @@ from shipway_master.errors import AlreadyExists, InvalidArgument
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
 from shipway_master.services.namespaces import no_kubernetes
+from shipway_master.store.again import write_looking
 from shipway_master.store.database import Database
 from shipway_master.store.tasks import TaskRow
 from shipway_master.store.workspaces import WorkspacePinRow, WorkspaceRow
@@ -136,11 +137,14 @@ class WorkspaceService:
         self, request: api.PinWorkspaceRequest, call: Call
     ) -> api.PinWorkspaceResponse:
         """Keep a workspace at hand for the caller."""
-        async with self._database.writing() as session:
+
+        async def pin(session: AsyncSession) -> None:
             await get_workspace(session, request.id)
             key = (call.principal.user_id, request.id)
             if await session.get(WorkspacePinRow, key) is None:
                 session.add(_pin(request.id, call.principal.user_id))
+
+        await write_looking(self._database, pin)
         return api.PinWorkspaceResponse()
 
     async def UnpinWorkspace(

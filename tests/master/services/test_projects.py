@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -203,32 +204,29 @@ async def test_notes(master: MasterUnderTest) -> None:
     assert project["notes"] == [second]
 
 
-@pytest.mark.parametrize(
-    ("verb", "path", "body"),
-    [
-        ("PATCH", "", {"description": "changed"}),
-        ("POST", "/notes", {"name": "n", "contents": ""}),
-        ("PUT", "/notes", {"notes": []}),
-        ("POST", "/archive", None),
-        ("POST", "/unarchive", None),
-        ("POST", "/move", {"destinationWorkspaceId": 2}),
-        ("DELETE", "", None),
-    ],
-)
-async def test_only_owners_and_administrators_change_it(
-    master: MasterUnderTest, verb: str, path: str, body: Any
-) -> None:
+CHANGES: list[tuple[str, str, Any]] = [
+    ("PATCH", "", {"description": "changed"}),
+    ("POST", "/notes", {"name": "n", "contents": ""}),
+    ("PUT", "/notes", {"notes": []}),
+    ("POST", "/archive", None),
+    ("POST", "/unarchive", None),
+]
+
+
+async def test_only_owners_and_administrators_change_it(master: MasterUnderTest) -> None:
     workspace_id = await make_workspace(master, "w", token="admin")
     project_id = (await make(master, workspace_id, "p", token="admin"))["id"]
 
-    refused = await master.call(verb, f"/projects/{project_id}{path}", body, token="user")
-    granted = await master.call(verb, f"/projects/{project_id}{path}", body)
-    absent = await master.call(verb, f"/projects/77{path}", body)
-    first = await master.call(verb, f"/projects/1{path}", body)
+    moving = ("POST", "/move", {"destinationWorkspaceId": workspace_id})
+    for verb, path, body in (*CHANGES, moving, ("DELETE", "", None)):
+        refused = await master.call(verb, f"/projects/{project_id}{path}", body, token="user")
+        granted = await master.call(verb, f"/projects/{project_id}{path}", body)
+        absent = await master.call(verb, f"/projects/77{path}", body)
+        first = await master.call(verb, f"/projects/1{path}", body)
 
-    assert (refused.status, granted.status, absent.status) == (403, 200, 404)
-    assert first.status == 400
-    assert "immutable" in first.error["error"]
+        assert (refused.status, granted.status, absent.status) == (403, 200, 404)
+        assert first.status == 400
+        assert "immutable" in first.error["error"]
 
 
 async def test_a_workspaces_owner_changes_the_projects_in_it_but_moves_none(
@@ -313,3 +311,18 @@ async def test_a_project_is_deleted(master: MasterUnderTest) -> None:
 
     assert deleted.json == {"completed": True}
     assert (await master.call("GET", f"/projects/{project_id}")).status == 404
+
+
+async def test_of_many_who_want_the_same_one_gets_it(master: MasterUnderTest) -> None:
+    workspace_id = await make_workspace(master, "w")
+    path = f"/workspaces/{workspace_id}/projects"
+    named = [master.call("POST", path, {"name": name}) for name in ("p", "P", "p", "P")]
+    pinned = [master.call("POST", f"/workspaces/{workspace_id}/pin") for _ in range(4)]
+    spaces = [master.call("POST", "/workspaces", {"name": name}) for name in ("x", "X", "x")]
+
+    answers = await asyncio.gather(*named, *pinned, *spaces)
+
+    statuses = [answer.status for answer in answers]
+    assert sorted(statuses[:4]) == [200, 409, 409, 409]
+    assert statuses[4:8] == [200] * 4
+    assert sorted(statuses[8:]) == [200, 409, 409]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 
 from shipway_master.store.database import opened
@@ -99,28 +98,26 @@ async def test_an_offset_outside_is_refused(master: MasterUnderTest) -> None:
     assert (await master.call("GET", "/workspaces?offset=9")).status == 400
 
 
-@pytest.mark.parametrize(
-    ("verb", "path", "body"),
-    [
-        ("PATCH", "", {"name": "other"}),
-        ("DELETE", "", None),
-        ("POST", "/archive", None),
-        ("POST", "/unarchive", None),
-    ],
-)
-async def test_only_owner_and_administrator_change_it(
-    master: MasterUnderTest, verb: str, path: str, body: Any
-) -> None:
+CHANGES: list[tuple[str, str, Any]] = [
+    ("PATCH", "", {"name": "other"}),
+    ("POST", "/archive", None),
+    ("POST", "/unarchive", None),
+    ("DELETE", "", None),
+]
+
+
+async def test_only_owner_and_administrator_change_it(master: MasterUnderTest) -> None:
     workspace_id = (await make(master, "theirs", token="admin"))["id"]
 
-    refused = await master.call(verb, f"/workspaces/{workspace_id}{path}", body, token="user")
-    granted = await master.call(verb, f"/workspaces/{workspace_id}{path}", body)
-    absent = await master.call(verb, f"/workspaces/77{path}", body)
-    first = await master.call(verb, f"/workspaces/1{path}", body)
+    for verb, path, body in CHANGES:
+        refused = await master.call(verb, f"/workspaces/{workspace_id}{path}", body, token="user")
+        granted = await master.call(verb, f"/workspaces/{workspace_id}{path}", body)
+        absent = await master.call(verb, f"/workspaces/77{path}", body)
+        first = await master.call(verb, f"/workspaces/1{path}", body)
 
-    assert (refused.status, granted.status, absent.status) == (403, 200, 404)
-    assert first.status == 400
-    assert "immutable" in first.error["error"]
+        assert (refused.status, granted.status, absent.status) == (403, 200, 404)
+        assert first.status == 400
+        assert "immutable" in first.error["error"]
 
 
 async def test_an_archived_workspace_keeps_its_name_until_it_is_unarchived(
