@@ -45,6 +45,7 @@ generate: $(VENV)/.installed-dev
 	$(BIN)/python -m shipway_agent._reference
 	$(BIN)/python -m shipway_launcher._reference
 	$(BIN)/python -m shipway_master._reference
+	$(BIN)/python -m shipway_master.experiments.config._reference
 
 clean:
 	rm -rf $(VENV) .venv-det .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist build

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import yaml
 
@@ -32,20 +35,12 @@ class Reference:
 
     def pages(self) -> dict[Path, str]:
         """Return what the files should hold."""
-        page, example = _REPOSITORY / self.page, _REPOSITORY / self.example
-        before, _, rest = page.read_text(encoding="utf-8").partition(_TABLE_HEAD)
-        lines = rest.splitlines(keepends=True)
-        rows = next((i for i, line in enumerate(lines) if not line.startswith("| ")), len(lines))
-        after = "".join(lines[rows:])
-        return {page: before + self.render_table() + after, example: self.render_example()}
+        example = _REPOSITORY / self.example
+        return {**fill_table(self.page, self._rows()), example: self.render_example()}
 
-    def render_table(self) -> str:
-        """Return the settings as a table in Markdown."""
-        rows = (
-            f"| `{key}` | {_in_table(_default(self.defaults, key))} | {text} |\n"
-            for key, text in self.descriptions.items()
-        )
-        return _TABLE_HEAD + "".join(rows)
+    def _rows(self) -> Iterator[tuple[str, object, str]]:
+        for key, text in self.descriptions.items():
+            yield key, _default(self.defaults, key), text
 
     def render_example(self) -> str:
         """Return a settings file with each key in it, commented out."""
@@ -70,7 +65,45 @@ class Reference:
             yield f"#{indent}{name}: {_in_yaml(value)}".rstrip()
 
 
-def write_or_check(reference: Reference, module: str) -> None:
+class HasPages(Protocol):
+    """What is written into files of the checkout."""
+
+    def pages(self) -> dict[Path, str]:
+        """Return what the files should hold."""
+        ...
+
+
+def fill_table(page: str, rows: Iterable[tuple[str, object, str]]) -> dict[Path, str]:
+    """Say what a page of Markdown should hold with *rows* in its table, by its path.
+
+    Args:
+        page: Its path in the checkout.
+        rows: Key, default and words.
+    """
+    path = _REPOSITORY / page
+    before, _, rest = path.read_text(encoding="utf-8").partition(_TABLE_HEAD)
+    lines = rest.splitlines(keepends=True)
+    end = next((i for i, line in enumerate(lines) if not line.startswith("| ")), len(lines))
+    table = "".join(f"| `{key}` | {_in_table(default)} | {text} |\n" for key, default, text in rows)
+    return {path: before + _TABLE_HEAD + table + "".join(lines[end:])}
+
+
+def read_words(model: type[Settings]) -> dict[str, str]:
+    """Read the texts below the fields of a model."""
+    [cls] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(cls, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, below in itertools.pairwise(cls.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            match below:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    found[field.target.id] = " ".join(text.split())
+                case _:
+                    pass
+    return found
+
+
+def write_or_check(reference: HasPages, module: str) -> None:
     """Write the files of *reference*; with --check only say whether they are as they should be."""
     pages = reference.pages()
     stale = [path for path, text in pages.items() if not _holds(path, text)]

@@ -6,40 +6,22 @@ it says whether they are as they should be, and writes nothing.
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Iterator
 
-from shipway_common._reference import Reference, write_or_check
+from shipway_common._reference import Reference, read_words, write_or_check
 from shipway_common.settings import Settings, describe_field
 from shipway_master.config import MasterConfig
 
 
 def _walk(settings: Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Give each key with its words; a section of several kinds is the one that it is here."""
-    words = _read_words(type(settings))
+    words = read_words(type(settings))
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, Settings):
             yield from _walk(value, f"{prefix}{name}.")
         else:
             yield prefix + name, (words.get(name, "") + describe_field(field)).strip()
-
-
-def _read_words(model: type[Settings]) -> dict[str, str]:
-    """Read the texts below the fields of a model."""
-    [cls] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    assert isinstance(cls, ast.ClassDef)
-    found: dict[str, str] = {}
-    for field, below in zip(cls.body, cls.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            match below:
-                case ast.Expr(value=ast.Constant(value=str(text))):
-                    found[field.target.id] = " ".join(text.split())
-                case _:
-                    pass
-    return found
 
 
 _DEFAULTS = MasterConfig().model_copy(update={"data": "~/.local/share/shipway-master"})

@@ -101,12 +101,19 @@ class RegistryAuth(Settings):
     """Who pulls the image. JSON hides the secrets, unless its context has `reveal`."""
 
     username: str = ""
+    """Who logs in."""
     password: str = Field(default="", repr=False)
+    """His password."""
     auth: str = Field(default="", repr=False)
+    """Name and password in base64, instead of both."""
     email: str = ""
+    """Older; handed on."""
     serveraddress: str = ""
+    """The registry; with one, the credentials are for its images alone."""
     identitytoken: str = Field(default="", repr=False)
+    """A token that stands for the user."""
     registrytoken: str = Field(default="", repr=False)
+    """A token that the registry takes as it is."""
 
     @field_serializer("password", "auth", "identitytoken", "registrytoken", when_used="json")
     def _hide(self, value: str, info: FieldSerializationInfo) -> str:
@@ -117,22 +124,34 @@ class ProxyPort(Settings):
     """A port that the task serves."""
 
     proxy_port: int = Field(ge=1, le=65535)
+    """The port in the container."""
     default_service_id: bool = False
+    """Whether it is found under the task's id alone, without its number."""
     proxy_tcp: bool = False
+    """Whether it speaks anything but HTTP."""
     unauthenticated: bool = False
+    """Whether everyone may use it, without a log-in."""
 
 
 class Environment(Settings):
     """`environment`."""
 
     image: Images = Images()
+    """The image, one for all or by slot type (`cpu`, `cuda`, `rocm`)."""
     environment_variables: EnvironmentVariables = EnvironmentVariables()
+    """`NAME=value` texts, one list for all or by slot type."""
     ports: Mapping[str, int] = {}
+    """Ports of the container by a name."""
     proxy_ports: Sequence[ProxyPort] = ()
+    """Ports that are reached through the master."""
     registry_auth: RegistryAuth | None = None
+    """Who pulls the image."""
     force_pull_image: bool = False
+    """Whether the image is pulled although the node has one of its name."""
     add_capabilities: Sequence[str] = ()
+    """Linux capabilities that the container has besides the usual ones."""
     drop_capabilities: Sequence[str] = ()
+    """Linux capabilities that it has not."""
     pod_spec: Any = None
     """Read for compatibility; there is no Kubernetes here."""
 
@@ -141,10 +160,13 @@ class BindMount(Settings):
     """A folder of the host that the container sees."""
 
     host_path: str = Field(min_length=1)
+    """Folder or file of the node; absolute."""
     container_path: str = Field(min_length=1)
-    """A relative path is below the working folder."""
+    """Where it is in the container; a relative path is below the working folder."""
     read_only: bool = False
+    """Whether the container may only read it."""
     propagation: Literal["rprivate", "private", "rshared", "shared", "rslave", "slave"] = "rprivate"
+    """How mounts below it are seen, as Docker has it."""
 
     @field_validator("host_path")
     @classmethod
@@ -165,8 +187,11 @@ class DeviceMapping(Settings):
     """A device file that the container gets."""
 
     host_path: str = Field(min_length=1)
+    """The device file of the node."""
     container_path: str = Field(min_length=1)
+    """Where it is in the container."""
     mode: str = "mrw"
+    """What the container may do: make (m), read (r), write (w)."""
 
     @model_validator(mode="before")
     @classmethod

@@ -112,7 +112,7 @@ class _Base(Settings):
         default=None,
         ge=1,
         le=2**31 - 1,
-        description="Seconds to leave in after a trial was asked to.",
+        description="Seconds to leave in after a trial was asked to; 3600 by default.",
     )
     profiling: Profiling = Field(default=Profiling(), description="What is measured.")
     optimizations: Optimizations = Field(default=Optimizations(), description="Deprecated.")

@@ -39,7 +39,7 @@ class ExperimentResources(Settings):
     """What each trial runs on, and the experiment at most."""
 
     slots_per_trial: int = Field(
-        default=1, ge=0, le=2**31 - 1, description="Slots of each trial; 0: it needs none."
+        default=1, ge=0, le=2**31 - 1, description="Slots of each trial; 0: it runs without."
     )
     max_slots: int | None = Field(
         default=None, ge=0, le=2**31 - 1, description="Slots of all trials together, at most."
@@ -51,7 +51,7 @@ class ExperimentResources(Settings):
         default=None, ge=1, le=99, description="1 comes first; by default the pool's."
     )
     resource_pool: str = Field(
-        default="", description="The pool; by default the workspace's, then the first."
+        default="", description="The pool; by default the workspace's, then the cluster's."
     )
     shm_size: Annotated[int | None, BeforeValidator(parse_size)] = Field(
         default=None, ge=0, description="Size of /dev/shm, in bytes or as `4g`, `512 MiB`."
@@ -161,26 +161,26 @@ class PbsOptions(Settings):
 class PachydermServer(Settings):
     """Where Pachyderm is."""
 
-    host: str
-    port: int
+    host: str = Field(description="Its host.")
+    port: int = Field(description="Its port.")
 
 
 class PachydermProxy(Settings):
     """Where Pachyderm's proxy is."""
 
-    scheme: str
-    host: str
-    port: int
+    scheme: str = Field(description="`http` or `https`.")
+    host: str = Field(description="Its host.")
+    port: int = Field(description="Its port.")
 
 
 class PachydermDataset(Settings):
     """Which data of Pachyderm is meant."""
 
-    project: str
-    repo: str
-    commit: str
-    branch: str
-    token: str = Field(repr=False)
+    project: str = Field(description="The project.")
+    repo: str = Field(description="The repository in it.")
+    commit: str = Field(description="The commit.")
+    branch: str = Field(description="The branch.")
+    token: str = Field(repr=False, description="Who may read it.")
 
 
 class Pachyderm(Settings):
@@ -194,9 +194,9 @@ class Pachyderm(Settings):
 class Webhooks(Settings):
     """Which webhooks hear of the experiment; this master sends to none."""
 
-    webhook_id: Sequence[int] | None = None
-    webhook_name: Sequence[str] | None = None
-    exclude: bool = False
+    webhook_id: Sequence[int] | None = Field(default=None, description="By id.")
+    webhook_name: Sequence[str] | None = Field(default=None, description="By name.")
+    exclude: bool = Field(default=False, description="None hears of it.")
 
 
 class Integrations(Settings):
