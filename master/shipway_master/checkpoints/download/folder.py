@@ -14,7 +14,12 @@ import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from shipway_master.checkpoints.download.source import CHUNK_BYTES, Entry, SourceError
+from shipway_master.checkpoints.download.source import (
+    CHUNK_BYTES,
+    Entry,
+    SourceError,
+    is_inside,
+)
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +77,8 @@ class FolderSource:
         return opened
 
     def _open_file(self, path: str) -> int:
+        if not is_inside(path):
+            raise SourceError(f"{path!r} is no path in a checkpoint")
         folder, name = posixpath.split(path)
         try:
             opened = self._open_folder(folder)
