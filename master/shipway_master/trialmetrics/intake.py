@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shipway_master.changes import Changes
 from shipway_master.errors import Internal, InvalidArgument, MasterError, NotFound, Unavailable
 from shipway_master.store.database import Database
+from shipway_master.trialmetrics.besttrial import write_best_trials
 from shipway_master.trialmetrics.facts import TrialFacts
 from shipway_master.trialmetrics.groups import VALIDATION, Kind, kind_of
 from shipway_master.trialmetrics.report import Report, choose_batches, find_new
@@ -162,6 +163,9 @@ class _Work:
             session, steps, needs_id=lambda step: by_trial(step.trial_id).awaits_id_of(step)
         )
         await write_states(session, states.values())
+        facts = {one.report.trial_id: one.facts for one in taken}
+        changed = (state for state in states.values() if state.has_new_best)
+        await write_best_trials(session, ((one, facts[one.trial_id]) for one in changed))
 
     def _belongs(self, one: _Pending, states: Mapping[int, TrialState]) -> bool:
         report = one.report

@@ -41,6 +41,7 @@ class TrialState:
         self.summary = Summary(row.summary_metrics)
         self.total_batches: int = row.total_batches
         self.searcher_metric: float | None = row.searcher_metric
+        self._stored_metric: float | None = row.searcher_metric
         self._best: int | Step | None = row.best_validation_id
         self._latest: int | Step | None = row.latest_validation_id
         self.is_changed = False
@@ -66,6 +67,11 @@ class TrialState:
     def forget_validations(self) -> None:
         """Begin to judge anew."""
         self.searcher_metric = self._best = self._latest = None
+
+    @property
+    def has_new_best(self) -> bool:
+        """Whether its best validation has another value now than in the store."""
+        return self.searcher_metric != self._stored_metric
 
     def awaits_id_of(self, step: Step) -> bool:
         """Tell whether `to_row` needs the id of *step*."""

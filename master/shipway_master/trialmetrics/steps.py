@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import insert, select, tuple_, update
@@ -49,20 +49,22 @@ async def load_steps(session: AsyncSession, keys: Collection[Key]) -> dict[Key, 
 
 
 async def write_steps(
-    session: AsyncSession, steps: Iterable[Step], *, needs_id: Callable[[Step], bool]
+    session: AsyncSession, steps: Sequence[Step], *, needs_id: Callable[[Step], bool]
 ) -> None:
-    """Add new steps and complete changed ones; those that *needs_id* get their id."""
-    plain: list[dict[str, Any]] = []
-    changed: list[dict[str, Any]] = []
-    for step in steps:
-        if step.id is None and needs_id(step):
-            statement = insert(_Row).values(_to_row(step)).returning(_Row.id)
-            step.id = (await session.scalars(statement)).one()
-        elif step.id is None:
-            plain.append(_to_row(step))
-        elif step.is_changed:
-            values = {"metrics": step.metrics, "batch_metrics": step.batch_metrics}
-            changed.append({"id": step.id, **values})
+    """Add new steps and complete changed ones; those of the new that *needs_id* get their id."""
+    changed = [
+        {"id": step.id, "metrics": step.metrics, "batch_metrics": step.batch_metrics}
+        for step in steps
+        if step.is_changed and step.id is not None
+    ]
+    new = [step for step in steps if step.id is None]
+    awaited = [step for step in new if needs_id(step)]
+    if awaited:
+        statement = insert(_Row).returning(_Row.id, sort_by_parameter_order=True)
+        ids = await session.scalars(statement, [_to_row(step) for step in awaited])
+        for step, step_id in zip(awaited, ids, strict=True):
+            step.id = step_id
+    plain = [_to_row(step) for step in new if step.id is None]
     if plain:
         await session.execute(insert(_Row), plain)
     if changed:

@@ -16,6 +16,8 @@ from shipway_master.trialmetrics.values import (
 
 _MIXED = "string"
 _SHORT = 200
+_MOST_NAMES = 5000
+"""Of one group: who makes up a new name for each step must not slow down everybody."""
 
 
 class Summary:
@@ -23,7 +25,7 @@ class Summary:
 
     NaN counts, and makes sum and mean NaN too, but is smallest and largest only of itself. A metric
     whose reports are of several types is of the type `string`. Of short values that are no numbers
-    the last one is kept.
+    the last one is kept. A group has 5000 metrics at most; those that come after are left out.
     """
 
     def __init__(self, stored: Mapping[str, Any]) -> None:
@@ -41,7 +43,8 @@ class Summary:
         """Take one more report into account."""
         known = self._groups.setdefault(key_of_group(group), {})
         for name, value in iterate_leaves(metrics):
-            known[name] = _add(known.get(name), value)
+            if name in known or len(known) < _MOST_NAMES:
+                known[name] = _add(known.get(name), value)
 
     def drop(self, group: str) -> None:
         """Forget what was reported in *group*."""

@@ -78,16 +78,20 @@ async def test_many_trials_report_at_once(master: MasterUnderTest, database: Dat
     ]
     bad = [send(master, trials[0], {"loss": 1}, run=2), send(master, 999, {"loss": 1})]
 
-    answers = await asyncio.gather(*good, *bad)
+    parts = [send(master, trials[2], {f"m{part}": 1}, group="mine") for part in range(4)]
 
-    assert [one.status for one in answers] == [200] * 30 + [400, 404]
+    answers = await asyncio.gather(*good, *parts, *bad)
+
+    assert [one.status for one in answers] == [200] * 34 + [400, 404]
+    [joined] = await reports(master, trials[2], "mine")
+    assert joined["metrics"]["avg_metrics"] == {f"m{part}": 1 for part in range(4)}
     for trial in trials:
         row = await load_trial(database, trial)
         summary = row.summary_metrics
         assert summary["avg_metrics"]["loss"]["count"] == 5
         assert summary["validation_metrics"]["loss"]["sum"] == 15
         assert (row.total_batches, row.searcher_metric) == (5, 1)
-        assert len(await reports(master, trial)) == 10
+        assert len(await reports(master, trial, "training")) == 5
 
 
 async def test_validations_judge_a_trial(

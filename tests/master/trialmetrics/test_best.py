@@ -9,7 +9,7 @@ import pytest
 
 from shipway_master.store.database import Database, opened
 from tests.master.experiments_in_store import add_experiment
-from tests.master.reporting import begin_trial, report
+from tests.master.reporting import begin_run, begin_trial, report
 from tests.master.running import MasterUnderTest
 from tests.proto.required import missing_required
 
@@ -83,3 +83,24 @@ async def test_there_is_no_best_of_what_is_not_there(master: MasterUnderTest) ->
         "/projects/99/experiments/metric-ranges",
     ):
         assert (await master.call("GET", path)).status == 404
+
+
+async def test_the_best_trial_is_known_also_when_it_gets_worse_again(
+    master: MasterUnderTest, database: Database
+) -> None:
+    experiment_id = await add_experiment(database)
+    first, second = [await begin_trial(database, experiment_id=experiment_id) for _ in range(2)]
+    bests: list[int | None] = []
+
+    async def validate(trial_id: int, loss: float, *, steps: int, run: int = 1) -> None:
+        await report(master, trial_id, {"loss": loss}, group="validation", steps=steps, run=run)
+        answer = await master.call("GET", f"/experiments/{experiment_id}")
+        bests.append(answer.json["experiment"].get("bestTrialId"))
+
+    await validate(first, 0.5, steps=1)
+    await validate(second, 0.75, steps=1)
+    await validate(second, 0.25, steps=2)
+    await begin_run(database, second, 2)
+    await validate(second, 0.875, steps=2, run=2)
+
+    assert bests == [first, first, second, first]

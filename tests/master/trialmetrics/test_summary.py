@@ -74,3 +74,15 @@ def test_two_groups_are_kept_under_old_names() -> None:
     summary.drop("training")
 
     assert list(summary.to_stored()) == ["validation_metrics", "mine"]
+
+
+def test_a_group_has_so_many_metrics_and_no_more() -> None:
+    summary = Summary.empty()
+
+    for step in range(3):
+        summary.add("mine", {f"m{step}-{number}": 1 for number in range(2500)})
+    summary.add("mine", {"m0-0": 2})
+
+    known = summary.to_stored()["mine"]
+    assert len(known) == 5000
+    assert known["m0-0"]["count"] == 2
