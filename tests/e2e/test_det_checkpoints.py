@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import Site
 from tests.e2e.tasks import fetch_log, wait_for_end
-from tests.e2e.trials import (
+from tests.e2e.outside import (
     PYTHON,
     OutsideTrial,
     begin_outside_trial,
