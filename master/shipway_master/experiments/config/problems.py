@@ -18,6 +18,8 @@ _LONGEST: Final = 4000
 """Characters of all mistakes that are told; a text can have very many, and clients read no endless
 errors."""
 _LONGEST_PROBLEM: Final = 300
+_MOST: Final = 200
+"""So many mistakes of one text are looked into."""
 _LONGEST_FOUND: Final = 60
 _ABSENT: Final = object()
 _HINTS: Final = {
@@ -58,7 +60,7 @@ class BadExperimentConfig(ValueError):
             text = _shorten(str(problem), _LONGEST_PROBLEM)
             length += len(text)
             if length > _LONGEST:
-                told.append(f"and {len(self.problems) - len(told)} more")
+                told.append("and more")
                 break
             told.append(text)
         super().__init__(f"invalid experiment configuration: {'; '.join(told)}")
@@ -82,16 +84,18 @@ def list_problems(
         is_told: Says whether a mistake is one.
     """
     told: dict[str, Problem] = {}
-    for details in error.errors(include_url=False):
-        if not is_told(details):
-            continue
+    mistakes = [details for details in error.errors(include_url=False) if is_told(details)]
+    for details in mistakes[:_MOST]:
         place = _cut(details["loc"], raw)
         key = ".".join(_shorten(str(part), _LONGEST_FOUND) for part in place) or "the whole"
         source = name_source(place)
         text = _explain(details, place, raw, model)
         problem = Problem(f"{source}: {key}" if source else key, text)
         told.setdefault(str(problem), problem)
-    return list(told.values())
+    problems = list(told.values())
+    if len(mistakes) > _MOST:
+        problems.append(Problem("the rest", f"there are {len(mistakes) - _MOST} more mistakes"))
+    return problems
 
 
 def has_place(raw: object, place: Place) -> bool:

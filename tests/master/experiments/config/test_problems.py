@@ -304,7 +304,7 @@ def test_an_error_is_never_long() -> None:
     with pytest.raises(BadExperimentConfig) as caught:
         parse(experiment(**keys))
     assert len(str(caught.value)) < 5000
-    assert len(caught.value.problems) == 5001
+    assert caught.value.problems[-1].text == "there are 4801 more mistakes"
 
 
 SCRAPS: list[Any] = [
