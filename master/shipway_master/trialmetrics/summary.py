@@ -14,6 +14,7 @@ from shipway_master.trialmetrics.values import (
     to_stored,
 )
 
+_NUMBER = "number"
 _MIXED = "string"
 _SHORT = 200
 _MOST_NAMES = 5000
@@ -30,9 +31,10 @@ class Summary:
 
     def __init__(self, stored: Mapping[str, Any]) -> None:
         """Go on from what *stored* holds, which is not changed."""
-        self._groups: dict[str, dict[str, Any]] = {
+        self._stored: dict[str, dict[str, Any]] = {
             key: dict(metrics) for key, metrics in stored.items()
         }
+        self._open: dict[str, dict[str, _Metric]] = {}
 
     @classmethod
     def empty(cls) -> Self:
@@ -41,64 +43,82 @@ class Summary:
 
     def add(self, group: str, metrics: Mapping[str, Any]) -> None:
         """Take one more report into account."""
-        known = self._groups.setdefault(key_of_group(group), {})
+        key = key_of_group(group)
+        stored = self._stored.setdefault(key, {})
+        opened = self._open.setdefault(key, {})
         for name, value in iterate_leaves(metrics):
-            if name in known or len(known) < _MOST_NAMES:
-                known[name] = _add(known.get(name), value)
+            metric = opened.get(name)
+            if metric is None:
+                if name not in stored and len(stored) >= _MOST_NAMES:
+                    continue
+                metric = opened[name] = _Metric(stored.get(name))
+                stored.setdefault(name, {})
+            metric.add(value)
 
     def drop(self, group: str) -> None:
         """Forget what was reported in *group*."""
-        self._groups.pop(key_of_group(group), None)
+        self._stored.pop(key_of_group(group), None)
+        self._open.pop(key_of_group(group), None)
 
     def to_stored(self) -> dict[str, Any]:
         """Give out what is to be kept."""
-        return self._groups
+        for key, metrics in self._open.items():
+            for name, metric in metrics.items():
+                self._stored[key][name] = metric.to_stored()
+        return self._stored
 
 
-def _add(known: Mapping[str, Any] | None, value: Any) -> dict[str, Any]:
-    number = find_number(value)
-    kind = "number" if number is not None else _type_of(value)
-    count = 1 if known is None else known["count"] + 1
-    if known is not None and known["type"] != kind:
-        kind = _MIXED
-    entry: dict[str, Any] = {"count": count, "type": kind}
-    if kind == "number":
-        assert number is not None
-        entry.update(_numbers(known, number, count))
-    elif not isinstance(value, (list, dict)) and len(str(value)) <= _SHORT:
-        entry["last"] = value
-    return entry
+class _Metric:
+    """One metric, to which reports are being added."""
 
+    __slots__ = ("count", "has_last", "kind", "largest", "last", "smallest", "total")
 
-def _numbers(known: Mapping[str, Any] | None, number: float, count: int) -> dict[str, Any]:
-    smallest = largest = total = number
-    if known is not None:
-        total += _read(known["sum"])
-        smallest = _pick(min, _read(known["min"]), number)
-        largest = _pick(max, _read(known["max"]), number)
-    numbers = {
-        "min": smallest,
-        "max": largest,
-        "sum": total,
-        "mean": total / count,
-        "last": number,
-    }
-    return {name: to_stored(one) for name, one in numbers.items()}
+    def __init__(self, stored: Mapping[str, Any] | None) -> None:
+        known = stored or {}
+        self.count: int = known.get("count", 0)
+        self.kind: str = known.get("type", "")
+        self.has_last = "last" in known
+        self.last: Any = known.get("last")
+        if self.kind == _NUMBER:
+            self.last = find_number(self.last)
+        self.total = find_number(known.get("sum")) or 0.0
+        smallest, largest = find_number(known.get("min")), find_number(known.get("max"))
+        self.smallest = math.nan if smallest is None else smallest
+        self.largest = math.nan if largest is None else largest
 
+    def add(self, value: Any) -> None:
+        self.count += 1
+        number = find_number(value)
+        if number is None or self.kind not in ("", _NUMBER):
+            self._add_other(value, _type_of(value) if number is None else _NUMBER)
+            return
+        self.kind, self.has_last, self.last = _NUMBER, True, number
+        self.total += number
+        # Written so that NaN gives way to each number, and no number to it.
+        if not self.smallest <= number and number == number:
+            self.smallest = number
+        if not self.largest >= number and number == number:
+            self.largest = number
 
-def _pick(choose: Any, first: float, second: float) -> float:
-    if math.isnan(first):
-        return second
-    if math.isnan(second):
-        return first
-    chosen: float = choose(first, second)
-    return chosen
+    def _add_other(self, value: Any, kind: str) -> None:
+        self.kind = kind if self.kind in ("", kind) else _MIXED
+        self.has_last = not isinstance(value, (list, dict)) and len(str(value)) <= _SHORT
+        self.last = value if self.has_last else None
 
-
-def _read(stored: Any) -> float:
-    number = find_number(stored)
-    assert number is not None
-    return number
+    def to_stored(self) -> dict[str, Any]:
+        entry: dict[str, Any] = {"count": self.count, "type": self.kind}
+        if self.kind == _NUMBER:
+            numbers = {
+                "min": self.smallest,
+                "max": self.largest,
+                "sum": self.total,
+                "mean": self.total / self.count,
+                "last": self.last,
+            }
+            entry.update((name, to_stored(one)) for name, one in numbers.items())
+        elif self.has_last:
+            entry["last"] = self.last
+        return entry
 
 
 def _type_of(value: Any) -> str:
