@@ -48,7 +48,7 @@ generate: $(VENV)/.installed-dev
 	$(BIN)/python -m shipway_master.experiments.config._reference
 
 clean:
-	rm -rf $(VENV) .venv-det .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist build
+	rm -rf $(VENV) .venv-det .venv-s3 .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

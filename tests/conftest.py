@@ -13,6 +13,7 @@ from tests.lab import det as det_lab
 from tests.lab import docker as docker_lab
 from tests.lab import enroot as enroot_lab
 from tests.lab import podman as podman_lab
+from tests.lab import s3 as s3_lab
 from tests.lab import slurm as slurm_lab
 from tests.lab.apptainer import Apptainer
 from tests.lab.det import Det
@@ -22,6 +23,7 @@ from tests.lab.folders import new_folder, remove_leftovers
 from tests.lab.networks import Bridge
 from tests.lab.podman import Podman
 from tests.lab.require import require
+from tests.lab.s3 import S3
 from tests.lab.slurm import Slurm
 
 _SERVICES = ("slurm", "docker", "podman", "apptainer", "enroot", "det")
@@ -80,6 +82,14 @@ def enroot() -> Iterator[Enroot]:
     require("enroot", enroot_lab.missing())
     with Enroot(new_folder("enroot")) as runtime:
         yield runtime
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A server that speaks S3."""
+    require("S3", s3_lab.missing(), hint="run `make test`")
+    with S3() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

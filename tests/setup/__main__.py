@@ -10,7 +10,8 @@ import time
 
 from tests.lab import apptainer as apptainer_lab
 from tests.lab import det as det_lab
-from tests.setup import apptainer_tree, det_client, packages, slurm_trees
+from tests.lab import s3 as s3_lab
+from tests.setup import apptainer_tree, det_client, packages, s3_server, slurm_trees
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
     set_up_apptainer()
     set_up_slurms()
     set_up_client()
+    set_up_s3()
     say(f"done in {time.monotonic() - started:.0f} s")
 
 
@@ -70,6 +72,12 @@ def set_up_client() -> None:
     """Install the stock client."""
     say(f"the stock client: determined {det_lab.VERSION}")
     det_client.make(det_lab.program(), det_lab.VERSION)
+
+
+def set_up_s3() -> None:
+    """Install a server that speaks S3."""
+    say(f"a server that speaks S3: {s3_lab.PACKAGES[0]}")
+    s3_server.make(s3_lab.program(), s3_lab.PACKAGES)
 
 
 def say(text: str) -> None:
