@@ -167,6 +167,8 @@ class MasterConfig(Settings):
     """More of them, each with its pools."""
     notebook_timeout: DurationS | None = Field(default=None, gt=0)
     """Seconds for which nobody uses a notebook until it is ended; unset: for ever."""
+    tensorboard_timeout: DurationS | None = Field(default=300, ge=0)
+    """The same for TensorBoards; 0: for ever."""
     task_container_defaults: TaskContainerDefaults = TaskContainerDefaults()
     """What tasks get that do not say otherwise."""
     checkpoint_storage: CheckpointStorage = SharedFs(

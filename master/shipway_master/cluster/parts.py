@@ -46,6 +46,7 @@ from shipway_master.services.pools import PoolService
 from shipway_master.services.projects import ProjectService
 from shipway_master.services.shells import ShellService
 from shipway_master.services.tasks import TaskService
+from shipway_master.services.tensorboards import TensorboardService
 from shipway_master.services.workspaces import WorkspaceService
 from shipway_master.store.database import Database
 from shipway_master.tasks.idle import IdleWatch
@@ -190,6 +191,13 @@ async def running_cluster(
                 logbook=logbook,
             )
         )
+        tensorboards = TensorboardService(
+            database,
+            tasks,
+            places,
+            identity=identity,
+            idle_timeout_s=config.tensorboard_timeout,
+        )
         await tasks.restore()
         await experiments.resume()
         background = await stack.enter_async_context(Background())
@@ -232,6 +240,7 @@ async def running_cluster(
                     idle_watch=idle_watch,
                     idle_timeout_s=config.notebook_timeout,
                 ),
+                tensorboards,
                 GenericTaskService(database, tasks),
                 TaskService(database, tasks, allocations),
                 AllocationService(database, tasks, allocations),

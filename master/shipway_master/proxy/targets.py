@@ -57,8 +57,13 @@ def _find_port(record: TaskRecord, run: Allocation | None, port_text: str | None
     if run is None:
         return None
     if port_text is None and record.service is not None:
-        is_tcp = record.task_type is TaskType.SHELL
-        return _locate(record, run, record.service.port, is_tcp=is_tcp, is_open=True)
+        return _locate(
+            record,
+            run,
+            record.service.port,
+            is_tcp=record.task_type is TaskType.SHELL,
+            is_open=record.task_type is not TaskType.TENSORBOARD,  # which asks nobody for a key
+        )
     for wish in record.config.environment.proxy_ports:
         is_meant = wish.default_service_id if port_text is None else str(wish.proxy_port)
         if is_meant in (True, port_text):

@@ -97,9 +97,15 @@ class Interactive:
         self, request: LaunchRequest, call: Call, *, is_preview: bool = False
     ) -> Draft:
         """Start one; a preview is only checked."""
+        wish = await self.make_wish(request, call)
+        with told():
+            return self.tasks.draft(wish) if is_preview else await self.tasks.create(wish)
+
+    async def make_wish(self, request: LaunchRequest, call: Call) -> Wish:
+        """Put together what is asked for, with the template that it names."""
         with told():
             terms = await self._workspaces.load_terms(request.workspace_id or _DEFAULT_WORKSPACE)
-        wish = Wish(
+        return Wish(
             task_type=self._type,
             owner_id=call.principal.user_id,
             terms=terms,
@@ -109,8 +115,6 @@ class Interactive:
             files=read_files(request.files),
             idle_timeout_s=self._idle_timeout_s,
         )
-        with told():
-            return self.tasks.draft(wish) if is_preview else await self.tasks.create(wish)
 
     async def list_page(
         self, request: ListRequest

@@ -18,6 +18,7 @@ from shipway_master.store import models as models
 from shipway_master.store import profiler as profiler
 from shipway_master.store import tasks as tasks
 from shipway_master.store import templates as templates
+from shipway_master.store import tensorboards as tensorboards
 from shipway_master.store import trialmetrics as trialmetrics
 from shipway_master.store import users as users
 from shipway_master.store import workspaces as workspaces

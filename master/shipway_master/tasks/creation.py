@@ -23,7 +23,12 @@ from shipway_master.tasks.workspaces import Terms
 _SPREADING = frozenset({TaskType.GENERIC, TaskType.TRIAL})
 """May have slots of several agents."""
 _WITH_ENTRYPOINT = frozenset({TaskType.COMMAND, TaskType.GENERIC})
-_TITLES = {TaskType.COMMAND: "Command", TaskType.SHELL: "Shell", TaskType.NOTEBOOK: "JupyterLab"}
+_TITLES = {
+    TaskType.COMMAND: "Command",
+    TaskType.SHELL: "Shell",
+    TaskType.NOTEBOOK: "JupyterLab",
+    TaskType.TENSORBOARD: "TensorBoard",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _SETTINGS: Mapping[TaskType, str] = {
     TaskType.NOTEBOOK: "notebook_timeout",
+    TaskType.TENSORBOARD: "tensorboard_timeout",
 }
 
 

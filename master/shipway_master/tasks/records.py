@@ -17,7 +17,12 @@ from shipway_master.tasks.service import Service
 from shipway_master.tasks.states import TaskState, TaskType
 
 _PREEMPTIBLE = {TaskType.GENERIC, TaskType.TRIAL}
-_LABELS = {TaskType.COMMAND: "cmd", TaskType.SHELL: "shell", TaskType.NOTEBOOK: "notebook"}
+_LABELS = {
+    TaskType.COMMAND: "cmd",
+    TaskType.SHELL: "shell",
+    TaskType.NOTEBOOK: "notebook",
+    TaskType.TENSORBOARD: "tensorboard",
+}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from shipway_master.tasks.ssh import make_key_pair
 from shipway_master.tasks.states import TaskType
 
 _PORTS: Mapping[TaskType, range] = {
+    TaskType.TENSORBOARD: range(2600, 2899),
     TaskType.NOTEBOOK: range(2900, 3199),
     TaskType.SHELL: range(3200, 3499),
 }
@@ -23,7 +24,7 @@ class Service:
 
     port: int
     secret: str = field(repr=False)
-    """The private key of a shell, in OpenSSH's form; the token of a notebook."""
+    """The private key of a shell, in OpenSSH's form; the token of a notebook; else empty."""
     public_key: str = ""
     """Of a shell. The pair is both the user's and the host's."""
 
@@ -53,6 +54,8 @@ def make_service(task_type: TaskType, *, ports_in_use: Collection[int]) -> Servi
         return None
     free = [port for port in ports if port not in ports_in_use]
     port = secrets.choice(free or ports)
+    if task_type is TaskType.TENSORBOARD:
+        return Service(port=port, secret="")
     if task_type is not TaskType.SHELL:
         return Service(port=port, secret=secrets.token_urlsafe(32))
     keys = make_key_pair()

@@ -25,6 +25,7 @@ from shipway_proto.determined.job.v1 import job_pb2
 from shipway_proto.determined.notebook.v1.notebook_pb2 import Notebook
 from shipway_proto.determined.shell.v1.shell_pb2 import Shell
 from shipway_proto.determined.task.v1 import task_pb2
+from shipway_proto.determined.tensorboard.v1.tensorboard_pb2 import Tensorboard
 
 _STATES = {
     AllocationState.PENDING: task_pb2.STATE_QUEUED,
@@ -40,6 +41,7 @@ _TASK_TYPES = {
     TaskType.COMMAND: task_pb2.TASK_TYPE_COMMAND,
     TaskType.SHELL: task_pb2.TASK_TYPE_SHELL,
     TaskType.NOTEBOOK: task_pb2.TASK_TYPE_NOTEBOOK,
+    TaskType.TENSORBOARD: task_pb2.TASK_TYPE_TENSORBOARD,
     TaskType.GENERIC: task_pb2.TASK_TYPE_GENERIC,
     TaskType.TRIAL: task_pb2.TASK_TYPE_TRIAL,
     TaskType.CHECKPOINT_GC: task_pb2.TASK_TYPE_CHECKPOINT_GC,
@@ -48,6 +50,7 @@ _JOB_TYPES = {
     TaskType.COMMAND: job_pb2.TYPE_COMMAND,
     TaskType.SHELL: job_pb2.TYPE_SHELL,
     TaskType.NOTEBOOK: job_pb2.TYPE_NOTEBOOK,
+    TaskType.TENSORBOARD: job_pb2.TYPE_TENSORBOARD,
     TaskType.GENERIC: job_pb2.TYPE_GENERIC,
     TaskType.TRIAL: job_pb2.TYPE_EXPERIMENT,
     TaskType.CHECKPOINT_GC: job_pb2.TYPE_CHECKPOINT_GC,
@@ -223,8 +226,29 @@ def view_notebook(
     return message
 
 
+def view_tensorboard(
+    record: TaskRecord,
+    owner: Owner,
+    run: Allocation | None,
+    *,
+    experiment_ids: Sequence[int],
+    trial_ids: Sequence[int],
+) -> Tensorboard:
+    """Write a TensorBoard, with the experiments and the single trials that it shows."""
+    message = Tensorboard(
+        service_address=get_service_address(record, with_token=False),
+        experiment_ids=experiment_ids,
+        trial_ids=trial_ids,
+    )
+    _fill(message, record, owner, run)
+    return message
+
+
 def _fill(
-    message: Command | Shell | Notebook, record: TaskRecord, owner: Owner, run: Allocation | None
+    message: Command | Shell | Notebook | Tensorboard,
+    record: TaskRecord,
+    owner: Owner,
+    run: Allocation | None,
 ) -> None:
     """Write what all of them have."""
     state = task_pb2.STATE_QUEUED

@@ -1,0 +1,1 @@
+"""TensorBoards: what they show, and how they are started."""
