@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Site
-from tests.e2e.tasks import fetch_log, wait_for_end
 from tests.e2e.outside import (
     PYTHON,
     OutsideTrial,
@@ -19,7 +18,9 @@ from tests.e2e.outside import (
     fetch_checkpoint,
     wait_for_checkpoint,
 )
+from tests.e2e.tasks import fetch_log, wait_for_end
 from tests.lab.folders import new_folder, remove_folder
+from tests.lab.s3 import S3
 from tests.lab.shipway import Api
 
 FILES = {"metadata.json": b'{"steps_completed": 10}', "model/weights.bin": bytes(range(256)) * 40}
@@ -184,3 +185,29 @@ def test_without_the_harness_nothing_is_said_to_be_gone(site: Site, storage: Pat
     assert any("nothing was removed" in line for line in fetch_log(site.api, task_id))
     assert fetch_checkpoint(site.api, one)["state"] == "STATE_COMPLETED"
     assert read_tree(storage / one) == FILES
+
+
+UPLOAD = """
+import json, sys
+from determined.common import storage
+config, folder, name = sys.argv[1:]
+storage.build(json.loads(config), container_path=None).upload(folder, name)
+"""
+
+
+def test_checkpoints_in_a_bucket(site: Site, s3: S3, tmp_path: Path) -> None:
+    place = {**s3.make_bucket("checkpoints"), "prefix": "runs"}
+    trial = begin_outside_trial(site.api, make_config(tmp_path) | {"checkpoint_storage": place})
+    one = trial.save(tmp_path / "local", FILES)
+    script = tmp_path / "upload.py"
+    script.write_text(UPLOAD)
+    site.det.run_python(script, json.dumps(place), str(tmp_path / "local" / one), one)
+
+    fetched = tmp_path / "fetched"
+    site.det.run("checkpoint", "download", one, "--mode", "master", "-o", str(fetched))
+    site.det.run("checkpoint", "delete", one, "--yes")
+    wait_for_checkpoint(site.api, one, "DELETED")
+
+    assert read_tree(fetched) == FILES
+    listing = "print(client.list_objects_v2(Bucket='checkpoints')['KeyCount'])"
+    assert s3.run_python(listing) == "0\n"
