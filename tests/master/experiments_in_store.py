@@ -20,6 +20,7 @@ CONFIG: dict[str, Any] = {
     "searcher": {"name": "random", "metric": "loss", "smaller_is_better": True},
     "hyperparameters": {"lr": {"type": "log", "minval": -4, "maxval": -1, "base": 10}},
     "checkpoint_storage": {"type": "s3", "bucket": "b", "access_key": "AKIA", "secret_key": "s3cr"},
+    "data": {"secrets": {"key": "s3cr"}},
 }
 
 

@@ -23,7 +23,7 @@ from shipway_master.checkpoints.storages import (
     load_storages,
     storage_of_experiment,
 )
-from shipway_master.queries.secrets import mask_config
+from shipway_master.experiments.config import mask_secrets
 from shipway_master.queries.views import get_part, read_config, stamp
 from shipway_master.store.experiments import ExperimentRow
 from shipway_master.structs import to_struct
@@ -98,4 +98,4 @@ def _read_config(
     }
     if not (reader.is_admin or reader.user_id == experiment.owner_id):
         shown = {key: value for key, value in shown.items() if key not in SECRET_KEYS}
-    return {**mask_config(config), "checkpoint_storage": shown}
+    return {**mask_secrets(config), "checkpoint_storage": shown}

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shipway_master.queries.secrets import mask_config, mask_config_text
+from shipway_master.experiments.config import mask_secrets, mask_text
 from shipway_master.store.experiments import ExperimentRow, TrialRow
 from shipway_master.structs import to_struct
 from shipway_proto.determined.experiment.v1 import experiment_pb2
@@ -73,7 +73,7 @@ def view_experiment(
     row: ExperimentRow, around: AroundExperiment, *, shows_best_trial: bool = True
 ) -> Experiment:
     """Write an experiment; *shows_best_trial* says whether the fields about its best trial too."""
-    config = mask_config(read_config(row))
+    config = mask_secrets(read_config(row))
     searcher = get_part(config, "searcher")
     place = around.place
     message = Experiment(
@@ -104,7 +104,7 @@ def view_experiment(
         config=to_struct(config),
         original_config=row.original_config
         if around.shows_secrets
-        else mask_config_text(row.original_config),
+        else mask_text(row.original_config),
         project_owner_id=place.project_owner_id,
         checkpoint_size=around.checkpoint_bytes,
         checkpoint_count=around.checkpoint_count,

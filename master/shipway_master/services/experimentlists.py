@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from shipway_master.errors import NotFound
+from shipway_master.experiments.config import mask_secrets
 from shipway_master.queries.jsonvalues import json_elements
 from shipway_master.queries.lists import list_experiments, list_trials
 from shipway_master.queries.loading import (
@@ -14,7 +15,6 @@ from shipway_master.queries.loading import (
     load_trials,
 )
 from shipway_master.queries.paging import load_page
-from shipway_master.queries.secrets import mask_config
 from shipway_master.queries.states import FINAL_STATES
 from shipway_master.queries.views import get_part, read_config
 from shipway_master.rpc import Call
@@ -57,7 +57,7 @@ class ExperimentListService:
             [experiment] = await load_experiments(session, [row], call.principal)
         summary = None if row.state in FINAL_STATES else self._summarize_job(row.job_id)
         response = GetExperimentResponse(experiment=experiment, job_summary=summary)
-        to_struct(mask_config(read_config(row)), response.config)
+        to_struct(mask_secrets(read_config(row)), response.config)
         return response
 
     async def GetExperiments(
