@@ -30,6 +30,7 @@ from shipway_master.services.auth import AuthService
 from shipway_master.services.logs import LogService
 from shipway_master.services.manyusers import ManyUsersService
 from shipway_master.services.master import MasterService
+from shipway_master.services.policies import PolicyService
 from shipway_master.services.profiler import ProfilerService
 from shipway_master.services.roles import RoleService
 from shipway_master.services.search import SearchService
@@ -80,6 +81,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             UserService(database, authenticator),
             ManyUsersService(database, authenticator),
             RoleService(database),
+            PolicyService(database),
             MasterService(
                 config, identity, recent_logs, ClusterNotice(database), retention=retention
             ),

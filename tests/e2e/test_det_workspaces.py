@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.e2e.conftest import Site
 from tests.e2e.tasks import fetch_command
 
@@ -52,6 +54,33 @@ def test_each_command_about_workspaces_and_projects(site: Site) -> None:
 
     for (step, expected), (_, output) in zip(STEPS.items(), results, strict=True):
         assert expected in output, step
+
+
+def test_policies(site: Site, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("constraints: {resources: {max_slots: 1}}\n")
+    run = ("cmd", "run", "--detach", "-w", "limited", "--config", "resources.slots=2", "true")
+    steps = (
+        say("workspace create limited"),
+        say(f"config-policies set tasks {policy} -w limited"),
+        say("config-policies describe tasks -w limited"),
+        run,
+        say("config-policies delete tasks -w limited"),
+        say(f"config-policies set experiment {policy}"),
+        say("config-policies describe experiment --json"),
+        say("config-policies delete experiment"),
+        say("config-policies describe experiment"),
+        say("workspace delete limited --yes"),
+    )
+
+    results = site.admin.run_several(*steps)
+    _, _, described, refused, _, _, as_json, deleted, nothing, _ = (output for _, output in results)
+
+    assert "max_slots: 1" in described
+    assert "2 slots are more than the 1 that a policy allows" in refused
+    assert '"max_slots": 1' in as_json
+    assert "Successfully deleted global EXPERIMENT" in deleted
+    assert nothing.strip() == "{}"
 
 
 def test_pools_of_workspaces_and_tasks_in_them(site: Site) -> None:

@@ -33,6 +33,7 @@ from shipway_master.hpc.records import DispatchRecords
 from shipway_master.identity import VERSION, Identity
 from shipway_master.logbook import LogBook
 from shipway_master.metrics import ClusterCollector
+from shipway_master.policies.records import PolicyRecords
 from shipway_master.proxy import Proxy
 from shipway_master.services.agents import AgentService
 from shipway_master.services.allocations import AllocationService
@@ -180,7 +181,7 @@ async def running_cluster(
             logbook=logbook,
             uses_tls=config.security.tls.cert is not None,
         )
-        places = Places(tasks, cluster, Workspaces(database))
+        places = Places(tasks, cluster, Workspaces(database), PolicyRecords(database))
         experiments = await stack.enter_async_context(
             running_experiments(
                 config,

@@ -22,6 +22,8 @@ from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.records import ExperimentRecord
 from shipway_master.experiments.states import RunState
 from shipway_master.logbook import LogBook
+from shipway_master.policies.model import Workload
+from shipway_master.policies.records import PolicyRecords
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow, TrialRow, TrialTaskRow
 from shipway_master.store.tasks import TaskRow
@@ -66,6 +68,7 @@ class ExperimentChanges:
         background: Background,
     ) -> None:
         self._database = database
+        self._policies = PolicyRecords(database)
         self._experiments = experiments
         self._tasks, self._places = tasks, places
         self._storage = storage
@@ -226,6 +229,7 @@ class ExperimentChanges:
     async def set_priority(self, record: ExperimentRecord, priority: int) -> None:
         """Serve an experiment's trials before or after others of their pool; raises as `patch`."""
         live = self._get_live(record)
+        await self._require_allowed(record, priority=priority)
         for task in self._list_tasks(record):
             await self._places.set_priority(task, priority)
 
@@ -250,12 +254,21 @@ class ExperimentChanges:
         live = self._get_live(record)
         if max_slots < 0:
             raise BadExperiment(f"max_slots must not be negative, and is {max_slots}")
+        await self._require_allowed(record, slots=max_slots)
 
         def change(record: ExperimentRecord) -> None:
             record.config["resources"]["max_slots"] = max_slots
 
         await live.update(change)
         self._tasks.renew_limits(record.job_id)
+
+    async def _require_allowed(
+        self, record: ExperimentRecord, *, slots: int = 0, priority: int | None = None
+    ) -> None:
+        rules = await self._policies.load_rules(record.workspace_id, Workload.EXPERIMENT)
+        problem = rules.find_excess(slots=slots, priority=priority)
+        if problem is not None:
+            raise BadExperiment(problem)
 
     async def move(self, record: ExperimentRecord, pool: str) -> None:
         """Have an experiment's trials run in another pool, of which none may run yet.

@@ -16,6 +16,8 @@ from shipway_master.experiments.modeldef import Entry, list_entries, read_file
 from shipway_master.experiments.placement import Placement
 from shipway_master.experiments.records import ExperimentRecord
 from shipway_master.experiments.states import RunState
+from shipway_master.policies.model import Workload
+from shipway_master.policies.records import PolicyRecords
 from shipway_master.queries.loading import load_experiment
 from shipway_master.rpc import Call
 from shipway_master.services.files import read_files
@@ -44,6 +46,7 @@ class ExperimentService:
         self._changes = changes
         self._cluster = cluster
         self._placement = placement
+        self._policies = PolicyRecords(database)
 
     # made
 
@@ -108,6 +111,8 @@ class ExperimentService:
             place = await self._placement.find(
                 request.project_id, workspace=draft.workspace, project=draft.project
             )
+            rules = await self._policies.load_rules(place.terms.workspace_id, Workload.EXPERIMENT)
+            draft = await asyncio.to_thread(rules.govern_experiment, draft)
             wish = Wish(
                 owner_id=call.principal.user_id,
                 project_id=place.project_id,

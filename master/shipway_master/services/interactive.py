@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from google.protobuf.struct_pb2 import Struct
 
 from shipway_master.pages import cut_page
+from shipway_master.policies.model import Workload
+from shipway_master.policies.records import PolicyRecords
 from shipway_master.rpc import Call
 from shipway_master.services.files import read_files
 from shipway_master.services.templates import complete_config
@@ -89,6 +91,7 @@ class Interactive:
         self._kind = task_type.value.lower()
         self._database = database
         self._workspaces = Workspaces(database)
+        self._policies = PolicyRecords(database)
         self._places = places
         self._idle_timeout_s = idle_timeout_s
         self.tasks = tasks
@@ -105,13 +108,16 @@ class Interactive:
         """Put together what is asked for, with the template that it names."""
         with told():
             terms = await self._workspaces.load_terms(request.workspace_id or _DEFAULT_WORKSPACE)
+        rules = await self._policies.load_rules(terms.workspace_id, Workload.NTSC)
+        config = await complete_config(
+            self._database, request.template_name, to_plain(request.config)
+        )
         return Wish(
             task_type=self._type,
             owner_id=call.principal.user_id,
             terms=terms,
-            config=await complete_config(
-                self._database, request.template_name, to_plain(request.config)
-            ),
+            limits=rules,
+            config=rules.govern_task(config),
             files=read_files(request.files),
             idle_timeout_s=self._idle_timeout_s,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 from sqlalchemy import select
@@ -18,6 +18,7 @@ from shipway_master.store.database import Database
 from shipway_master.store.templates import TemplateRow
 from shipway_master.store.workspaces import WorkspaceRow
 from shipway_master.structs import to_plain, to_struct
+from shipway_master.tasks.merge import merge_configs
 from shipway_proto.determined.api.v1.pagination_pb2 import ORDER_BY_DESC
 from shipway_proto.determined.api.v1.template_pb2 import (
     DeleteTemplateRequest,
@@ -132,7 +133,7 @@ async def complete_config(
     """
     if not template_name:
         return dict(config)
-    return _merge(await load_template(database, template_name), config)
+    return merge_configs(await load_template(database, template_name), config)
 
 
 async def load_template(database: Database, template_name: str) -> dict[str, Any]:
@@ -145,17 +146,6 @@ async def load_template(database: Database, template_name: str) -> dict[str, Any
         row = await _get(session, template_name)
     config: dict[str, Any] = json.loads(row.config)
     return config
-
-
-def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(low)
-    for key, value in high.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[key] = _merge(cast("Mapping[str, Any]", below), cast("Mapping[str, Any]", value))
-        elif value is not None or key not in merged:
-            merged[key] = value
-    return merged
 
 
 async def _get(session: AsyncSession, name: str) -> TemplateRow:

@@ -15,6 +15,7 @@ from shipway_master.store import dispatches as dispatches
 from shipway_master.store import experiments as experiments
 from shipway_master.store import logs as logs
 from shipway_master.store import models as models
+from shipway_master.store import policies as policies
 from shipway_master.store import profiler as profiler
 from shipway_master.store import tasks as tasks
 from shipway_master.store import templates as templates

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from shipway_master.allocations.ids import JobId, TaskId, make_allocation_id
@@ -31,6 +31,14 @@ _TITLES = {
 }
 
 
+class Limits(Protocol):
+    """What tasks of a kind may have."""
+
+    def check_task(self, *, slots: int, priority: int | None) -> None:
+        """Refuse a task beyond it by `BadTask`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What somebody wants to have run."""
@@ -39,6 +47,7 @@ class Wish:
     owner_id: int
     terms: Terms
     """Of the workspace that it is to be in."""
+    limits: Limits | None = None
     config: Mapping[str, Any] | str = field(repr=False)
     """Data, or YAML text."""
     files: Sequence[TaskFile] = field(default=(), repr=False)
@@ -79,6 +88,8 @@ def draft_task(wish: Wish, cluster: Cluster, *, ports_in_use: Collection[int] = 
         pool = wish.terms.choose_pool(config.resources.resource_pool, slots=slots)
         choice = cluster.choose_pool(pool, slots=slots)
         wish.terms.require_pool(choice.pool)
+        if wish.limits is not None:
+            wish.limits.check_task(slots=slots, priority=config.resources.priority)
         config = apply_defaults(config, cluster.get_defaults(choice), has_files=bool(wish.files))
         if config.idle_timeout is None:
             config = config.model_copy(update={"idle_timeout": wish.idle_timeout_s})

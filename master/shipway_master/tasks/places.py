@@ -8,31 +8,42 @@ from typing import Any
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.cluster.manager import Ordering, PoolNotFound, Unfulfillable
 from shipway_master.errors import MasterError
+from shipway_master.policies.model import Workload
+from shipway_master.policies.records import PolicyRecords
 from shipway_master.tasks.creation import make_request
 from shipway_master.tasks.errors import BadTask, TaskInWrongState
 from shipway_master.tasks.records import TaskRecord
+from shipway_master.tasks.states import TaskType
 from shipway_master.tasks.tasks import Tasks
 from shipway_master.tasks.workspaces import Workspaces
 
 _PRIORITIES = range(1, 100)
+_WITHOUT_POLICIES = frozenset({TaskType.GENERIC, TaskType.TRIAL, TaskType.CHECKPOINT_GC})
+"""Those of experiments hold for these as a whole."""
 
 
 class Places:
     """Changes priorities, weights and pools of tasks."""
 
-    def __init__(self, tasks: Tasks, cluster: Cluster, workspaces: Workspaces) -> None:
+    def __init__(
+        self, tasks: Tasks, cluster: Cluster, workspaces: Workspaces, policies: PolicyRecords
+    ) -> None:
         self._tasks, self._cluster, self._workspaces = tasks, cluster, workspaces
+        self._policies = policies
 
     async def set_priority(self, record: TaskRecord, priority: int) -> None:
         """Serve a task before or after others of its pool.
 
         Raises:
-            BadTask: It is no priority.
+            BadTask: It is no priority, or a policy does not allow it.
             TaskInWrongState: The task has ended, or its pool knows no priorities.
         """
         if priority not in _PRIORITIES:
             raise BadTask(f"priority must be between 1 and 99, not {priority}")
         self._require(record, Ordering.PRIORITY, "priority")
+        if record.task_type not in _WITHOUT_POLICIES:
+            rules = await self._policies.load_rules(record.workspace_id, Workload.NTSC)
+            rules.check_task(slots=0, priority=priority)
         async with self._tasks.lock(record.task_id):
             record.priority = priority
             await self._save(record, priority=priority)

@@ -17,6 +17,7 @@ from shipway_master.experiments.errors import ExperimentNotFound, ExperimentRefu
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow
 from shipway_master.store.models import ModelRow
+from shipway_master.store.policies import PolicyRow
 from shipway_master.store.templates import TemplateRow
 from shipway_master.store.workspaces import ProjectRow, WorkspaceRow
 from shipway_master.tasks.states import TaskType
@@ -138,6 +139,8 @@ class Removal:
                 if table is WorkspaceRow:
                     of_it = TemplateRow.workspace_id == row_id
                     await session.execute(delete(TemplateRow).where(of_it))
+                    of_it = PolicyRow.workspace_id == row_id
+                    await session.execute(delete(PolicyRow).where(of_it))
                 await session.execute(delete(ProjectRow).where(in_it == row_id))
                 await session.execute(delete(table).where(table.id == row_id))
         except IntegrityError as error:
