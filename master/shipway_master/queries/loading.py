@@ -39,7 +39,7 @@ from shipway_proto.determined.trial.v1.trial_pb2 import Trial
 
 Item = TypeVar("Item")
 
-_BATCH = 500
+_BATCH = 200
 """Rows whose surroundings are read at once: databases limit the values of one statement."""
 
 
@@ -153,6 +153,7 @@ async def load_trials(session: AsyncSession, rows: Sequence[TrialRow]) -> list[T
 async def _load_trials(session: AsyncSession, rows: Sequence[TrialRow]) -> list[Trial]:
     ids = [row.id for row in rows]
     state_of = await _load_trial_states(session, ids)
+    days = await _load_log_days(session, ids)
     tasks = await _load_task_ids(session, ids)
     seconds = await _load_wall_clock(session, ids)
     reports = {row.best_validation_id or 0 for row in rows}
@@ -166,6 +167,7 @@ async def _load_trials(session: AsyncSession, rows: Sequence[TrialRow]) -> list[
                 state=state_of[row.id],
                 task_ids=tasks.get(row.id, ()),
                 wall_clock_s=seconds.get(row.id, 0),
+                log_retention_days=days[row.id],
                 best_validation=validations.get(row.best_validation_id or 0),
                 latest_validation=validations.get(row.latest_validation_id or 0),
                 best_checkpoint=checkpoints.get(row.id),
@@ -236,6 +238,16 @@ def _batches(rows: Sequence[Item]) -> Iterator[Sequence[Item]]:
 async def _load_trial_states(session: AsyncSession, ids: Sequence[int]) -> dict[int, str]:
     statement = (
         select(TrialRow.id, shown_trial_state())
+        .join(ExperimentRow, ExperimentRow.id == TrialRow.experiment_id)
+        .where(TrialRow.id.in_(ids))
+    )
+    return dict((await session.execute(statement)).all())
+
+
+async def _load_log_days(session: AsyncSession, ids: Sequence[int]) -> dict[int, int | None]:
+    days = func.coalesce(TrialRow.log_retention_days, ExperimentRow.log_retention_days)
+    statement = (
+        select(TrialRow.id, days)
         .join(ExperimentRow, ExperimentRow.id == TrialRow.experiment_id)
         .where(TrialRow.id.in_(ids))
     )

@@ -64,6 +64,8 @@ class AroundTrial:
     task_ids: Sequence[str] = ()
     """Oldest first."""
     wall_clock_s: float = 0
+    log_retention_days: int | None = None
+    """What was said for it, or for its experiment."""
     best_validation: MetricsWorkload | None = None
     latest_validation: MetricsWorkload | None = None
     best_checkpoint: CheckpointWorkload | None = None
@@ -150,7 +152,7 @@ def view_trial(row: TrialRow, around: AroundTrial) -> Trial:
         total_checkpoint_size=row.checkpoint_bytes,
         checkpoint_count=row.checkpoint_count,
         summary_metrics=to_struct(row.summary_metrics),
-        log_retention_days=row.log_retention_days,
+        log_retention_days=around.log_retention_days,
         log_policy_matched=row.log_signal,
     )
     if row.searcher_metric is not None:

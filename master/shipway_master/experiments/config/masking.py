@@ -37,6 +37,10 @@ def mask_text(text: str) -> str:
 
     A text without any stays as it is; one that no longer can be read is not shown at all.
     """
+    if not any(key in text for key in (*SECRET_KEYS, "secrets", "\\")):
+        return (
+            text  # which is so of most, and lists show many; behind a backslash could be anything
+        )
     try:
         plain: object = parse_yaml(text)
     except BadYaml:
