@@ -21,9 +21,6 @@ from shipway_common.settings import Settings
 from shipway_master.experiments.config.masking import SECRET_KEYS
 from shipway_master.tasks.model import MASK
 
-CONTAINER_PATH: Final = "/determined_shared_fs"
-"""Where `host_path` of a shared file system is in a task's container."""
-
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -95,17 +92,6 @@ class SharedFs(_Storage):
         if "\0" in path or not (path == above or path.startswith(above.rstrip("/") + "/")):
             raise ValueError("storage_path must be a folder below host_path, relative or whole")
         return self
-
-    @property
-    def path_on_host(self) -> str:
-        """Where the checkpoints are on a node."""
-        return posixpath.normpath(posixpath.join(self.host_path, self.storage_path or ""))
-
-    @property
-    def path_in_container(self) -> str:
-        """Where a task finds them."""
-        below = posixpath.relpath(self.path_on_host, posixpath.normpath(self.host_path))
-        return posixpath.normpath(posixpath.join(CONTAINER_PATH, below))
 
 
 class Directory(_Storage):

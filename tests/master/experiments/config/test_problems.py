@@ -229,21 +229,10 @@ def test_a_prefix_may_look_odd(prefix: str) -> None:
     assert read.model_dump()["prefix"] == prefix
 
 
-@pytest.mark.parametrize(
-    ("storage_path", "on_host", "in_container"),
-    [
-        (None, "/a/b", "/determined_shared_fs"),
-        ("c/d", "/a/b/c/d", "/determined_shared_fs/c/d"),
-        ("/a/b/c", "/a/b/c", "/determined_shared_fs/c"),
-        ("c/..", "/a/b", "/determined_shared_fs"),
-    ],
-)
-def test_where_a_shared_folder_is(
-    storage_path: str | None, on_host: str, in_container: str
-) -> None:
+@pytest.mark.parametrize("storage_path", [None, "c/d", "/a/b/c", "c/..", "/a/b"])
+def test_a_folder_within_a_shared_one(storage_path: str | None) -> None:
     section = {"type": "shared_fs", "host_path": "/a/b/", "storage_path": storage_path}
-    read: Any = parse_checkpoint_storage(section)
-    assert (read.path_on_host, read.path_in_container) == (on_host, in_container)
+    assert parse_checkpoint_storage(section).model_dump()["storage_path"] == storage_path
 
 
 def test_all_mistakes_are_told_at_once_and_where_they_are_from() -> None:
