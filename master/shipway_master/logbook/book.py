@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import operator
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
 from shipway_master.changes import Changes
-from shipway_master.errors import Internal, MasterError, Unavailable
+from shipway_master.groupwriter import GroupWriter, Waiting
 from shipway_master.logbook.lines import LogFields, LogLine
 from shipway_master.logbook.packing import Packed, pack_lines
 from shipway_master.logbook.query import LogQuery
@@ -21,8 +21,7 @@ from shipway_master.logbook.shelf import LogShelf
 from shipway_master.store.base import microseconds
 from shipway_master.store.database import Database
 
-log = logging.getLogger(__name__)
-
+_CALLERS_AT_ONCE = 10_000
 _MANY_LINES = 250
 """From so many on it is worth the way into another thread to pack them."""
 
@@ -47,23 +46,17 @@ class LogBook:
     def __init__(self, database: Database) -> None:
         self._shelf = LogShelf(database)
         self._changes: Changes[str] = Changes()
-        self._pending: list[_Pending] = []
-        self._wake = asyncio.Event()
-        self._is_closing = False
         self._observers: list[Callable[[Sequence[LogLine]], None]] = []
         self._writing = asyncio.Lock()
-        self._group = asyncio.TaskGroup()
+        self._writer = GroupWriter(self._store, name="log lines", at_once=_CALLERS_AT_ONCE)
 
     async def __aenter__(self) -> Self:
-        await self._group.__aenter__()
-        self._group.create_task(self._write(), name="log writer")
+        await self._writer.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Write what is still waiting, and take no more."""
-        self._is_closing = True
-        self._wake.set()
-        await self._group.__aexit__(None, None, None)
+        await self._writer.__aexit__()
 
     def observe(self, observer: Callable[[Sequence[LogLine]], None]) -> None:
         """Have all lines that come from now on shown to *observer* once they are stored."""
@@ -72,8 +65,7 @@ class LogBook:
     async def append(self, lines: Sequence[LogLine]) -> None:
         """Store *lines* and return when they are safe.
 
-        Lines of several callers that wait at the same time share one transaction. The caller waits
-        for the disk, and so is slowed down by it: there is no queue that could grow.
+        Lines of several callers that wait at the same time share one transaction.
 
         Raises:
             Unavailable: The database refused (disk full, server gone), or the book is closed;
@@ -84,12 +76,7 @@ class LogBook:
         parts: list[Packed] | None = None
         if len(lines) >= _MANY_LINES:  # not in the writer, which all others wait for
             parts = await asyncio.to_thread(_pack, lines)
-        if self._is_closing:
-            raise Unavailable("the master is stopping")
-        pending = _Pending(lines, parts)
-        self._pending.append(pending)
-        self._wake.set()
-        await pending.stored
+        await self._writer.put(_Entry(lines, parts))
         for observer in self._observers:
             observer(lines)
 
@@ -185,63 +172,27 @@ class LogBook:
             async for origins in pages:
                 found.add(origins)
 
-    async def _write(self) -> None:
-        while not self._is_closing or self._pending:
-            await self._wake.wait()
-            self._wake.clear()
-            group, self._pending = self._pending, []
-            await self._store(group)
-
-    async def _store(self, group: Sequence[_Pending]) -> None:
-        if not group:
-            return
-        try:
-            parts = await _packed(group)
-            async with self._writing:
-                await self._shelf.store(parts)
-        except MasterError as error:
-            await self._failed(group, error)
-            return
-        except Exception:
-            log.exception("log lines could not be stored")
-            await self._failed(group, Internal("the log lines could not be stored"))
-            return
-        for pending in group:
-            pending.succeed()
+    async def _store(self, group: Sequence[Waiting[_Entry]]) -> None:
+        parts = await _packed([waiting.item for waiting in group])
+        async with self._writing:
+            await self._shelf.store(parts)
         for task_id in {part.task_id for part in parts}:
             self._changes.announce(task_id)
 
-    async def _failed(self, group: Sequence[_Pending], error: MasterError) -> None:
-        if len(group) == 1 or isinstance(error, Unavailable):
-            for pending in group:
-                pending.fail(error)
-            return
-        for pending in group:  # one of them is at fault, and the others must not suffer
-            await self._store([pending])
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Lines of one caller."""
+
+    lines: Sequence[LogLine]
+    parts: Sequence[Packed] | None
+    """The lines again, if they are packed already."""
 
 
-class _Pending:
-    """Lines of one caller, who waits for them to be stored."""
-
-    def __init__(self, lines: Sequence[LogLine], parts: Sequence[Packed] | None) -> None:
-        self.lines = lines
-        self.parts = parts
-        """The lines again, if they are packed already."""
-        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def succeed(self) -> None:
-        if not self.stored.done():
-            self.stored.set_result(None)
-
-    def fail(self, error: MasterError) -> None:
-        if not self.stored.done():
-            self.stored.set_exception(error)
-
-
-async def _packed(group: Sequence[_Pending]) -> list[Packed]:
+async def _packed(entries: Sequence[_Entry]) -> list[Packed]:
     """Pack what is not packed yet, the few lines of many callers together."""
-    small = [pending.lines for pending in group if pending.parts is None]
-    parts = [part for pending in group for part in pending.parts or ()]
+    small = [entry.lines for entry in entries if entry.parts is None]
+    parts = [part for entry in entries for part in entry.parts or ()]
     lines = list(itertools.chain.from_iterable(small))
     if not lines:
         return parts

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.changes import Changes
-from shipway_master.errors import Internal, InvalidArgument, MasterError, NotFound, Unavailable
+from shipway_master.errors import InvalidArgument, MasterError, NotFound
+from shipway_master.groupwriter import GroupWriter, Waiting
 from shipway_master.store.database import Database
 from shipway_master.trialmetrics.besttrial import write_best_trials
 from shipway_master.trialmetrics.facts import TrialFacts
@@ -21,38 +21,38 @@ from shipway_master.trialmetrics.rollback import Cleared, archive
 from shipway_master.trialmetrics.state import Step, TrialState, load_states, write_states
 from shipway_master.trialmetrics.steps import Key, key_of, load_steps, write_steps
 
-log = logging.getLogger(__name__)
-
 _AT_ONCE = 500
 _REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One report."""
+
+    report: Report
+    facts: TrialFacts
 
 
 class MetricIntake:
     """Takes the reports of all trials; entered, it owns the task that writes them.
 
     Reports that wait at the same time share one transaction, in which each is taken as a whole or
-    refused as a whole. Their callers wait for the disk: there is no queue that could grow.
+    refused as a whole.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._changes: Changes[int] = Changes()
-        self._pending: list[_Pending] = []
-        self._wake = asyncio.Event()
-        self._is_closing = False
         self._cleared: dict[int, Cleared] = {}
-        self._group = asyncio.TaskGroup()
+        self._writer = GroupWriter(self._store, name="metrics", at_once=_AT_ONCE)
 
     async def __aenter__(self) -> Self:
-        await self._group.__aenter__()
-        self._group.create_task(self._write(), name="metric writer")
+        await self._writer.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Write what is still waiting, and take no more."""
-        self._is_closing = True
-        self._wake.set()
-        await self._group.__aexit__(None, None, None)
+        await self._writer.__aexit__()
 
     @property
     def changes(self) -> Changes[int]:
@@ -68,47 +68,16 @@ class MetricIntake:
             NotFound: The trial was deleted.
             Unavailable: The database refused, or the master is stopping; nothing was stored.
         """
-        if self._is_closing:
-            raise Unavailable("the master is stopping")
-        pending = _Pending(report, facts)
-        self._pending.append(pending)
-        self._wake.set()
-        await pending.stored
+        await self._writer.put(_Entry(report, facts))
 
-    async def _write(self) -> None:
-        while not self._is_closing or self._pending:
-            if not self._pending:
-                await self._wake.wait()
-            self._wake.clear()
-            group, self._pending = self._pending[:_AT_ONCE], self._pending[_AT_ONCE:]
-            await self._store(group)
-
-    async def _store(self, group: Sequence[_Pending]) -> None:
-        try:
-            async with self._database.writing() as session:
-                work = _Work(group, self._cleared)
-                await work.do(session)
-        except MasterError as error:
-            await self._failed(group, error)
-            return
-        except Exception:
-            log.exception("metrics could not be stored")
-            await self._failed(group, Internal("the metrics could not be stored"))
-            return
+    async def _store(self, group: Sequence[Waiting[_Entry]]) -> None:
+        work = _Work(group, self._cleared)
+        async with self._database.writing() as session:
+            await work.do(session)
         for trial_id, cleared in work.cleared.items():
             self._remember(trial_id, cleared)
-        for pending in group:
-            pending.succeed()
-        for experiment_id in {pending.facts.experiment_id for pending in group}:
+        for experiment_id in {one.item.facts.experiment_id for one in group}:
             self._changes.announce(experiment_id)
-
-    async def _failed(self, group: Sequence[_Pending], error: MasterError) -> None:
-        if len(group) == 1 or isinstance(error, Unavailable):
-            for pending in group:
-                pending.fail(error)
-            return
-        for pending in group:  # one of them is at fault, and the others must not suffer
-            await self._store([pending])
 
     def _remember(self, trial_id: int, cleared: Cleared) -> None:
         self._cleared.pop(trial_id, None)
@@ -117,45 +86,25 @@ class MetricIntake:
         self._cleared[trial_id] = cleared
 
 
-class _Pending:
-    """A report whose caller waits for it to be stored."""
-
-    def __init__(self, report: Report, facts: TrialFacts) -> None:
-        self.report, self.facts = report, facts
-        self.refusal: MasterError | None = None
-        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def succeed(self) -> None:
-        """Tell the caller that the transaction is through: of a refused one, too, it decided."""
-        if self.refusal is not None:
-            self.fail(self.refusal)
-        elif not self.stored.done():
-            self.stored.set_result(None)
-
-    def fail(self, error: MasterError) -> None:
-        if not self.stored.done():
-            self.stored.set_exception(error)
-
-
 class _Work:
     """One transaction."""
 
-    def __init__(self, group: Sequence[_Pending], known: Mapping[int, Cleared]) -> None:
+    def __init__(self, group: Sequence[Waiting[_Entry]], known: Mapping[int, Cleared]) -> None:
         self._group, self._known = group, known
         self.cleared: dict[int, Cleared] = {}
         """What is so if the transaction succeeds."""
 
     async def do(self, session: AsyncSession) -> None:
         """Write the reports, and note on each that cannot be written why."""
-        states = await load_states(session, {one.report.trial_id for one in self._group})
+        states = await load_states(session, {one.item.report.trial_id for one in self._group})
         taken = [one for one in self._group if self._belongs(one, states)]
         await self._archive(session, taken, states)
-        keys = {key for one in taken if (key := key_of(one.report)) is not None}
+        keys = {key for one in taken if (key := key_of(one.item.report)) is not None}
         known = await load_steps(session, keys)
         steps: list[Step] = list(known.values())
         for one in taken:
             try:
-                self._take(one, states[one.report.trial_id], known, steps)
+                self._take(one, states[one.item.report.trial_id], known, steps)
             except MasterError as error:
                 one.refusal = error
         by_trial = states.__getitem__
@@ -163,12 +112,12 @@ class _Work:
             session, steps, needs_id=lambda step: by_trial(step.trial_id).awaits_id_of(step)
         )
         await write_states(session, states.values())
-        facts = {one.report.trial_id: one.facts for one in taken}
+        facts = {one.item.report.trial_id: one.item.facts for one in taken}
         changed = (state for state in states.values() if state.has_new_best)
         await write_best_trials(session, ((one, facts[one.trial_id]) for one in changed))
 
-    def _belongs(self, one: _Pending, states: Mapping[int, TrialState]) -> bool:
-        report = one.report
+    def _belongs(self, one: Waiting[_Entry], states: Mapping[int, TrialState]) -> bool:
+        report = one.item.report
         state = states.get(report.trial_id)
         if state is None:
             one.refusal = NotFound("trial", report.trial_id)
@@ -177,16 +126,17 @@ class _Work:
                 f"trial {report.trial_id} is in its run {state.run}, and this is a report of its"
                 f" run {report.run}"
             )
-        else:
-            one.refusal = None
         return one.refusal is None
 
     async def _archive(
-        self, session: AsyncSession, taken: Sequence[_Pending], states: Mapping[int, TrialState]
+        self,
+        session: AsyncSession,
+        taken: Sequence[Waiting[_Entry]],
+        states: Mapping[int, TrialState],
     ) -> None:
         floors: defaultdict[int, dict[Kind, int]] = defaultdict(dict)
         for one in taken:
-            report, kind = one.report, kind_of(one.report.group)
+            report, kind = one.item.report, kind_of(one.item.report.group)
             if report.run <= 1 or report.steps is None:
                 continue
             known = self._known.get(report.trial_id)
@@ -194,7 +144,7 @@ class _Work:
                 continue
             of_trial = floors[report.trial_id]
             of_trial[kind] = min(of_trial.get(kind, report.steps), report.steps)
-        metrics = {one.report.trial_id: one.facts.searcher_metric for one in taken}
+        metrics = {one.item.report.trial_id: one.item.facts.searcher_metric for one in taken}
         for trial_id, of_trial in floors.items():
             state = states[trial_id]
             await archive(session, state, of_trial, metrics[trial_id])
@@ -204,12 +154,12 @@ class _Work:
 
     def _take(
         self,
-        one: _Pending,
+        one: Waiting[_Entry],
         state: TrialState,
         known: dict[Key, Step],
         steps: list[Step],
     ) -> None:
-        report, key = one.report, key_of(one.report)
+        report, key = one.item.report, key_of(one.item.report)
         step = known.get(key) if key is not None else None
         new = find_new({} if step is None else step.metrics, report.metrics)
         batches = choose_batches(None if step is None else step.batch_metrics, report.batch_metrics)
@@ -223,7 +173,7 @@ class _Work:
         step.metrics.update(new)
         step.batch_metrics = batches
         state.add(step, new)
-        metric = one.facts.searcher_metric
+        metric = one.item.facts.searcher_metric
         if report.group == VALIDATION and metric is not None:
             state.judge(step, new, metric)
 
