@@ -74,6 +74,13 @@ class Api:
                     raise ApiError(f"GET {path}: {message['error'].get('message')}")
                 yield message["result"]
 
+    async def create_trial(self) -> int:
+        """Make a trial that reports for itself, of an experiment of its own; return its id."""
+        body = {"config": '{"name": "demo"}', "unmanaged": True}
+        experiment = (await self.call("POST", "experiments", body))["experiment"]
+        body = {"experimentId": experiment["id"], "unmanaged": True}
+        return int((await self.call("POST", "trials", body))["trial"]["id"])
+
     async def create_task(self, config: Mapping[str, Any], context: Path) -> str:
         """Start a generic task whose working folder holds the files of *context*."""
         files = await asyncio.to_thread(_load_files, context)

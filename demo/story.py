@@ -109,13 +109,14 @@ class Story:
     async def _run_task(
         self,
         api: Api,
-        trial_id: int,  # metrics are kept by trial: the task calls itself one
+        number: int,
         options: Mapping[str, Any],
         *,
         preempt: Preempt,
     ) -> bool:
         evidence = Evidence(ranks=RANKS)
-        checkpoints = self._folder / f"checkpoints-{trial_id}"
+        trial_id = await api.create_trial()  # metrics are kept by trial
+        checkpoints = self._folder / f"checkpoints-{number}"
         checkpoints.mkdir()
         config = {
             "entrypoint": [

@@ -40,6 +40,7 @@ from shipway_master.services.tokens import TokenService
 from shipway_master.services.usage import UsageService
 from shipway_master.services.users import UserService
 from shipway_master.store.database import opened
+from shipway_master.trialmetrics.facts import KnownTrials
 from shipway_master.usage import UsageRoutes
 
 
@@ -89,7 +90,7 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             UserSettingService(database),
             TemplateService(database),
             LogService(log_book, StoredTasks(database)),
-            ProfilerService(Readings(database)),
+            ProfilerService(Readings(database), KnownTrials(database)),
             UsageService(database),
             SearchService(),
         ]

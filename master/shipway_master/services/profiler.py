@@ -9,6 +9,7 @@ from shipway_master.errors import InvalidArgument
 from shipway_master.readings import Readings, Series
 from shipway_master.rpc import Call
 from shipway_master.times import to_datetime
+from shipway_master.trialmetrics.facts import KnownTrials
 from shipway_proto.determined.api.v1.trial_pb2 import (
     GetTrialProfilerAvailableSeriesRequest,
     GetTrialProfilerAvailableSeriesResponse,
@@ -26,8 +27,8 @@ from shipway_proto.determined.trial.v1.trial_pb2 import (
 class ProfilerService:
     """The RPCs of the profiler."""
 
-    def __init__(self, readings: Readings) -> None:
-        self._readings = readings
+    def __init__(self, readings: Readings, trials: KnownTrials) -> None:
+        self._readings, self._trials = readings, trials
 
     async def PostTrialProfilerMetricsBatch(
         self, request: PostTrialProfilerMetricsBatchRequest, call: Call
@@ -35,6 +36,8 @@ class ProfilerService:
         """Store readings."""
         for batch in request.batches:
             _check(batch)
+        for trial_id in {batch.labels.trial_id for batch in request.batches}:
+            await self._trials.get_for_report(trial_id, call.principal)
         await self._readings.append(
             [(_series(batch.labels), batch.SerializeToString()) for batch in request.batches]
         )

@@ -114,6 +114,7 @@ class TrialService:
         self, request: api.PatchTrialRequest, call: Call
     ) -> api.PatchTrialResponse:
         """Take a sign of life of a trial that runs elsewhere, or what has become of it."""
+        await self._known.get_for_report(request.trial_id, call.principal)
         experiment, trial = await self._find(request.trial_id, call)
         state = None
         if request.HasField("state"):
@@ -126,6 +127,7 @@ class TrialService:
         self, request: api.StartTrialRequest, call: Call
     ) -> api.StartTrialResponse:
         """Begin a run of a trial that runs elsewhere."""
+        await self._known.get_for_report(request.trial_id, call.principal)
         experiment, trial = await self._find(request.trial_id, call)
         with told():
             run = await self._unmanaged.start(experiment, trial)

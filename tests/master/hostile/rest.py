@@ -41,6 +41,11 @@ class Attack:
     may_be_cut: bool = False
     """The connection may be closed without an answer: the request never came as a whole."""
 
+    @property
+    def is_head(self) -> bool:
+        """Whether the answer has no body, whatever its length is said to be."""
+        return self.data.startswith(b"HEAD ")
+
     def __str__(self) -> str:
         return f"{self.method}: {self.data[:600]!r}"
 
@@ -97,7 +102,8 @@ async def send(port: int, attack: Attack) -> Verdict | None:
             writer.write(attack.data)
             if attack.may_be_cut and writer.can_write_eof():
                 writer.write_eof()
-            return await _read_answer(reader, is_stream=METHODS[attack.method].is_stream)
+            has_end = not METHODS[attack.method].is_stream
+            return await _read_answer(reader, has_end=has_end, has_body=not attack.is_head)
     except ConnectionError:
         return Verdict(None, b"")
     except TimeoutError:
@@ -108,7 +114,7 @@ async def send(port: int, attack: Attack) -> Verdict | None:
         writer.close()
 
 
-async def _read_answer(reader: asyncio.StreamReader, *, is_stream: bool) -> Verdict:
+async def _read_answer(reader: asyncio.StreamReader, *, has_end: bool, has_body: bool) -> Verdict:
     """Read an answer to its end; of a stream, which may go on for ever, only the beginning."""
     head = bytearray()
     while b"\r\n\r\n" not in head or head.startswith(_GO_ON):
@@ -122,7 +128,7 @@ async def _read_answer(reader: asyncio.StreamReader, *, is_stream: bool) -> Verd
     first, _, body = bytes(head).partition(b"\r\n\r\n")
     status = int(first.split(b" ", 2)[1])
     length = _LENGTH.search(first)
-    while not (is_stream and status == 200) and not (length and len(body) >= int(length[1])):
+    while has_body and (has_end or status != 200) and not (length and len(body) >= int(length[1])):
         piece = await reader.read(1 << 16)
         if not piece:
             break

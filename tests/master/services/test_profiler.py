@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from shipway_master.store.database import opened
+from tests.master.experiments_in_store import add_experiment, add_trial
 from tests.master.running import MasterUnderTest
 from tests.proto.required import missing_required
 
@@ -26,6 +28,15 @@ def batch(name: str = "gpu_util", *, trial: int = 7, gpu: str = "", start: int =
             "metricType": "PROFILER_METRIC_TYPE_SYSTEM",
         },
     }
+
+
+@pytest.fixture(autouse=True)
+async def trials(master: MasterUnderTest) -> None:
+    """Have trials 7 and 8."""
+    async with opened(master.database_url) as database:
+        experiment_id = await add_experiment(database)
+        for trial_id in (7, 8):
+            await add_trial(database, experiment_id, id=trial_id)
 
 
 async def post(master: MasterUnderTest, *batches: Any) -> None:
