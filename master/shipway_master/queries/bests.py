@@ -11,9 +11,10 @@ from shipway_master.checkpoints.measured import VALIDATION, load_measured, measu
 from shipway_master.queries.views import stamp
 from shipway_master.store.checkpoints import CheckpointRow
 from shipway_master.store.experiments import ExperimentRow, TrialRow
-from shipway_master.store.trialmetrics import TrialMetricRow
 from shipway_master.structs import to_struct
 from shipway_master.trialmetrics.facts import SearcherMetric, read_searcher_metric
+from shipway_master.trialmetrics.reading import load_reports
+from shipway_master.trialmetrics.views import view_workload
 from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2
 from shipway_proto.determined.trial.v1.trial_pb2 import CheckpointWorkload, MetricsWorkload
 
@@ -24,8 +25,8 @@ async def load_validations(
     session: AsyncSession, ids: Collection[int]
 ) -> dict[int, MetricsWorkload]:
     """Write reports as steps of their trials, by their ids."""
-    rows = await session.scalars(select(TrialMetricRow).where(TrialMetricRow.id.in_(ids)))
-    return {row.id: _view_validation(row) for row in rows}
+    reports = await load_reports(session, list(ids))
+    return {report_id: view_workload(report) for report_id, report in reports.items()}
 
 
 async def load_best_checkpoints(
@@ -34,7 +35,7 @@ async def load_best_checkpoints(
     """Write the best checkpoint of each trial that has one with a validation at its step."""
     chosen = await _choose(session, trials)
     rows = await session.scalars(select(CheckpointRow).where(CheckpointRow.id.in_(chosen)))
-    return {row.trial_id: _view_checkpoint(row) for row in rows}
+    return {row.trial_id: view_checkpoint_step(row) for row in rows}
 
 
 async def _choose(session: AsyncSession, trials: Sequence[TrialRow]) -> list[int]:
@@ -68,13 +69,8 @@ async def _load_judges(
     return {experiment_id: read_searcher_metric(config) for experiment_id, config in found}
 
 
-def _view_validation(row: TrialMetricRow) -> MetricsWorkload:
-    message = MetricsWorkload(end_time=stamp(row.reported_at), total_batches=row.steps or 0)
-    to_struct(row.metrics, message.metrics.avg_metrics)
-    return message
-
-
-def _view_checkpoint(row: CheckpointRow) -> CheckpointWorkload:
+def view_checkpoint_step(row: CheckpointRow) -> CheckpointWorkload:
+    """Write a checkpoint as a step of its trial."""
     return CheckpointWorkload(
         uuid=row.uuid,
         end_time=stamp(row.reported_at),

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.protobuf.struct_pb2 import Struct
-
-from shipway_master.queries.views import stamp
+from shipway_master.queries.bests import view_checkpoint_step
 from shipway_master.rpc import Call
 from shipway_master.store.checkpoints import CheckpointRow
 from shipway_master.store.database import Database
-from shipway_master.structs import to_struct
 from shipway_master.trialmetrics.facts import KnownTrials
 from shipway_master.trialmetrics.groups import VALIDATION, groups_of_request
 from shipway_master.trialmetrics.reading import StoredReport
@@ -22,8 +19,6 @@ from shipway_proto.determined.api.v1.trial_pb2 import (
     GetTrialWorkloadsResponse,
     WorkloadContainer,
 )
-from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2
-from shipway_proto.determined.trial.v1.trial_pb2 import CheckpointWorkload
 
 
 class WorkloadService:
@@ -65,18 +60,7 @@ def _choose_groups(request: GetTrialWorkloadsRequest) -> Sequence[str] | None:
 
 def _view(step: StoredReport | CheckpointRow) -> WorkloadContainer:
     if isinstance(step, CheckpointRow):
-        return WorkloadContainer(checkpoint=_view_checkpoint(step))
+        return WorkloadContainer(checkpoint=view_checkpoint_step(step))
     if step.group == VALIDATION:
         return WorkloadContainer(validation=view_workload(step))
     return WorkloadContainer(training=view_workload(step))
-
-
-def _view_checkpoint(row: CheckpointRow) -> CheckpointWorkload:
-    return CheckpointWorkload(
-        uuid=row.uuid,
-        end_time=stamp(row.reported_at),
-        state=checkpoint_pb2.State.Value(f"STATE_{row.state}"),
-        resources=row.resources,
-        total_batches=row.steps_completed,
-        metadata=to_struct(row.meta, Struct()),
-    )
