@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shipway_master.allocations.exits import EndFacts, Failure, ShareFacts
+from shipway_master.allocations.exits import EndFacts, Failure, FailureType, ShareFacts
 from shipway_master.allocations.life import ResourcesState
 from shipway_master.allocations.preemption import Preemption, PreemptionCause
 from shipway_master.allocations.records import Share
@@ -48,7 +48,10 @@ class EndingState:
     ) -> EndFacts:
         """Everything that the outcome depends on."""
         exits = sum(share.is_exited for share in shares)
-        by_force = bool(self.failures) and all(one.exit_code in _SIGNALLED for one in self.failures)
+        by_force = bool(self.failures) and all(
+            one.exit_code in _SIGNALLED and one.type is not FailureType.TASK_ERROR
+            for one in self.failures
+        )
         return EndFacts(
             failures=self.failures,
             exits=exits,

@@ -36,6 +36,8 @@ async def explain(dispatch: Dispatch, status: DispatchStatus, client: LauncherCl
 
 
 _NODE_REASONS = ("NodeFail", "BootFail")
+_OWN_REASONS = ("TimeLimit", "OutOfMemory")
+"""Slurm ended the job by force for what the job itself did, whatever it had announced before."""
 
 
 def make_change(status: DispatchStatus, text: str) -> Change:
@@ -62,8 +64,11 @@ def _find_failure(status: DispatchStatus, messages: Sequence[str], text: str) ->
             if code is None:
                 code = find_exit_code(messages)
             message = "the job failed" if not text else text.split("\n", 1)[0].rstrip(": ")
-            if find_reason(messages) in _NODE_REASONS:
+            reason = find_reason(messages)
+            if reason in _NODE_REASONS:
                 return Failure(type=FailureType.AGENT_FAILED, message=message)
+            if reason in _OWN_REASONS:
+                return Failure(type=FailureType.TASK_ERROR, message=message, exit_code=code or None)
     return Failure(type=FailureType.RESOURCES_FAILED, message=message, exit_code=code or None)
 
 
