@@ -108,7 +108,7 @@ async def running_experiments(
             experiments=experiments,
             changes=changes,
             services=[
-                ExperimentService(database, experiments, changes, cluster, placement),
+                ExperimentService(database, experiments, changes, actions, cluster, placement),
                 TrialService(database, experiments, unmanaged, KnownTrials(database)),
                 CheckpointReportService(database, CheckpointRecords(database)),
                 CheckpointService(database, CheckpointRecords(database), collector),

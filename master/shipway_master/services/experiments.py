@@ -10,16 +10,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.errors import InvalidArgument, NotFound
 from shipway_master.experiments.changes import ExperimentChanges
+from shipway_master.experiments.config import mask_secrets
 from shipway_master.experiments.creation import Plan, Wish, draft_experiment, plan_experiment
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.modeldef import Entry, list_entries, read_file
 from shipway_master.experiments.placement import Placement
 from shipway_master.experiments.records import ExperimentRecord
-from shipway_master.experiments.states import RunState
 from shipway_master.policies.model import Workload
 from shipway_master.policies.records import PolicyRecords
 from shipway_master.queries.loading import load_experiment
 from shipway_master.rpc import Call
+from shipway_master.services.actions import ExperimentActions
 from shipway_master.services.files import read_files
 from shipway_master.services.templates import load_template
 from shipway_master.services.told import told
@@ -38,12 +39,13 @@ class ExperimentService:
         database: Database,
         experiments: Experiments,
         changes: ExperimentChanges,
+        actions: ExperimentActions,
         cluster: Cluster,
         placement: Placement,
     ) -> None:
         self._database = database
         self._experiments = experiments
-        self._changes = changes
+        self._changes, self._actions = changes, actions
         self._cluster = cluster
         self._placement = placement
         self._policies = PolicyRecords(database)
@@ -81,8 +83,9 @@ class ExperimentService:
             record = await self._experiments.create(plan, is_active=True)
         else:
             call.principal.require_owner_or_admin(record.owner_id)
-        message = await self._view(record, call)
-        return api.PutExperimentResponse(experiment=message, config=message.config)
+        response = api.PutExperimentResponse(experiment=await self._view(record, call))
+        to_struct(mask_secrets(record.config), response.config)
+        return response
 
     async def ContinueExperiment(
         self, request: api.ContinueExperimentRequest, call: Call
@@ -134,49 +137,35 @@ class ExperimentService:
         self, request: api.ActivateExperimentRequest, call: Call
     ) -> api.ActivateExperimentResponse:
         """Let the trials of an experiment run."""
-        record = await self._find(request.id, call)
-        with told():
-            await self._experiments.get(record.id).activate()
+        await self._actions.activate(request.id, call.principal)
         return api.ActivateExperimentResponse()
 
     async def PauseExperiment(
         self, request: api.PauseExperimentRequest, call: Call
     ) -> api.PauseExperimentResponse:
         """Have the trials of an experiment leave their resources until it is activated."""
-        record = await self._find(request.id, call)
-        with told():
-            await self._experiments.get(record.id).pause()
+        await self._actions.pause(request.id, call.principal)
         return api.PauseExperimentResponse()
 
     async def CancelExperiment(
         self, request: api.CancelExperimentRequest, call: Call
     ) -> api.CancelExperimentResponse:
         """Have the trials of an experiment end in good order; one that has ended stays as it is."""
-        await self._changes.stop(
-            await self._find(request.id, call),
-            RunState.STOPPING_CANCELED,
-            reason="user requested cancel",
-        )
+        await self._actions.cancel(request.id, call.principal)
         return api.CancelExperimentResponse()
 
     async def KillExperiment(
         self, request: api.KillExperimentRequest, call: Call
     ) -> api.KillExperimentResponse:
         """End the trials of an experiment at once; one that has ended stays as it is."""
-        await self._changes.stop(
-            await self._find(request.id, call),
-            RunState.STOPPING_KILLED,
-            reason="user requested kill",
-        )
+        await self._actions.kill(request.id, call.principal)
         return api.KillExperimentResponse()
 
     async def DeleteExperiment(
         self, request: api.DeleteExperimentRequest, call: Call
     ) -> api.DeleteExperimentResponse:
         """Begin to delete an experiment that has ended, with its checkpoints."""
-        record = await self._find(request.experiment_id, call)
-        with told():
-            await self._changes.delete(record)
+        await self._actions.delete(request.experiment_id, call.principal)
         return api.DeleteExperimentResponse()
 
     # changed
