@@ -12,9 +12,17 @@ from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.allocations.exits import Outcome
 from shipway_master.allocations.ids import AllocationId, TaskId
+from shipway_master.checkpoints.records import (
+    Found,
+    load_found,
+    lock_trials,
+    require_unregistered,
+)
+from shipway_master.errors import FailedPrecondition
 from shipway_master.experiments.trialtask import make_task_config
 from shipway_master.store.checkpoints import CollectionRow
 from shipway_master.store.database import Database
@@ -115,7 +123,11 @@ class CollectionRecords:
         self._database = database
 
     async def add(self, task_id: TaskId, collection: Collection) -> None:
-        """Store what a task is to remove."""
+        """Store what a task is to remove.
+
+        Raises:
+            FailedPrecondition: A checkpoint of that has got a name in the model registry.
+        """
         row = CollectionRow(
             task_id=task_id,
             experiment_id=collection.experiment_id,
@@ -125,6 +137,10 @@ class CollectionRecords:
             with_tensorboards=collection.with_tensorboards,
         )
         async with self._database.writing() as session:
+            if collection.globs:
+                await lock_trials(session, collection.uuids)
+                found = await load_found(session, collection.uuids)
+                await require_unregistered(session, [one.row for one in found])
             session.add(row)
 
     async def remove(self, task_id: TaskId) -> None:
@@ -137,16 +153,26 @@ class CollectionRecords:
         async with self._database.reading() as session:
             return _make(await session.get_one(CollectionRow, task_id))
 
-    async def load_open(self) -> dict[TaskId, Collection]:
-        """Load what the tasks that live are to remove."""
-        statement = (
-            select(CollectionRow)
-            .join(TaskRow, TaskRow.task_id == CollectionRow.task_id)
-            .where(TaskRow.ended_at.is_(None))
-        )
-        async with self._database.reading() as session:
-            rows = (await session.scalars(statement)).all()
+    async def take_up(self) -> dict[TaskId, Collection]:
+        """Load what the tasks that live are to remove, and forget what those that ended were to."""
+        live = select(TaskRow.task_id).where(TaskRow.ended_at.is_(None))
+        async with self._database.writing() as session:
+            ended = delete(CollectionRow).where(CollectionRow.task_id.not_in(live))
+            await session.execute(ended)
+            rows = (await session.scalars(select(CollectionRow))).all()
         return {TaskId(row.task_id): _make(row) for row in rows}
+
+
+async def require_staying(session: AsyncSession, found: Found) -> None:
+    """Refuse a checkpoint that is about to be removed; its trial is locked.
+
+    Raises:
+        FailedPrecondition: It is.
+    """
+    statement = select(CollectionRow).where(CollectionRow.experiment_id == found.experiment.id)
+    for row in await session.scalars(statement):
+        if row.globs and found.row.uuid in row.uuids:
+            raise FailedPrecondition(f"checkpoint {found.row.uuid} is being removed")
 
 
 class CollectionCaretaker:

@@ -79,7 +79,7 @@ class Collector:
         """Learn of the tasks that an earlier process started."""
         await self._background.__aenter__()
         self._is_open = True
-        for task_id, collection in (await self._records.load_open()).items():
+        for task_id, collection in (await self._records.take_up()).items():
             self._live[task_id] = _Live(collection)
             self._again.add(collection.experiment_id)  # more may have come up meanwhile
         return self
@@ -227,7 +227,8 @@ class Collector:
         try:
             await self._tasks.start(record)
         except MasterError:
-            self._live.pop(record.task_id, None)
+            if self._live.pop(record.task_id, None) is not None:
+                self._forget(record.task_id)
             raise
         return live
 
@@ -240,10 +241,12 @@ class Collector:
             return
         live.record = record
         live.done.set()
+        self._forget(record.task_id)
+        self._go_on(live.collection.experiment_id)
+
+    def _forget(self, task_id: TaskId) -> None:
         if self._is_open:
-            forget = self._records.remove(record.task_id)
-            self._background.start(forget, name=f"end of task {record.task_id}")
-            self._go_on(live.collection.experiment_id)
+            self._background.start(self._records.remove(task_id), name=f"end of task {task_id}")
 
     def _go_on(self, experiment_id: int) -> None:
         """Look again, if something came up while nothing could be done about it."""

@@ -96,10 +96,13 @@ class CheckpointRecords:
             return await load_found(session, [parse_uuid(one) for one in uuids])
 
     async def set_meta(self, uuid: str, meta: Mapping[str, Any]) -> Found:
-        """Replace the writer's own data of a checkpoint; raises as `get`."""
+        """Replace the writer's own data of a checkpoint; raises as `get`.
+
+        The steps it holds stay in there if they are not given: clients look for them.
+        """
         async with self._database.writing() as session:
             found = (await load_found(session, [parse_uuid(uuid)]))[0]
-            found.row.meta = dict(meta)
+            found.row.meta = {"steps_completed": found.row.steps_completed, **meta}
         return found
 
     async def set_left(self, left: Mapping[str, Mapping[str, int]]) -> None:
@@ -110,7 +113,7 @@ class CheckpointRecords:
             FailedPrecondition: One is registered as a model's version, and files of it would go.
         """
         async with self._database.writing() as session:
-            await _lock_trials(session, left)
+            await lock_trials(session, left)
             found = await load_found(session, left)
             await require_unregistered(session, [one.row for one in found])
             for one in found:
@@ -145,6 +148,19 @@ async def load_found(session: AsyncSession, uuids: Collection[str]) -> list[Foun
         if uuid not in known:
             raise NotFound("checkpoint", uuid)
     return [known[uuid] for uuid in wanted]
+
+
+async def lock_trials(session: AsyncSession, uuids: Collection[str]) -> None:
+    """Let nobody else change the trials of checkpoints until the transaction ends.
+
+    Held by whoever decides something about checkpoints, before he looks at them.
+    """
+    ids: set[int] = set()
+    for batch in _batches(list(uuids)):
+        statement = select(CheckpointRow.trial_id).where(CheckpointRow.uuid.in_(batch))
+        ids.update(await session.scalars(statement))
+    for trial_id in sorted(ids):
+        await session.get(TrialRow, trial_id, with_for_update=True)
 
 
 async def require_unregistered(session: AsyncSession, rows: Collection[CheckpointRow]) -> None:
@@ -193,15 +209,6 @@ async def _store(session: AsyncSession, report: Report) -> None:
     row.size_bytes = sum(report.resources.values())
     await session.flush()
     await _count(session, trial)
-
-
-async def _lock_trials(session: AsyncSession, uuids: Collection[str]) -> None:
-    ids: set[int] = set()
-    for batch in _batches(list(uuids)):
-        statement = select(CheckpointRow.trial_id).where(CheckpointRow.uuid.in_(batch))
-        ids.update(await session.scalars(statement))
-    for trial_id in sorted(ids):
-        await session.get(TrialRow, trial_id, with_for_update=True)
 
 
 async def _require_storage(session: AsyncSession, report: Report, trial: TrialRow) -> None:

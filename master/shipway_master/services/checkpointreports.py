@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from shipway_master.checkpoints.access import require_own, require_writer
 from shipway_master.checkpoints.records import CheckpointRecords, Report, parse_uuid
 from shipway_master.checkpoints.storages import keep_storage, read_storage
 from shipway_master.errors import InvalidArgument, NotFound
 from shipway_master.rpc import Call
+from shipway_master.store.again import write_looking
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import TrialRow, TrialTaskRow
 from shipway_master.structs import to_plain
@@ -50,14 +53,16 @@ class CheckpointReportService:
         storage = None
         if request.HasField("checkpoint_storage"):
             storage = read_storage(to_plain(request.checkpoint_storage))
-        async with self._database.writing() as session:
+
+        async def keep(session: AsyncSession) -> int | None:
             trial = await session.get(TrialRow, request.run_id)
             if trial is None:
                 raise NotFound("run", request.run_id)
             owner_id = await require_writer(session, trial, call.principal)
-            if storage is None:
-                return RunPrepareForReportingResponse()
-            storage_id = await keep_storage(session, storage, owner_id)
+            return None if storage is None else await keep_storage(session, storage, owner_id)
+
+        # All ranks of a trial say the same at the same time.
+        storage_id = await write_looking(self._database, keep)
         return RunPrepareForReportingResponse(storage_id=storage_id)
 
     async def ReportCheckpoint(

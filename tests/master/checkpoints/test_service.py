@@ -204,7 +204,7 @@ async def test_the_users_own_data(
     answer = await master.call("POST", f"/checkpoints/{one}/metadata", body, token="user")
 
     assert missing_required(f"{API}.PostCheckpointMetadataResponse", answer.json) == []
-    assert answer.json["checkpoint"]["metadata"] == {"note": "good"}
+    assert answer.json["checkpoint"]["metadata"] == {"note": "good", "steps_completed": 10}
     assert (await get_checkpoint(master, one))["resources"] != {}
 
 

@@ -1,0 +1,1 @@
+"""The model registry: names for checkpoints that are worth keeping."""
