@@ -76,7 +76,11 @@ class Api:
 
     async def create_trial(self) -> int:
         """Make a trial that reports for itself, of an experiment of its own; return its id."""
-        body = {"config": '{"name": "demo"}', "unmanaged": True}
+        config = {
+            "name": "demo",
+            "searcher": {"name": "single", "metric": "none", "max_length": {"batches": 1}},
+        }
+        body = {"config": json.dumps(config), "unmanaged": True}
         experiment = (await self.call("POST", "experiments", body))["experiment"]
         body = {"experimentId": experiment["id"], "unmanaged": True}
         return int((await self.call("POST", "trials", body))["trial"]["id"])
