@@ -171,6 +171,8 @@ class TrialService:
 
 def _read_state(number: trial_pb2.State.ValueType) -> RunState:
     """Read a state that a trial reports; one that runs is active."""
+    if number not in trial_pb2.State.values():
+        raise InvalidArgument(f"there is no state {number}")
     name = trial_pb2.State.Name(number).removeprefix("STATE_")
     if name in ("RUNNING", "STARTING", "PULLING", "QUEUED"):
         return RunState.ACTIVE

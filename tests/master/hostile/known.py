@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import random
+from typing import Any, Final
 
 from tests.lab.processes import LabError
 from tests.lab.shipway import Api
-from tests.master.hostile.values import Known
+from tests.master.hostile.values import Known, corrupt, to_text
 
 OTHER_USER_ID = 2
 
@@ -27,6 +28,48 @@ TASK: dict[str, Any] = {
     "slurm": {"gpu_type": "a100", "slots_per_node": 1, "sbatch_args": ["-t 1"]},
 }
 
+EXPERIMENT: dict[str, Any] = {
+    "name": "an experiment",
+    "description": "d",
+    "labels": ["a", "b"],
+    "entrypoint": "true",
+    "searcher": {
+        "name": "adaptive_asha",
+        "metric": "loss",
+        "smaller_is_better": True,
+        "max_trials": 3,
+        "time_metric": "batches",
+        "max_time": 10,
+        "mode": "standard",
+        "max_rungs": 2,
+        "divisor": 4,
+    },
+    "hyperparameters": {
+        "lr": {"type": "log", "minval": -4, "maxval": -1, "base": 10, "count": 2},
+        "width": {"type": "int", "minval": 1, "maxval": 9, "count": 3},
+        "kind": {"type": "categorical", "vals": ["a", 1, None]},
+        "deep": {"inner": {"type": "const", "val": {"a": 1}}},
+        "plain": 1.5,
+    },
+    "resources": {"slots_per_trial": 1, "priority": 50, "max_slots": 2, "weight": 1},
+    "checkpoint_storage": {
+        "type": "shared_fs",
+        "host_path": "/tmp",
+        "storage_path": "a",
+        "save_trial_best": 1,
+        "save_trial_latest": 1,
+        "save_experiment_best": 0,
+    },
+    "environment": {"image": "i", "environment_variables": ["A=b"], "ports": {"a": 1}},
+    "log_policies": [{"name": "n", "pattern": ".*", "action": "cancel_retries"}],
+    "reproducibility": {"experiment_seed": 1},
+    "max_restarts": 0,
+    "min_validation_period": {"batches": 1},
+    "profiling": {"enabled": True},
+    "retention_policy": {"log_retention_days": 1},
+}
+CHECKPOINT: Final = "11111111-1111-4111-8111-111111111111"
+
 
 def furnish(api: Api) -> Known:
     """Make one of each thing, by an administrator's *api*; return all that can be named then."""
@@ -37,8 +80,19 @@ def furnish(api: Api) -> Known:
     generic = api.call("POST", "/api/v1/generic-tasks", {"config": config})["taskId"]
     api.call("POST", "/api/v1/templates/t", {"config": {}})
     token = api.call("POST", "/api/v1/tokens", {"userId": OTHER_USER_ID})["tokenId"]
+    experiments = [_make_experiment(api, is_managed=is_managed) for is_managed in (True, False)]
+    trials = [
+        api.call("POST", "/api/v1/trials", {"experimentId": experiments[1], "unmanaged": True})
+        for _ in range(2)
+    ]
+    trial_ids = [made["trial"]["id"] for made in trials]
+    trial_task = trials[0]["trial"]["taskId"]
+    checkpoint = {"uuid": CHECKPOINT, "taskId": trial_task, "metadata": {"steps_completed": 1}}
+    api.call("POST", "/api/v1/checkpoints", checkpoint)
+    workspace = api.call("POST", "/api/v1/workspaces", {"name": "w"})["workspace"]["id"]
+    path = f"/api/v1/workspaces/{workspace}/projects"
+    project = api.call("POST", path, {"name": "p"})["project"]["id"]
     tasks = [command["id"], shell["id"], notebook["id"], generic]
-    ones = [1]
     return Known(
         {
             "command_id": [command["id"]],
@@ -61,13 +115,32 @@ def furnish(api: Api) -> Known:
             "agent_id": ["agent-a"],
             "slot_id": ["0"],
             "request_uuid": ["12345678-1234-4234-9234-123456789abc"],
-            "trial_id": ones,
-            "trial_ids": ones,
-            "experiment_id": ones,
-            "experiment_ids": ones,
-            "workspace_id": [1, 0],
-            "project_id": [1, 0],
-            "id": ones,
+            "trial_id": trial_ids,
+            "trial_ids": trial_ids,
+            "run_id": trial_ids,
+            "run_ids": trial_ids,
+            "experiment_id": experiments,
+            "experiment_ids": experiments,
+            "checkpoint_uuid": [CHECKPOINT],
+            "checkpoint_uuids": [CHECKPOINT],
+            "checkpoint_globs": ["*", "**/a", "[", ""],
+            "uuid": [CHECKPOINT],
+            "workspace_id": [workspace, 1, 0],
+            "workspace_ids": [workspace],
+            "project_id": [project, 1, 0],
+            "destination_project_id": [project],
+            "source_project_id": [project, 1],
+            "destination_workspace_id": [workspace],
+            "id": [*experiments, *trial_ids, workspace, project],
+            "metric_name": ["loss"],
+            "metric_names": ["loss"],
+            "group": ["training", "validation", "a"],
+            "steps_completed": [1, 2, 100],
+            "trial_run_id": [0, 0, 1],
+            "hparams": [{"lr": 0.5}],
+            "metrics": [{"avg_metrics": {"loss": 0.5, "a.b": "text"}}],
+            "avg_metrics": [{"loss": 0.5}],
+            "metadata": [{"steps_completed": 1, "a": {"b": [1]}}],
             "config": [TASK],
             "limit": [0, 5, -1, -2],
             "offset": [0, 0, -1, 1],
@@ -81,6 +154,12 @@ def furnish(api: Api) -> Known:
     )
 
 
+def _make_experiment(api: Api, *, is_managed: bool) -> int:
+    body = {"config": json.dumps(EXPERIMENT), "unmanaged": not is_managed, "activate": is_managed}
+    experiment_id: int = api.call("POST", "/api/v1/experiments", body)["experiment"]["id"]
+    return experiment_id
+
+
 def _texts_of_json() -> dict[str, list[Any]]:
     condition = {"kind": "field", "location": "LOCATION_TYPE_RUN", "columnName": "id"}
     group = {
@@ -91,8 +170,18 @@ def _texts_of_json() -> dict[str, list[Any]]:
     return {
         "filter": [json.dumps({"filterGroup": group, "showArchived": False}), ""],
         "sort": ["id=asc", "id=desc,name=asc", "id"],
-        "CreateGenericTaskRequest.config": [json.dumps(TASK), "entrypoint: [a]", ": : ["],
+        "CreateGenericTaskRequest.config": _bent(TASK),
+        "CreateExperimentRequest.config": _bent(EXPERIMENT),
+        "PreviewHPSearchRequest.config": [EXPERIMENT],
+        "override_config": _bent(EXPERIMENT),
     }
+
+
+def _bent(config: dict[str, Any]) -> list[str]:
+    """Write a configuration as text, most times with a part that does not fit."""
+    rng = random.Random(4)
+    texts = [to_text(corrupt(config, rng)).decode()[:20_000] for _ in range(300)]
+    return [*texts, "entrypoint: [a]", ": : [", "a: &x [*x]", "!!python/object:os.system {}", "- 1"]
 
 
 def require_alive(api: Api) -> None:
