@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from operator import itemgetter
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,22 +18,37 @@ async def write_best_trials(
     session: AsyncSession, changed: Iterable[tuple[TrialState, TrialFacts]]
 ) -> None:
     """Take into account that the best validations of trials are others now, as was written."""
+    by_experiment: defaultdict[int, list[TrialState]] = defaultdict(list)
+    metrics: dict[int, SearcherMetric] = {}
     for state, facts in changed:
-        if facts.searcher_metric is None:
-            continue
-        known = await _find_known(session, facts.experiment_id)
-        if known is not None and known[0] == state.trial_id:
-            # It may have got worse: a newer run of it has gone over the same steps again.
-            best = await _find_best(session, facts.experiment_id, facts.searcher_metric)
-        elif state.searcher_metric is not None and facts.searcher_metric.is_better(
-            state.searcher_metric, None if known is None else known[1]
-        ):
-            best = state.trial_id
-        else:
-            continue
-        if known is None or best != known[0]:
-            statement = update(ExperimentRow).where(ExperimentRow.id == facts.experiment_id)
+        if facts.searcher_metric is not None:
+            by_experiment[facts.experiment_id].append(state)
+            metrics[facts.experiment_id] = facts.searcher_metric
+    # In their order, so that no two who lock several of them wait for each other.
+    for experiment_id, states in sorted(by_experiment.items(), key=itemgetter(0)):
+        known = await _find_known(session, experiment_id)
+        best = await _choose(session, experiment_id, metrics[experiment_id], known, states)
+        if best != (None if known is None else known[0]):
+            statement = update(ExperimentRow).where(ExperimentRow.id == experiment_id)
             await session.execute(statement.values(best_trial_id=best))
+
+
+async def _choose(
+    session: AsyncSession,
+    experiment_id: int,
+    metric: SearcherMetric,
+    known: tuple[int, float | None] | None,
+    changed: Collection[TrialState],
+) -> int | None:
+    best_id, best = (None, None) if known is None else known
+    if any(state.trial_id == best_id for state in changed):
+        # It may have got worse: a newer run of it has gone over the same steps again.
+        return await _find_best(session, experiment_id, metric)
+    for state in changed:
+        value = state.searcher_metric
+        if value is not None and metric.is_better(value, best):
+            best_id, best = state.trial_id, value
+    return best_id
 
 
 async def _find_known(session: AsyncSession, experiment_id: int) -> tuple[int, float | None] | None:

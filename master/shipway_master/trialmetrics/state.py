@@ -94,7 +94,7 @@ def _id_of(step: int | Step | None) -> int | None:
 
 
 async def load_states(session: AsyncSession, trial_ids: Collection[int]) -> dict[int, TrialState]:
-    """Load the states of those trials that are there."""
+    """Load the states of those trials that are there, and let nobody else change them meanwhile."""
     row = TrialRow
     statement = select(
         row.id,
@@ -105,7 +105,9 @@ async def load_states(session: AsyncSession, trial_ids: Collection[int]) -> dict
         row.best_validation_id,
         row.latest_validation_id,
     ).where(row.id.in_(trial_ids))
-    return {one.id: TrialState(one) for one in await session.execute(statement)}
+    # In their order, so that no two who lock several of them wait for each other.
+    locking = statement.order_by(row.id).with_for_update(key_share=True)
+    return {one.id: TrialState(one) for one in await session.execute(locking)}
 
 
 async def write_states(session: AsyncSession, states: Collection[TrialState]) -> None:
