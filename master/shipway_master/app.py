@@ -31,6 +31,8 @@ from shipway_master.services.logs import LogService
 from shipway_master.services.manyusers import ManyUsersService
 from shipway_master.services.master import MasterService
 from shipway_master.services.policies import PolicyService
+from shipway_master.services.models import ModelService
+from shipway_master.services.modelversions import ModelVersionService
 from shipway_master.services.profiler import ProfilerService
 from shipway_master.services.roles import RoleService
 from shipway_master.services.search import SearchService
@@ -89,6 +91,8 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
             TokenService(database, authenticator, config.security.token),
             UserSettingService(database),
             TemplateService(database),
+            ModelService(database),
+            ModelVersionService(database),
             LogService(log_book, StoredTasks(database)),
             ProfilerService(Readings(database), KnownTrials(database)),
             UsageService(database),
