@@ -25,7 +25,7 @@ from shipway_master.checkpoints.collection import (
 from shipway_master.checkpoints.records import Found, load_found, require_unregistered
 from shipway_master.checkpoints.state import CheckpointState
 from shipway_master.checkpoints.storages import load_storages, storage_of_experiment
-from shipway_master.errors import FailedPrecondition, MasterError
+from shipway_master.errors import FailedPrecondition, MasterError, NotFound
 from shipway_master.queries.views import read_config
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow, TrialRow
@@ -160,17 +160,29 @@ class Collector:
             storages = await load_storages(session, [one.row for one in found])
             has_run = await _has_run(session, experiment_id)
         started = await self._start(found, storages, EVERYTHING)
-        own = storage_of_experiment(experiment)
-        if has_run and own:
-            tensorboards = Collection(
-                experiment_id=experiment_id,
-                storage=own,
-                uuids=(),
-                globs=(),
-                with_tensorboards=True,
-            )
-            started.append(await self._start_one(experiment, tensorboards))
+        if has_run and storage_of_experiment(experiment):
+            started.append(await self._start_one(experiment, _list_tensorboards(experiment)))
         await _require_done(started)
+
+    async def remove_tensorboards(self, experiment_id: int) -> None:
+        """Remove the TensorBoard files of an experiment, and wait until they are gone.
+
+        Raises:
+            NotFound: There is no such experiment.
+            FailedPrecondition: It does not say where they are.
+            CollectionFailed: Some of them are still there.
+            TaskRefused: The task cannot be started.
+        """
+        async with self._database.reading() as session:
+            experiment = await session.get(ExperimentRow, experiment_id)
+        if experiment is None:
+            raise NotFound("experiment", experiment_id)
+        if not storage_of_experiment(experiment):
+            raise FailedPrecondition(
+                f"experiment {experiment_id} does not say where its files are: "
+                "it has no checkpoint_storage"
+            )
+        await _require_done([await self._start_one(experiment, _list_tensorboards(experiment))])
 
     # inside
 
@@ -256,6 +268,16 @@ class Collector:
             self._background.start(
                 self.collect(experiment_id), name=f"checkpoints of experiment {experiment_id}"
             )
+
+
+def _list_tensorboards(experiment: ExperimentRow) -> Collection:
+    return Collection(
+        experiment_id=experiment.id,
+        storage=storage_of_experiment(experiment),
+        uuids=(),
+        globs=(),
+        with_tensorboards=True,
+    )
 
 
 async def _require_done(lives: Iterable[_Live]) -> None:

@@ -29,6 +29,7 @@ from shipway_master.services.experiments import ExperimentService
 from shipway_master.services.experimentsearch import ExperimentSearchService
 from shipway_master.services.manyexperiments import ManyExperimentsService
 from shipway_master.services.runs import RunService
+from shipway_master.services.tensorboardfiles import TensorboardFileService
 from shipway_master.services.triallogs import TrialLogService
 from shipway_master.services.trials import TrialService
 from shipway_master.store.database import Database
@@ -112,6 +113,7 @@ async def running_experiments(
                 TrialService(database, experiments, unmanaged, KnownTrials(database)),
                 CheckpointReportService(database, CheckpointRecords(database)),
                 CheckpointService(database, CheckpointRecords(database), collector),
+                TensorboardFileService(database, collector),
                 ExperimentListService(database, tasks),
                 ExperimentSearchService(database),
                 TrialLogService(database, logbook, StoredTasks(database)),

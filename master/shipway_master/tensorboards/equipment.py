@@ -42,7 +42,9 @@ fi
         "not have here" >&2
     exit 127
 }
-version=$("$python" -c 'from importlib.metadata import version; print(version("tensorboard"))')
+# The program may be another Python's.
+version=$("$python" -c 'from importlib.metadata import version as v; print(v("tensorboard"))' \
+    2>/dev/null) || version=$(tensorboard --version 2>/dev/null | tail -n 1)
 exec "$python" -m determined.exec.tensorboard "$version" "$storage" "$where" "$@"
 """
 

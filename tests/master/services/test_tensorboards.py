@@ -13,7 +13,7 @@ from tests.master.running import MasterUnderTest
 STORAGE = {"type": "shared_fs", "host_path": "/data", "storage_path": "ck"}
 
 
-async def make_experiment(master: MasterUnderTest, **changes: Any) -> int:
+async def make_experiment(master: MasterUnderTest, *, token: str = "user", **changes: Any) -> int:
     """Make an experiment that nothing of is run."""
     config = {
         "name": "mnist",
@@ -22,7 +22,7 @@ async def make_experiment(master: MasterUnderTest, **changes: Any) -> int:
         **changes,
     }
     body = {"config": yaml.safe_dump(config), "unmanaged": True}
-    answer = await master.call("POST", "/experiments", body, token="user")
+    answer = await master.call("POST", "/experiments", body, token=token)
     assert answer.status == 200, answer.body
     experiment_id: int = answer.json["experiment"]["id"]
     return experiment_id
@@ -122,14 +122,19 @@ async def test_it_is_for_its_owner_and_administrators(master: MasterUnderTest) -
 
 
 async def test_what_is_not_there_or_not_sound_is_refused(master: MasterUnderTest) -> None:
-    without = await make_experiment(master, checkpoint_storage=STORAGE)
+    mine, theirs = await make_experiment(master), await make_experiment(master, token="admin")
     bodies: list[dict[str, Any]] = [
         {"experimentIds": [99]},
         {"trialIds": [99]},
         {},
-        {"experimentIds": [without], "config": {"environment": 5}},
-        {"experimentIds": [without], "workspaceId": 99},
+        {"experimentIds": [mine], "config": {"environment": 5}},
+        {"experimentIds": [mine], "workspaceId": 99},
     ]
     statuses = [(await master.call("POST", "/tensorboards", body)).status for body in bodies]
     assert statuses == [404, 404, 400, 400, 404]
+    files = [
+        await master.call("DELETE", "/experiments/99/tensorboard-files"),
+        await master.call("DELETE", f"/experiments/{theirs}/tensorboard-files", token="user"),
+    ]
+    assert [answer.status for answer in files] == [404, 403]
     assert (await master.call("GET", "/tensorboards")).json["tensorboards"] == []
