@@ -30,9 +30,9 @@ from shipway_master.services.auth import AuthService
 from shipway_master.services.logs import LogService
 from shipway_master.services.manyusers import ManyUsersService
 from shipway_master.services.master import MasterService
-from shipway_master.services.policies import PolicyService
 from shipway_master.services.models import ModelService
 from shipway_master.services.modelversions import ModelVersionService
+from shipway_master.services.policies import PolicyService
 from shipway_master.services.profiler import ProfilerService
 from shipway_master.services.roles import RoleService
 from shipway_master.services.search import SearchService
