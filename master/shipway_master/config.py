@@ -23,7 +23,7 @@ from shipway_master.cluster.config import (
     ResourceManagerConfig,
     check_managers,
 )
-from shipway_master.cluster.durations import DurationS
+from shipway_master.durations import DurationS
 from shipway_master.experiments.config.storage import CheckpointStorage, SharedFs
 from shipway_master.retention import RetentionPolicy
 from shipway_master.tasks.defaults import TaskContainerDefaults

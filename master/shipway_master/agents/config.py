@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from shipway_common.settings import Settings
 from shipway_master.agents.fitting import FittingPolicy
-from shipway_master.cluster.durations import DurationS
+from shipway_master.durations import DurationS
 
 
 class Scheduler(Settings):

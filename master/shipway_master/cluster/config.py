@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from shipway_common.settings import Settings
 from shipway_master.agents.config import AgentManagerConfig, Scheduler
-from shipway_master.cluster.durations import DurationS
+from shipway_master.durations import DurationS
 from shipway_master.hpc.config import SlurmManagerConfig
 from shipway_master.tasks.defaults import TaskContainerDefaults
 

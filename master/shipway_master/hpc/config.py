@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from pydantic import Field, model_validator
 
 from shipway_common.settings import Settings
-from shipway_master.cluster.durations import DurationS
+from shipway_master.durations import DurationS
 from shipway_master.tasks.defaults import TaskContainerDefaults
 
 SlotType = Literal["cuda", "rocm", "cpu"]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from shipway_master.allocations.ids import TaskId
-from shipway_master.cluster.durations import render_duration
+from shipway_master.durations import render_duration
 from shipway_master.errors import MasterError
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.states import TaskType

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from shipway_common.settings import Settings
-from shipway_master.cluster.durations import DurationS, render_duration
+from shipway_master.durations import DurationS, render_duration
 from shipway_master.sizes import parse_size
 
 IdleType = Literal["kernels_or_terminals", "kernel_connections", "activity"]

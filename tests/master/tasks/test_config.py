@@ -8,8 +8,8 @@ import pytest
 
 from shipway_common.settings import SettingsError
 from shipway_master.allocations.exits import Ending, Failure, FailureType, Outcome
-from shipway_master.cluster.durations import parse_duration_s
 from shipway_master.config import MasterConfig, load_config
+from shipway_master.durations import parse_duration_s
 from shipway_master.tasks.config import BadConfig, apply_defaults, dump_config, parse_config
 from shipway_master.tasks.defaults import TaskContainerDefaults, merge_defaults
 from shipway_master.tasks.files import (
