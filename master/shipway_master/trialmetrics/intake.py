@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +12,9 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shipway_common.backoff import backoff_delays_s
 from shipway_master.changes import Changes
-from shipway_master.errors import InvalidArgument, MasterError, NotFound
+from shipway_master.errors import InvalidArgument, MasterError, NotFound, Unavailable
 from shipway_master.groupwriter import GroupWriter, Waiting
 from shipway_master.store.database import Database
 from shipway_master.trialmetrics.besttrial import write_best_trials
@@ -40,8 +44,15 @@ class MetricIntake:
     refused as a whole.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, patience_s: float = 60) -> None:
+        """Write into *database*.
+
+        Args:
+            patience_s: How long reports wait for a database that is away, in seconds. An answer
+                that they cannot be stored ends the training that sent them.
+        """
+        self._database, self._patience_s = database, patience_s
+        self._is_closing = asyncio.Event()
         self._changes: Changes[int] = Changes()
         self._cleared: dict[int, Cleared] = {}
         self._writer = GroupWriter(self._store, name="metrics", at_once=_AT_ONCE)
@@ -52,6 +63,7 @@ class MetricIntake:
 
     async def __aexit__(self, *_: object) -> None:
         """Write what is still waiting, and take no more."""
+        self._is_closing.set()
         await self._writer.__aexit__()
 
     @property
@@ -66,11 +78,26 @@ class MetricIntake:
             InvalidArgument: It is not of the present run of its trial.
             AlreadyExists: Something else was reported for the same step before.
             NotFound: The trial was deleted.
-            Unavailable: The database refused, or the master is stopping; nothing was stored.
+            Unavailable: The database is away for long, or the master is stopping; nothing was
+                stored.
         """
         await self._writer.put(_Entry(report, facts))
 
     async def _store(self, group: Sequence[Waiting[_Entry]]) -> None:
+        deadline_s = time.monotonic() + self._patience_s
+        for delay_s in backoff_delays_s(first_s=0.2, limit_s=5):
+            try:
+                await self._try_to_store(group)
+            except Unavailable:
+                if self._is_closing.is_set() or time.monotonic() + delay_s > deadline_s:
+                    raise
+            else:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self._is_closing.wait()
+
+    async def _try_to_store(self, group: Sequence[Waiting[_Entry]]) -> None:
         work = _Work(group, self._cleared)
         async with self._database.writing() as session:
             await work.do(session)
