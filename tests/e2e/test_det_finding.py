@@ -107,3 +107,30 @@ def test_an_experiment_is_found_changed_and_deleted(site: Site, tmp_path: Path) 
     assert name in everything
 
     run_all(site, f"experiment unarchive {ident}", f"experiment delete {ident} --yes")
+
+
+OUTSIDE = """
+import sys
+from determined import core
+from determined.experimental import core_v2
+
+core_v2.init(
+    config=core_v2.Config(name="outside"),
+    checkpoint_storage=sys.argv[1],
+    tensorboard_mode=core.TensorboardMode.MANUAL,
+)
+trial_id = core_v2.info.trial.trial_id
+print("a line from elsewhere")
+core_v2.close()
+print(trial_id)
+"""
+
+
+def test_what_a_trial_prints_that_runs_elsewhere_is_its_log(site: Site, tmp_path: Path) -> None:
+    script = tmp_path / "outside.py"
+    script.write_text(OUTSIDE)
+    trial = site.det.run_python(script, str(tmp_path)).stdout.split()[-1]
+
+    followed = site.det.run("trial", "logs", "--follow", trial).stdout
+
+    assert "|| a line from elsewhere" in followed

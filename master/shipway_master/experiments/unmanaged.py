@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -40,8 +40,20 @@ _STATES = {
 class UnmanagedTrials:
     """Keeps the trials that run elsewhere; they have no tasks here, only the ids of tasks."""
 
-    def __init__(self, database: Database, records: ExperimentRecords) -> None:
+    def __init__(
+        self,
+        database: Database,
+        records: ExperimentRecords,
+        *,
+        announce_end: Callable[[str], None],
+    ) -> None:
+        """Keep trials.
+
+        Args:
+            announce_end: Tells those who follow the log of a task that it has ended.
+        """
         self._database, self._records = database, records
+        self._announce_end = announce_end
 
     async def create(
         self,
@@ -111,7 +123,7 @@ class UnmanagedTrials:
                 raise ExperimentInWrongState(f"a trial cannot report the state {state}")
             trial.state = state
             trial.ended_at = datetime.now(UTC) if state.is_final else None
-        await self._records.save_trial(trial)
+        await self._save(trial)
         if state is not None:
             await self._follow(experiment)
 
@@ -144,8 +156,13 @@ class UnmanagedTrials:
                 continue
             log.warning("a trial that runs elsewhere is silent", extra={"trial_id": trial_id})
             trial.state, trial.ended_at = RunState.ERROR, datetime.now(UTC)
-            await self._records.save_trial(trial)
+            await self._save(trial)
             await self._follow(experiment)
+
+    async def _save(self, trial: TrialRecord) -> None:
+        await self._records.save_trial(trial)
+        if trial.state.is_final:
+            self._announce_end(trial.task_id)
 
     async def _follow(self, experiment: ExperimentRecord) -> None:
         """Have an experiment be in the state that its trials are in."""

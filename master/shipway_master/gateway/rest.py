@@ -55,6 +55,22 @@ class RestFace:
             log.exception("the REST face failed")
             return error_response(Internal("internal error; the log of the master says more"))
 
+    async def take_logs(self, request: web.Request) -> web.Response:
+        """Take the lines of a trial that runs elsewhere: a list, at a path outside of the API.
+
+        Raises:
+            MasterError: As the call of the API for lines does.
+        """
+        method = METHODS["PostTaskLogs"]
+        call = await self._registry.authorize(
+            method, metadata=lower_headers(request), cookie=request.cookies.get("auth")
+        )
+        message = method.request()
+        async with self._bodies.reading(request, limit_bytes=BODY_LIMIT_BYTES) as body:
+            fill_field(message, "logs", parse_json(body))
+            await self._registry.unary(message, call)
+        return web.json_response("")
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
         match = self._routes.find(request.method, path)

@@ -43,6 +43,7 @@ def build_site(
     site.on_response_prepare.append(_add_security_headers)
     site.router.add_route("*", "/api/v1", rest.handle)
     site.router.add_route("*", f"/api/v1/{_ANYTHING}", rest.handle)
+    site.router.add_route("POST", "/task-logs", rest.take_logs)
     site.add_routes(routes)
     site.router.add_route("*", f"/{_ANYTHING}", not_found)
     return site

@@ -104,3 +104,25 @@ async def test_what_is_set_for_a_trial_counts_before_its_experiment(
     assert (await master.call("POST", "/cleanup_logs", {})).json == {"removedCount": "1"}
     assert (await master.call("PUT", "/trials/1/retain_logs", {"numDays": -2})).status == 400
     assert (await master.call("PUT", "/trials/7/retain_logs", {"numDays": 1})).status == 404
+
+
+async def test_a_trial_that_runs_elsewhere_sends_its_lines_itself(
+    master: MasterUnderTest, database: Database
+) -> None:
+    await add_experiment(database, unmanaged=True)
+    await add_trial(database, 2, task_id="2.t")
+    lines = [{"task_id": "2.t", "timestamp": "2026-01-02T03:04:05+00:00", "log": "far\n"}]
+
+    async def send(body: Any, token: str | None) -> int:
+        headers = {} if token is None else master.auth(token)
+        async with master.session.post(
+            f"{master.url}/task-logs", json=body, headers=headers
+        ) as answer:
+            return answer.status
+
+    assert await send(lines, None) == 401
+    assert await send([{**lines[0], "task_id": "none"}], master.user_token) == 404
+    assert await send({"log": 3}, master.user_token) == 400
+    assert await send(lines, master.user_token) == 200
+    answer = await master.call("GET", "/trials/2/logs")
+    assert json.loads(answer.body)["result"]["log"] == "far\n"
