@@ -118,12 +118,13 @@ class _Work:
 
     def __init__(self, group: Sequence[Waiting[_Entry]], known: Mapping[int, Cleared]) -> None:
         self._group, self._known = group, known
+        self._facts = {one.item.report.trial_id: one.item.facts for one in group}
         self.cleared: dict[int, Cleared] = {}
         """What is so if the transaction succeeds."""
 
     async def do(self, session: AsyncSession) -> None:
         """Write the reports, and note on each that cannot be written why."""
-        states = await load_states(session, {one.item.report.trial_id for one in self._group})
+        states = await load_states(session, self._facts)
         taken = [one for one in self._group if self._belongs(one, states)]
         await self._archive(session, taken, states)
         keys = {key for one in taken if (key := key_of(one.item.report)) is not None}
@@ -139,13 +140,13 @@ class _Work:
             session, steps, needs_id=lambda step: by_trial(step.trial_id).awaits_id_of(step)
         )
         await write_states(session, states.values())
-        facts = {one.item.report.trial_id: one.item.facts for one in taken}
         changed = (state for state in states.values() if state.has_new_best)
-        await write_best_trials(session, ((one, facts[one.trial_id]) for one in changed))
+        await write_best_trials(session, ((one, self._facts[one.trial_id]) for one in changed))
 
     def _belongs(self, one: Waiting[_Entry], states: Mapping[int, TrialState]) -> bool:
         report = one.item.report
         state = states.get(report.trial_id)
+        one.refusal = None  # of an earlier try
         if state is None:
             one.refusal = NotFound("trial", report.trial_id)
         elif report.run != state.run:
@@ -171,10 +172,9 @@ class _Work:
                 continue
             of_trial = floors[report.trial_id]
             of_trial[kind] = min(of_trial.get(kind, report.steps), report.steps)
-        metrics = {one.item.report.trial_id: one.item.facts.searcher_metric for one in taken}
         for trial_id, of_trial in floors.items():
             state = states[trial_id]
-            await archive(session, state, of_trial, metrics[trial_id])
+            await archive(session, state, of_trial, self._facts[trial_id].searcher_metric)
             known = self._known.get(trial_id)
             before: Mapping[Kind, int] = known.floors if known and known.run == state.run else {}
             self.cleared[trial_id] = Cleared(run=state.run, floors={**before, **of_trial})
