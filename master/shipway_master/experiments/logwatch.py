@@ -15,6 +15,9 @@ from shipway_master.tasks.logpolicy import LogPolicy
 OnMatch = Callable[[str, LogPolicy, LogLine], None]
 """Is told of a task, the policy, and the first line of its run (and node) that matched."""
 
+_CONFIGURATION = '"log_policies": ['
+"""The harness prints the whole configuration, the patterns included, when it begins."""
+
 _task_id = attrgetter("task_id")
 _ANCHORS = ("\\A", "\\z")
 """Mean the ends of a line, and would mean those of many lines at once."""
@@ -70,7 +73,7 @@ def _find(watched: _Watched, lines: Sequence[LogLine]) -> Iterator[tuple[LogPoli
     if watched.may_match is not None and not watched.may_match("".join(one.text for one in lines)):
         return
     for line in lines:
-        if line.source == "master":
+        if line.source == "master" or _CONFIGURATION in line.text:
             continue
         text = line.text.rstrip("\r\n")
         for number, (policy, matches) in enumerate(watched.policies):

@@ -36,8 +36,9 @@ async def explain(dispatch: Dispatch, status: DispatchStatus, client: LauncherCl
 
 
 _NODE_REASONS = ("NodeFail", "BootFail")
-_OWN_REASONS = ("TimeLimit", "OutOfMemory")
-"""Slurm ended the job by force for what the job itself did, whatever it had announced before."""
+_NO_PREEMPTION = ("Cancelled", "DeadLine", "OutOfMemory", "TimeLimit")
+"""Slurm ended the job by force, and not for another job. The signal that comes first is the same, so
+the job may have announced a pre-emption."""
 
 
 def make_change(status: DispatchStatus, text: str) -> Change:
@@ -67,7 +68,7 @@ def _find_failure(status: DispatchStatus, messages: Sequence[str], text: str) ->
             reason = find_reason(messages)
             if reason in _NODE_REASONS:
                 return Failure(type=FailureType.AGENT_FAILED, message=message)
-            if reason in _OWN_REASONS:
+            if reason in _NO_PREEMPTION:
                 return Failure(type=FailureType.TASK_ERROR, message=message, exit_code=code or None)
     return Failure(type=FailureType.RESOURCES_FAILED, message=message, exit_code=code or None)
 

@@ -65,6 +65,14 @@ def test_anchors_of_a_line_hold_where_many_lines_come(found: list[object]) -> No
     assert found == ["boom\n"]
 
 
+def test_the_harness_that_prints_the_patterns_is_no_match(
+    watch: LogWatch, found: list[object]
+) -> None:
+    config = '{"log_policies": [{"name": "oom", "pattern": ".*out of memory.*"}]}'
+    watch.see([line(f"New trial runner in (container c) on agent a: {config}\n")])
+    assert found == []
+
+
 def test_a_policy_without_a_pattern_is_off(found: list[object]) -> None:
     watch = LogWatch(lambda task, policy, line: found.append(line.text))
     watch.watch("t1", [LogPolicy(name="CUDA OOM")])
