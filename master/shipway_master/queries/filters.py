@@ -158,6 +158,8 @@ def _read_condition(node: Mapping[str, Any], place: str) -> Condition | None:
         value = None
     elif value is None:
         return None
+    _require_whole(column, f"{place}.columnName")
+    _require_whole(str(value), f"{place}.value")
     location = _enum(_LOCATIONS, node.get("location"), f"{place}.location")
     return Condition(
         column=column,
@@ -167,6 +169,14 @@ def _read_condition(node: Mapping[str, Any], place: str) -> Condition | None:
         value=value,
         place=place,
     )
+
+
+def _require_whole(text: str, place: str) -> None:
+    """Refuse what JSON can write, and no text can have: half of a character, as \\ud800."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{place}: half of a character") from None
 
 
 def _mapping(value: Any, place: str) -> Mapping[str, Any]:

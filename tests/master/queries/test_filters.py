@@ -66,13 +66,14 @@ def _nested(depth: int) -> dict[str, Any]:
         (make_filter(make_field(), make_field(columnName=7)), "children[1].columnName: not the"),
         (make_filter(make_field(value={"a": 1})), "children[0].value: neither text nor"),
         (make_filter(make_field(value=10**400)), "children[0].value: too large"),
+        (make_filter(make_field(value="\ud800")), "children[0].value: half of a character"),
         (make_filter(make_field(location="MARS")), "children[0].location: 'MARS' is none of"),
         (make_filter(make_field(type=["x"])), "children[0].type: ['x'] is none of"),
         (make_filter(conjunction="nor"), "filterGroup.conjunction: 'nor' is none of and, or"),
         (make_filter(_nested(30)), "more than 20 levels"),
         (make_filter(*[make_field()] * 501), "more than 500 conditions"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_is_malformed_is_told_with_its_place(text: str, problem: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
