@@ -95,6 +95,19 @@ class Security(Settings):
         return None if value is None else MASK
 
 
+class Webhooks(Settings):
+    """Calls to other systems when something happens."""
+
+    signing_key: SecretStr | None = Field(default=None, min_length=8)
+    """What the calls are signed with; generated into the data folder if absent."""
+    base_url: str = ""
+    """Read for compatibility; calls have no links to pages."""
+
+    @field_serializer("signing_key", when_used="always")
+    def _mask(self, value: SecretStr | None) -> str | None:
+        return None if value is None else MASK
+
+
 class Db(Settings):
     """Where the state is: a SQLite file in the data folder, unless a server is named."""
 
@@ -177,6 +190,9 @@ class MasterConfig(Settings):
         storage_path="determined-checkpoint",
     )
     """Where trials keep their checkpoints that do not say otherwise."""
+
+    webhooks: Webhooks = Webhooks()
+    """Calls to other systems when something happens."""
 
     @model_validator(mode="after")
     def _check_managers(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -32,11 +33,16 @@ from shipway_master.services.runs import RunService
 from shipway_master.services.tensorboardfiles import TensorboardFileService
 from shipway_master.services.triallogs import TrialLogService
 from shipway_master.services.trials import TrialService
+from shipway_master.services.webhooks import WebhookService
 from shipway_master.store.database import Database
 from shipway_master.tasks.places import Places
 from shipway_master.tasks.tasks import Tasks
 from shipway_master.tasks.workspaces import Workspaces
 from shipway_master.trialmetrics.facts import KnownTrials
+from shipway_master.webhooks.events import WebhookEvents
+from shipway_master.webhooks.key import load_key
+from shipway_master.webhooks.records import WebhookRecords
+from shipway_master.webhooks.sender import Sender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +81,14 @@ async def running_experiments(
         background = await stack.enter_async_context(Background())
         collector = await stack.enter_async_context(Collector(database, tasks, workspaces))
 
+        webhooks = WebhookRecords(database)
+        sender = Sender(webhooks, key=await _load_webhook_key(config))
+        events = WebhookEvents(database, webhooks, sender)
+        background.start(sender.keep_sending(), name="calls of webhooks")
+
         async def clean_up(record: ExperimentRecord) -> None:
             background.start(collector.collect(record.id), name=f"checkpoints of {record.id}")
+            background.start(events.experiment_ended(record), name=f"webhooks of {record.id}")
 
         experiments = await stack.enter_async_context(
             Experiments(
@@ -120,6 +132,13 @@ async def running_experiments(
                 ExperimentMarkService(database, actions, config.retention_policy),
                 ManyExperimentsService(database, actions),
                 RunService(database, actions, KnownTrials(database)),
+                WebhookService(database, webhooks, sender, events, experiments),
                 *metrics,
             ],
         )
+
+
+async def _load_webhook_key(config: MasterConfig) -> str:
+    if config.webhooks.signing_key is not None:
+        return config.webhooks.signing_key.get_secret_value()
+    return await asyncio.to_thread(load_key, config.data / "webhook-key")

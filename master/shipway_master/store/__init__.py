@@ -22,6 +22,7 @@ from shipway_master.store import templates as templates
 from shipway_master.store import tensorboards as tensorboards
 from shipway_master.store import trialmetrics as trialmetrics
 from shipway_master.store import users as users
+from shipway_master.store import webhooks as webhooks
 from shipway_master.store import workspaces as workspaces
 from shipway_master.store.base import Base as Base
 from shipway_master.store.database import Database as Database

@@ -192,7 +192,7 @@ class Pachyderm(Settings):
 
 
 class Webhooks(Settings):
-    """Which webhooks hear of the experiment; this master sends to none."""
+    """Which webhooks hear of the experiment, beside those of its whole workspace."""
 
     webhook_id: Sequence[int] | None = Field(default=None, description="By id.")
     webhook_name: Sequence[str] | None = Field(default=None, description="By name.")
@@ -204,7 +204,7 @@ class Integrations(Settings):
 
     pachyderm: Pachyderm | None = Field(default=None, description="Data in Pachyderm.")
     webhooks: Webhooks | None = Field(
-        default=None, description="Read for compatibility; this master has no webhooks."
+        default=None, description="Which webhooks hear of the experiment."
     )
 
 

@@ -1,0 +1,1 @@
+"""Webhooks: addresses that hear when something happens."""
