@@ -189,9 +189,7 @@ TABLE: Final[dict[str, Row]] = {
     "AllocationRendezvousInfo": _row(_RUN, _ABSENT, allocation_id="$allocation"),
     "NotifyContainerRunning": _row(_RUN, allocation_id="$allocation", num_peers=1),
     "MarkAllocationResourcesDaemon": _row(_RUN, _ABSENT, allocation_id="$allocation"),
-    "PostAllocationProxyAddress": _row(
-        _RUN, allocation_id="$allocation", proxy_address="127.0.0.1"
-    ),
+    "PostAllocationProxyAddress": _row(_RUN, allocation_id="$allocation", proxy_address="10.0.0.7"),
     "PostAllocationAcceleratorData": _row(
         _RUN, allocation_id="$allocation", accelerator_data={"container_id": "c"}
     ),
@@ -392,6 +390,23 @@ TABLE: Final[dict[str, Row]] = {
     "CheckpointsRemoveFiles": _row(
         _TRIAL, checkpoint_uuids=["$checkpoint"], checkpoint_globs=["*"]
     ),
+    # models
+    "GetModel": _row(_USER, model_name="$model"),
+    "GetModels": _row(_USER),
+    "GetModelLabels": _row(_USER),
+    "PostModel": _row(_USER, name="$name"),
+    "PatchModel": _row(_USER, model_name="$model", model={"notes": "a"}),
+    "ArchiveModel": _row(_USER, model_name="$model"),
+    "UnarchiveModel": _row(_USER, model_name="$model"),
+    "MoveModel": _row(_USER, model_name="$model", destination_workspace_id=1),
+    "DeleteModel": _row(_OWNER, model_name="$model"),
+    "GetModelVersion": _row(_USER, model_name="$model", model_version_num=1),
+    "GetModelVersions": _row(_USER, model_name="$model"),
+    "PostModelVersion": _row(_USER, model_name="$model", checkpoint_uuid="$checkpoint"),
+    "PatchModelVersion": _row(
+        _USER, model_name="$model", model_version_num=1, model_version={"notes": "a"}
+    ),
+    "DeleteModelVersion": _row(_OWNER, model_name="$model", model_version_num=1),
     "TrialLogs": _row(_USER, trial_id="$trial"),
     "TrialLogsFields": _row(_USER, trial_id="$trial"),
     "PatchUsers": _row(_ADMIN, user_ids=["$owner"], activate=True),

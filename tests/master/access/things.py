@@ -139,6 +139,14 @@ class World:
         await self._owner_does("/checkpoints", body)
         return checkpoint_id
 
+    async def make_model(self) -> str:
+        """Make a model of the owner with one version; return its name."""
+        name = self.make_name()
+        await self._owner_does("/models", {"name": name})
+        version = {"checkpointUuid": await self.make_checkpoint()}
+        await self._owner_does(f"/models/{name}/versions", version)
+        return name
+
     def make_name(self) -> str:
         """Make up a name that nothing has."""
         return f"name-{next(self.numbers)}"
@@ -197,6 +205,7 @@ _MAKERS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "$template": World.make_template,
     "$workspace": World.make_workspace,
     "$project": World.make_project,
+    "$model": World.make_model,
     "$experiment": World.make_experiment,
     "$external_experiment": World.make_external_experiment,
     "$experiment_config": _experiment_config,
