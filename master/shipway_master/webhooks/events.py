@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,8 @@ from shipway_master.webhooks.model import Alert, Event, Subject, TriggerKind
 from shipway_master.webhooks.records import WebhookRecords
 from shipway_master.webhooks.sender import Sender
 
+log = logging.getLogger(__name__)
+
 _MOST_WAITING = 1000
 """Calls of one webhook that may wait at a time."""
 
@@ -32,7 +35,12 @@ class WebhookEvents:
         """Tell that an experiment has come to its end."""
         subject = await self._load_subject(record)
         kind = TriggerKind.EXPERIMENT_STATE_CHANGE
-        await self._tell(Event(kind=kind, subject=subject, state=record.state.value))
+        full = await self._tell(Event(kind=kind, subject=subject, state=record.state.value))
+        if full:
+            log.warning(
+                "webhooks were not told of the end of an experiment: too many calls are waiting",
+                extra={"experiment_id": record.id, "webhooks": full},
+            )
 
     async def alert(self, record: ExperimentRecord, alert: Alert) -> None:
         """Tell what an experiment's own code says.
@@ -41,23 +49,33 @@ class WebhookEvents:
             ResourceExhausted: It has said very much that is still to be sent.
         """
         subject = await self._load_subject(record)
-        await self._tell(Event(kind=TriggerKind.CUSTOM, subject=subject, alert=alert))
+        full = await self._tell(Event(kind=TriggerKind.CUSTOM, subject=subject, alert=alert))
+        if full:
+            raise ResourceExhausted(
+                f"{_MOST_WAITING} calls of webhooks are waiting already: {', '.join(full)}"
+            )
 
-    async def _tell(self, event: Event) -> None:
+    async def _tell(self, event: Event) -> list[str]:
+        """Have all webhooks called that an event is for, but those with too many calls waiting.
+
+        Returns:
+            The names of these.
+        """
         now = datetime.now(UTC)
         bodies: list[tuple[int, str]] = []
+        full: list[str] = []
         for webhook in await self._records.load_all():
             trigger = webhook.find_trigger(event)
             if trigger is None:
                 continue
-            if await self._records.count_waiting(webhook.id) >= _MOST_WAITING:
-                raise ResourceExhausted(
-                    f"{_MOST_WAITING} calls of webhook '{webhook.name}' are waiting already"
-                )
-            bodies.append((webhook.id, render_event(event, trigger, webhook.kind, at=now)))
+            if await self._records.count_waiting(webhook.id) < _MOST_WAITING:
+                bodies.append((webhook.id, render_event(event, trigger, webhook.kind, at=now)))
+            else:
+                full.append(webhook.name)
         if bodies:
             await self._records.enqueue(bodies)
             self._sender.wake()
+        return full
 
     async def _load_subject(self, record: ExperimentRecord) -> Subject:
         statement = (
