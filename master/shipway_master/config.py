@@ -25,6 +25,7 @@ from shipway_master.cluster.config import (
 )
 from shipway_master.durations import DurationS
 from shipway_master.experiments.config.storage import CheckpointStorage, SharedFs
+from shipway_master.proxynetworks import PRIVATE, Network
 from shipway_master.retention import RetentionPolicy
 from shipway_master.tasks.defaults import TaskContainerDefaults
 from shipway_master.tasks.owners import DefaultTaskUser
@@ -89,6 +90,8 @@ class Security(Settings):
     """As whom tasks run whose owner has no agent user of his own."""
     tls: Tls = Tls()
     token: Token = Token()
+    proxy_networks: Sequence[Network] = PRIVATE
+    """Where the proxy leads when a task tells by itself where it is, as those in Slurm jobs do."""
 
     @field_serializer("initial_user_password", when_used="always")
     def _mask(self, value: SecretStr | None) -> str | None:

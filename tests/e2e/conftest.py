@@ -178,7 +178,8 @@ def open_slurm_site(
     master.rewrite_config(
         {
             "resource_manager": {"type": "agent"},
-            "security": {"default_task": {"user": user}},
+            # All nodes of the lab are this machine.
+            "security": {"default_task": {"user": user}, "proxy_networks": ["127.0.0.0/8"]},
             "additional_resource_managers": [{"resource_manager": manager}],
         }
     )

@@ -35,6 +35,7 @@ from shipway_master.logbook import LogBook
 from shipway_master.metrics import ClusterCollector
 from shipway_master.policies.records import PolicyRecords
 from shipway_master.proxy import Proxy
+from shipway_master.proxynetworks import ProxyNetworks
 from shipway_master.services.agents import AgentService
 from shipway_master.services.allocations import AllocationService
 from shipway_master.services.bindings import BindingService
@@ -210,8 +211,9 @@ async def running_cluster(
         )
         await removal.resume()
         idle_watch = IdleWatch(tasks)
+        proxy_networks = ProxyNetworks(config.security.proxy_networks)
         proxy = await stack.enter_async_context(
-            Proxy(tasks, authenticator, note_use=idle_watch.note_use)
+            Proxy(tasks, authenticator, proxy_networks, note_use=idle_watch.note_use)
         )
         background.start(
             idle_watch.keep_watching(interval_s=_IDLE_INTERVAL_S), name="idle services"
@@ -244,7 +246,7 @@ async def running_cluster(
                 tensorboards,
                 GenericTaskService(database, tasks),
                 TaskService(database, tasks, allocations),
-                AllocationService(database, tasks, allocations),
+                AllocationService(database, tasks, allocations, proxy_networks),
                 *experiments.services,
             ],
             endpoint=AgentEndpoint(agents, heartbeat=Heartbeat.with_limit(agents.silence_limit_s)),

@@ -18,8 +18,15 @@ from shipway_master.gateway.rest import lower_headers
 from shipway_master.gateway.site import message_response
 from shipway_master.proxy.http import forward, forward_websocket
 from shipway_master.proxy.readiness import watch_services
-from shipway_master.proxy.targets import ServiceNotFound, Target, find_target
+from shipway_master.proxy.targets import (
+    ServiceNotFound,
+    ServiceUnreachable,
+    Target,
+    find_target,
+    require_reachable,
+)
 from shipway_master.proxy.tcp import CONNECT_LIMIT_S, tunnel
+from shipway_master.proxynetworks import ProxyNetworks
 from shipway_master.tasks.errors import TaskNotFound
 from shipway_master.tasks.records import get_service_address
 from shipway_master.tasks.tasks import Tasks
@@ -31,14 +38,20 @@ class Proxy:
     """Leads to the services of tasks; entered, it also watches which of them are ready."""
 
     def __init__(
-        self, tasks: Tasks, authenticator: Authenticator, *, note_use: Callable[[str], None]
+        self,
+        tasks: Tasks,
+        authenticator: Authenticator,
+        networks: ProxyNetworks,
+        *,
+        note_use: Callable[[str], None],
     ) -> None:
         """Get ready.
 
         Args:
+            networks: Where it leads when a task says by itself where it is.
             note_use: Is called with the id of the task, for each request to it that is let through.
         """
-        self._tasks, self._authenticator = tasks, authenticator
+        self._tasks, self._authenticator, self._networks = tasks, authenticator, networks
         self._note_use = note_use
         self._closing = asyncio.Event()
         self._stack = AsyncExitStack()
@@ -55,7 +68,10 @@ class Proxy:
             )
         )
         background = await self._stack.enter_async_context(Background())
-        background.start(watch_services(self._tasks, interval_s=_READY_INTERVAL_S), name="services")
+        background.start(
+            watch_services(self._tasks, self._networks, interval_s=_READY_INTERVAL_S),
+            name="services",
+        )
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -83,6 +99,10 @@ class Proxy:
             return message_response(404, str(error))
         if refusal is not None:
             return refusal
+        try:
+            target = await require_reachable(target, self._networks)
+        except ServiceUnreachable as error:
+            return message_response(502, str(error))
         self._note_use(service.partition(":")[0])
         if target.is_tcp:
             return await tunnel(request, target, self._closing)

@@ -8,7 +8,14 @@ from typing import Final
 
 from shipway_master.allocations.life import AllocationState, is_at_least
 from shipway_master.errors import MasterError
-from shipway_master.proxy.targets import ServiceNotFound, Target, find_target
+from shipway_master.proxy.targets import (
+    ServiceNotFound,
+    ServiceUnreachable,
+    Target,
+    find_target,
+    require_reachable,
+)
+from shipway_master.proxynetworks import ProxyNetworks
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.tasks import Tasks
 
@@ -19,13 +26,13 @@ _SSH: Final = b"SSH-"
 _HTTP: Final = b"HTTP"
 
 
-async def watch_services(tasks: Tasks, *, interval_s: float) -> None:
+async def watch_services(tasks: Tasks, networks: ProxyNetworks, *, interval_s: float) -> None:
     """Mark each run ready whose service answers, until cancelled."""
     while True:
         async with asyncio.TaskGroup() as group:
             for record in tasks.list_open():
                 if record.service is not None and _may_be_ready(record, tasks):
-                    group.create_task(_mark_if_ready(record, tasks))
+                    group.create_task(_mark_if_ready(record, tasks, networks))
         await asyncio.sleep(interval_s)
 
 
@@ -39,13 +46,13 @@ def _may_be_ready(record: TaskRecord, tasks: Tasks) -> bool:
     )
 
 
-async def _mark_if_ready(record: TaskRecord, tasks: Tasks) -> None:
+async def _mark_if_ready(record: TaskRecord, tasks: Tasks, networks: ProxyNetworks) -> None:
     try:
-        target = await find_target(record.task_id, tasks)
+        target = await require_reachable(await find_target(record.task_id, tasks), networks)
         async with asyncio.timeout(_ANSWER_LIMIT_S):
             if not await _answers(target, record):
                 return
-    except (ServiceNotFound, OSError, ValueError):
+    except (ServiceNotFound, ServiceUnreachable, OSError, ValueError):
         return  # not yet; ValueError: the address that the task told is no host name
     run = tasks.find_run(record.task_id)
     if run is None or run.is_over:

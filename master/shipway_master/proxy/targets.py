@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shipway_master.allocations.allocation import Allocation
+from shipway_master.proxynetworks import NotAllowed, ProxyNetworks
 from shipway_master.tasks.errors import TaskNotFound
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.states import TaskType
@@ -18,6 +19,10 @@ class ServiceNotFound(Exception):
         super().__init__(f"service not found: {service}")
 
 
+class ServiceUnreachable(Exception):
+    """A task serves under this name, at an address where the master does not go."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Where a service is, and who may use it."""
@@ -29,6 +34,8 @@ class Target:
     """Bytes over a websocket; else HTTP."""
     is_open: bool
     """Nobody is asked who he is: the service protects itself."""
+    is_told: bool
+    """The task itself has told the host, not an agent."""
 
     @property
     def authority(self) -> str:
@@ -38,6 +45,8 @@ class Target:
 
 async def find_target(service: str, tasks: Tasks) -> Target:
     """Find a service: `TASK` for what a task is there for, `TASK:PORT` for its other ports.
+
+    Before it is connected to, it goes through `require_reachable`.
 
     Raises:
         ServiceNotFound: There is none, or not yet, or not any more.
@@ -51,6 +60,20 @@ async def find_target(service: str, tasks: Tasks) -> Target:
     if target is None:
         raise ServiceNotFound(service)
     return target
+
+
+async def require_reachable(target: Target, networks: ProxyNetworks) -> Target:
+    """Give back a target with an address where the master may go; agents are believed.
+
+    Raises:
+        ServiceUnreachable: It has none.
+    """
+    if not target.is_told:
+        return target
+    try:
+        return replace(target, host=await networks.resolve(target.host))
+    except (NotAllowed, OSError) as error:
+        raise ServiceUnreachable(f"the service cannot be reached: {error}") from error
 
 
 def _find_port(record: TaskRecord, run: Allocation | None, port_text: str | None) -> Target | None:
@@ -79,7 +102,7 @@ def _locate(
     """Say where the first container of a run has *port*."""
     if run.is_over or not run.record.shares:
         return None
-    share = run.record.shares[0]
+    share, is_told = run.record.shares[0], False
     for address in share.addresses:
         if address.container_port == port:
             host, port = address.host_ip, address.host_port
@@ -89,6 +112,12 @@ def _locate(
         if share.assignment.agent_id is not None or not (run.record.proxy_address or nodes):
             return None
         host = run.record.proxy_address or nodes[0]  # a Slurm job has its node's own ports
+        is_told = True
     return Target(
-        host=host.strip("[]"), port=port, owner_id=record.owner_id, is_tcp=is_tcp, is_open=is_open
+        host=host.strip("[]"),
+        port=port,
+        owner_id=record.owner_id,
+        is_tcp=is_tcp,
+        is_open=is_open,
+        is_told=is_told,
     )

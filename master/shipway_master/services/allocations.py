@@ -14,6 +14,7 @@ from shipway_master.allocations.ids import (
 )
 from shipway_master.allocations.live import Allocations
 from shipway_master.allocations.preemption import PreemptionCause
+from shipway_master.proxynetworks import NotAllowed, ProxyNetworks
 from shipway_master.rpc import Call, long_poll
 from shipway_master.services.told import told
 from shipway_master.store.database import Database
@@ -30,8 +31,15 @@ class AllocationService:
     The token of another run is refused, even of the same owner or task.
     """
 
-    def __init__(self, database: Database, tasks: Tasks, allocations: Allocations) -> None:
+    def __init__(
+        self,
+        database: Database,
+        tasks: Tasks,
+        allocations: Allocations,
+        proxy_networks: ProxyNetworks,
+    ) -> None:
         self._database = database
+        self._proxy_networks = proxy_networks
         self._tasks = tasks
         self._allocations = allocations
 
@@ -149,6 +157,11 @@ class AllocationService:
         """Note where the task's services are reached."""
         with told():
             allocation = await self._get(request.allocation_id, call)
+            try:
+                self._proxy_networks.require_allowed(request.proxy_address)
+            except NotAllowed as error:
+                await allocation.say(f"the master does not lead to this task: {error}")
+                raise InvalidCall(str(error)) from error
             await allocation.set_proxy_address(request.proxy_address)
         return trial_pb2.PostAllocationProxyAddressResponse()
 
