@@ -108,7 +108,9 @@ def _on_sqlite(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) 
 def _on_postgresql(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
     """The JSON at the path."""
     document, _, *keys = element.clauses
-    text = f"CAST({compiler.process(document, **kw)} AS JSON)"
+    text = f"CAST({compiler.process(document, **kw)} AS TEXT)"
+    # Its text has no place for the character 0, and one in any document would fail the statement.
+    text = f"CAST(CASE WHEN position('\\u0000' IN {text}) = 0 THEN {text} END AS JSON)"
     return f"({text} #> ARRAY[{', '.join(_as_text(key, compiler, **kw) for key in keys)}]::text[])"
 
 

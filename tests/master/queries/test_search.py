@@ -110,7 +110,7 @@ async def _fill(url: str) -> None:
             summary_metrics=_summary(loss=0.25),
         )
         await add_trial(database, 2, hparams={"lr": "auto"}, archived=True, state="ERROR")
-        await add_trial(database, 4, state="CANCELED", hparams={"lr": None})
+        await add_trial(database, 4, state="CANCELED", hparams={"lr": None, "x": "\0"})
 
 
 def _summary(*, loss: float) -> dict[str, Any]:
