@@ -59,14 +59,16 @@ class PlayedTrial:
         self._allocation = environment["DET_ALLOCATION_ID"]
         self._token = environment["DET_SESSION_TOKEN"]
 
-    async def train(self, master: MasterUnderTest, epochs: int) -> None:
-        """Train so far, and report how good it is."""
+    async def train(
+        self, master: MasterUnderTest, epochs: int, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Train so far, and report how good it is, or *metrics*."""
         self.epochs = epochs
         report = {
             "trialId": self._id,
             "trialRunId": self._run_id,
             "stepsCompleted": epochs * 100,
-            "metrics": {"avgMetrics": measure(self.x, epochs)},
+            "metrics": {"avgMetrics": metrics or measure(self.x, epochs)},
         }
         body = {"group": "validation", "metrics": report}
         path = f"/trials/{self._id}/metrics"
@@ -174,3 +176,24 @@ async def test_a_search_goes_as_foreseen_through_restarts_of_the_master(
     assert node.trained == foresee()
     assert experiment["state"] == "STATE_COMPLETED"
     assert experiment["progress"] == 1
+
+
+async def test_a_search_without_its_time_fails_and_says_why(master: MasterUnderTest) -> None:
+    agent = StandInAgent(master.url, slots=1)
+    async with agent.connected():
+        number = await create(master)
+        start = await agent.next_start()
+        await agent.run(start)
+        trial = PlayedTrial(start)
+        assert not await trial.should_leave(master)
+
+        await trial.train(master, 1, {"loss": 0.5})
+
+        assert await trial.should_leave(master)
+        await agent.end(start)
+        experiment = await wait_for_end(master, number)
+
+    assert experiment["state"] == "STATE_ERROR"
+    assert experiment["numTrials"] == SECTION["max_concurrent_trials"]
+    log = (await master.call("GET", "/master/logs?limit=200")).body.decode()
+    assert "searcher.time_metric: each validation must have a finite number 'epochs'" in log
