@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import sys
@@ -87,6 +88,7 @@ def serve(
         say_error(f"Error: {error.message}")
         sys.exit(os.EX_CONFIG)
     setup_logging(config.log.python_level, config.log.format)
+    faulthandler.enable()  # a watchdog that ends us with SIGABRT leaves a trace of each thread
     try:
         with held(config.data):
             asyncio.run(_serve(config, ServiceManager(os.environ)))

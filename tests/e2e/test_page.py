@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.conftest import Site
 from tests.e2e.tasks import fetch_task, wait_for_end, wait_for_log
+from tests.e2e.test_det_notebooks import start_notebook
 from tests.lab.browser import Browser, browsing
 from tests.lab.shipway import PASSWORD
 
@@ -102,3 +103,16 @@ def test_a_long_log_is_shown_from_its_end(window: Browser, site: Site, tmp_path:
     window.find("#log", text="29500")
     window.save_picture(tmp_path / "task.png")
     assert 500 < window.count("#log > div") <= 5000
+
+
+def test_a_notebook_is_opened_and_ended_from_its_page(window: Browser, site: Site) -> None:
+    notebook_id = start_notebook(site, idle_timeout="1h")
+    enter(window, site, "determined")
+    window.open(f"{site.master.url}/#/tasks/{notebook_id}")
+    address = window.find("#open", text="Open").get_attribute("href")
+    assert address is not None
+    window.open(address)
+    window.find("body", text="a notebook in")
+    window.open(f"{site.master.url}/#/tasks/{notebook_id}")
+    window.click("#kill")
+    wait_for_end(site.api, notebook_id)

@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
-from shipway_common.findings import Finding, bad, good
+from shipway_common.findings import Finding, bad, good, warn
 from shipway_master.checks.certificate import check_certificate
 from shipway_master.checks.database import check_database
 from shipway_master.checks.folder import check_data, check_settings_file
 from shipway_master.checks.launchers import check_launchers
 from shipway_master.checks.port import check_port
 from shipway_master.config import MasterConfig
+from shipway_master.experiments.config.storage import SharedFs
 from shipway_master.retention import FOREVER, RetentionPolicy, parse_schedule
+
+_OF_EACH_NODE = "/tmp"  # noqa: S108 (the default, as Determined has it)
 
 
 async def check(config: MasterConfig, *, file: Path | None) -> AsyncIterator[Finding]:
@@ -39,6 +42,7 @@ def _check_here(config: MasterConfig, file: Path | None) -> Iterator[Finding]:
     yield from check_certificate(config)
     yield from check_port(config)
     yield _check_retention(config.retention_policy)
+    yield from _check_storage(config)
     yield _check_page()
 
 
@@ -50,6 +54,16 @@ def _check_retention(policy: RetentionPolicy) -> Finding:
     return good(
         key, f"logs are kept for {policy.log_retention_days} days; next round {at:%F %R} UTC"
     )
+
+
+def _check_storage(config: MasterConfig) -> Iterator[Finding]:
+    storage = config.checkpoint_storage
+    if isinstance(storage, SharedFs) and storage.host_path == _OF_EACH_NODE:
+        yield warn(
+            "checkpoint_storage.host_path",
+            f"checkpoints of experiments that do not say where go to {_OF_EACH_NODE}, which each"
+            " node has for itself; name a folder that all of them share",
+        )
 
 
 def _check_page() -> Finding:

@@ -26,10 +26,20 @@ const FOLDERS = {
   TASK_TYPE_GENERIC: "tasks",
   TASK_TYPE_NOTEBOOK: "notebooks",
   TASK_TYPE_SHELL: "shells",
+  TASK_TYPE_TENSORBOARD: "tensorboards",
 };
+const WITH_PAGES = ["TASK_TYPE_NOTEBOOK", "TASK_TYPE_TENSORBOARD"];
 
 const kill = (task) =>
   post(`/${FOLDERS[task.taskType] ?? "commands"}/${encodeURIComponent(task.taskId)}/kill`);
+
+/** The link to the page that a task serves, once that answers. */
+function listPages(task) {
+  const isThere = WITH_PAGES.includes(task.taskType) && !task.endTime;
+  if (!isThere || !task.allocations?.[0]?.isReady) return [];
+  const href = `/det/interactive/${encodeURIComponent(task.taskId)}/`;
+  return [make("a", { href, id: "open", target: "_blank", rel: "noopener" }, "Open")];
+}
 
 function describe(task, onKill) {
   const config = JSON.parse(task.config || "{}");
@@ -48,6 +58,7 @@ function describe(task, onKill) {
       "h2",
       {},
       `Task ${task.taskId} `,
+      ...listPages(task),
       ...(task.endTime ? [] : [button("Kill", onKill, { id: "kill" })]),
     ),
     make(
