@@ -1,0 +1,285 @@
+"""The tasks that remove checkpoints: when there is one, what it gets, what becomes of its word."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from shipway_master.store.checkpoints import CollectionRow
+from shipway_master.store.database import Database, opened
+from tests.master.agents.standin import StandInAgent, ack
+from tests.master.asking import eventually, wait_for_end
+from tests.master.checkpointing import get_checkpoint
+from tests.master.checkpoints_in_store import add_checkpoint
+from tests.master.experiments_in_store import CONFIG, add_experiment, add_trial
+from tests.master.running import MasterUnderTest, Prepared, master_running
+
+STORAGE = {"type": "shared_fs", "host_path": "/data", "storage_path": "own"}
+SETTINGS: dict[str, Any] = {
+    **CONFIG,
+    "checkpoint_storage": {**STORAGE, "save_experiment_best": 0, "save_trial_best": 0},
+    "entrypoint": "train",
+    "resources": {"slots_per_trial": 8, "resource_pool": "no-such-pool"},
+    "slurm": {"sbatch_args": ["--exclusive"]},
+    "environment": {"image": {"cpu": "own:cpu"}, "environment_variables": {"cpu": ["A=b"]}},
+    "bind_mounts": [{"host_path": "/keys", "container_path": "/mnt"}],
+}
+
+
+@pytest.fixture
+async def database(master: MasterUnderTest) -> AsyncGenerator[Database]:
+    """Open the database beside the master."""
+    async with opened(master.database_url) as database:
+        yield database
+
+
+async def begin(database: Database, **changes: Any) -> tuple[int, int]:
+    """Write down an experiment with one trial; return both ids."""
+    config = {**SETTINGS, **changes}
+    experiment_id = await add_experiment(database, config=config, state="COMPLETED")
+    return experiment_id, await add_trial(database, experiment_id)
+
+
+async def remove(master: MasterUnderTest, *uuids: str, globs: list[str] | None = None) -> None:
+    """Ask for the removal of checkpoints, or of files of theirs."""
+    body: dict[str, Any] = {"checkpointUuids": uuids}
+    if globs is None:
+        answer = await master.call("DELETE", "/checkpoints", body, token="user")
+    else:
+        body["checkpointGlobs"] = globs
+        answer = await master.call("POST", "/checkpoints/rm", body, token="user")
+    assert (answer.status, answer.json) == (200, {}), answer.body
+
+
+async def apply_policy(master: MasterUnderTest, experiment_id: int, latest: int) -> None:
+    """Have a policy applied that keeps so many of the newest."""
+    policy = {"saveExperimentBest": 0, "saveTrialBest": 0, "saveTrialLatest": latest}
+    body = {"id": experiment_id, "checkpointStorage": policy}
+    answer = await master.call("PATCH", f"/experiments/{experiment_id}", body, token="user")
+    assert answer.status == 200, answer.body
+
+
+def read_files(start: dict[str, Any]) -> dict[str, tuple[int, bytes]]:
+    """Read mode and content of the files that a start brings, by their names in its own folder."""
+    folder = "/run/determined/checkpoint_gc/"
+    items = [item for part in start["Spec"]["RunSpec"]["Archives"] for item in part["Archive"]]
+    return {
+        item["path"].removeprefix(folder): (item["mode"], base64.b64decode(item["content"]))
+        for item in items
+        if item["path"].startswith(folder)
+    }
+
+
+def read_uuids(start: dict[str, Any]) -> list[str]:
+    """Read which checkpoints a start is about."""
+    uuids: list[str] = json.loads(read_files(start)["checkpoints_to_delete.json"][1])
+    return uuids
+
+
+def read_variables(start: dict[str, Any]) -> dict[str, str]:
+    """Read the variables of a start."""
+    texts = start["Spec"]["RunSpec"]["ContainerConfig"]["Env"]
+    return dict(text.split("=", 1) for text in texts)
+
+
+async def finish(
+    master: MasterUnderTest, agent: StandInAgent, start: dict[str, Any], code: int = 0
+) -> None:
+    """Let a task end, once it has told, as the harness does, that everything is gone."""
+    await agent.run(start)
+    variables = read_variables(start)
+    if code == 0:
+        gone = [{"uuid": one, "resources": {"resources": {}}} for one in read_uuids(start)]
+        token = variables["DET_SESSION_TOKEN"]
+        answer = await master.call("PATCH", "/checkpoints", {"checkpoints": gone}, token=token)
+        assert answer.status == 200, answer.body
+    await agent.end(start, code)
+    await wait_for_end(master, variables["DET_TASK_ID"])
+
+
+async def test_what_the_task_gets(master: MasterUnderTest, database: Database) -> None:
+    experiment_id, trial_id = await begin(database)
+    one, other = [await add_checkpoint(database, trial_id) for _ in range(2)]
+
+    async with StandInAgent(master.url).connected() as agent:
+        await remove(master, one, other, one, globs=["model/*"])
+        start = await agent.next_start()
+
+    folder = "/run/determined/checkpoint_gc"
+    run = start["Spec"]["RunSpec"]
+    assert run["ContainerConfig"]["Cmd"] == [
+        *(f"{folder}/gc-checkpoints-entrypoint.sh", "--experiment-id", str(experiment_id)),
+        *("--storage-config", f"{folder}/storage_config.json"),
+        *("--delete", f"{folder}/checkpoints_to_delete.json"),
+        *("--globs", f"{folder}/checkpoints_globs.json"),
+    ]
+    files = read_files(start)
+    assert {name: mode for name, (mode, _) in files.items()} == {
+        "gc-checkpoints-entrypoint.sh": 0o700,
+        "storage_config.json": 0o600,
+        "checkpoints_to_delete.json": 0o600,
+        "checkpoints_globs.json": 0o600,
+    }
+    assert json.loads(files["storage_config.json"][1]) == STORAGE
+    assert json.loads(files["checkpoints_globs.json"][1]) == ["model/*"]
+    assert read_uuids(start) == [one, other]
+    assert start["Container"]["devices"] is None
+    assert start["Container"]["description"] == f"gc-{experiment_id}"
+    assert run["ContainerConfig"]["Image"] == "own:cpu"
+    mounts = [(one["Source"], one["Target"]) for one in run["HostConfig"]["Mounts"]]
+    assert mounts == [("/keys", "/mnt"), ("/data", "/determined_shared_fs")]
+    variables = read_variables(start)
+    assert (variables["DET_TASK_TYPE"], variables["A"]) == ("CHECKPOINT_GC", "b")
+
+
+async def test_it_is_gone_when_the_task_says_so(
+    master: MasterUnderTest, database: Database
+) -> None:
+    _, trial_id = await begin(database)
+    one = await add_checkpoint(database, trial_id)
+
+    async with StandInAgent(master.url).connected() as agent:
+        await remove(master, one)
+        await finish(master, agent, await agent.next_start(), code=1)
+        failed = (await get_checkpoint(master, one))["state"]
+        await remove(master, one)
+        await finish(master, agent, await agent.next_start())
+        await remove(master, one)  # it is gone already: there is nothing to do
+        assert agent.starts.empty()
+
+    assert failed == "STATE_COMPLETED"
+    assert (await get_checkpoint(master, one))["state"] == "STATE_DELETED"
+
+    async def is_forgotten() -> bool:
+        async with database.reading() as session:
+            return await session.scalar(select(func.count()).select_from(CollectionRow)) == 0
+
+    await eventually(is_forgotten)
+
+
+async def test_a_policy_is_applied_by_one_task_after_the_other(
+    master: MasterUnderTest, database: Database
+) -> None:
+    experiment_id, trial_id = await begin(database)
+    saved = [await add_checkpoint(database, trial_id, steps=steps) for steps in range(4)]
+
+    async with StandInAgent(master.url).connected() as agent:
+        await apply_policy(master, experiment_id, latest=3)
+        first = await agent.next_start()
+        for latest in (2, 1):
+            await apply_policy(master, experiment_id, latest=latest)
+        assert agent.starts.empty()
+        await finish(master, agent, first)
+        second = await agent.next_start()
+
+    assert [read_uuids(start) for start in (first, second)] == [saved[:1], saved[1:3]]
+
+
+async def test_what_has_a_name_or_is_gone_on_from_stays(
+    master: MasterUnderTest, database: Database
+) -> None:
+    experiment_id, trial_id = await begin(database)
+    saved = [await add_checkpoint(database, trial_id, steps=steps) for steps in range(5)]
+    await master.call("POST", "/models", {"name": "cats"})
+    body = {"checkpointUuid": saved[0]}
+    await master.call("POST", "/models/cats/versions", body)
+    other = await add_experiment(database)
+    await add_trial(database, other, source_checkpoint=saved[1])
+
+    async with StandInAgent(master.url).connected() as agent:
+        await apply_policy(master, experiment_id, latest=1)
+        start = await agent.next_start()
+        body = {"checkpointUuid": saved[2]}
+        too_late = await master.call("POST", "/models/cats/versions", body)
+
+    assert read_uuids(start) == saved[2:4]
+    assert too_late.status == 400
+    assert "is being removed" in too_late.error["error"]
+
+
+async def test_each_storage_has_a_task_of_its_own(
+    master: MasterUnderTest, database: Database
+) -> None:
+    _, trial_id = await begin(database)
+    body = {"runId": trial_id, "checkpointStorage": {"type": "directory", "container_path": "/d"}}
+    storage_id = (await master.call("POST", "/runs/start", body)).json["storageId"]
+    one = await add_checkpoint(database, trial_id, storage_id=storage_id)
+    other = await add_checkpoint(database, trial_id)
+
+    async with StandInAgent(master.url).connected() as agent:
+        await remove(master, one, other)
+        starts = [await agent.next_start() for _ in range(2)]
+
+    found = {
+        read_uuids(start)[0]: json.loads(read_files(start)["storage_config.json"][1])
+        for start in starts
+    }
+    assert found == {one: {"type": "directory", "container_path": "/d"}, other: STORAGE}
+
+
+async def test_without_a_storage_nothing_can_be_removed(
+    master: MasterUnderTest, database: Database
+) -> None:
+    _, trial_id = await begin(database, checkpoint_storage=None)
+    one = await add_checkpoint(database, trial_id)
+
+    body = {"checkpointUuids": [one]}
+    answer = await master.call("DELETE", "/checkpoints", body, token="user")
+
+    assert answer.status == 400
+    assert "does not say where its checkpoints are" in answer.error["error"]
+
+
+async def test_an_experiment_goes_when_its_files_are_gone(
+    master: MasterUnderTest, database: Database
+) -> None:
+    experiment_id = await add_experiment(database, config=SETTINGS, state="COMPLETED")
+    trial_id = await add_trial(database, experiment_id, run=1, state="COMPLETED")
+    one = await add_checkpoint(database, trial_id)
+    path = f"/experiments/{experiment_id}"
+
+    async with StandInAgent(master.url).connected() as agent:
+        assert (await master.call("DELETE", path, token="user")).status == 200
+        starts = [await agent.next_start() for _ in range(2)]
+        assert (await master.call("GET", path)).status == 200
+        for start in starts:
+            await finish(master, agent, start)
+
+        async def is_gone() -> bool:
+            return (await master.call("GET", path)).status == 404
+
+        await eventually(is_gone)
+
+    commands = [start["Spec"]["RunSpec"]["ContainerConfig"]["Cmd"] for start in starts]
+    assert ["--delete-tensorboards" in command for command in commands] == [False, True]
+    assert [read_uuids(start) for start in starts] == [[one], []]
+    assert (await master.call("GET", f"/checkpoints/{one}")).status == 404
+
+
+async def test_a_task_goes_on_through_a_restart_of_the_master(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    async with master_running(prepared, tmp_path / "one") as master:
+        async with opened(master.database_url) as database:
+            experiment_id, trial_id = await begin(database)
+            saved = [await add_checkpoint(database, trial_id) for _ in range(3)]
+        agent = StandInAgent(master.url)
+        async with agent.connected():
+            await apply_policy(master, experiment_id, latest=2)
+            start = await agent.next_start()
+            await agent.run(start)
+            await apply_policy(master, experiment_id, latest=1)
+    left = Prepared(tmp_path / "one", prepared.admin_token, prepared.user_token)
+    async with master_running(left, tmp_path / "two") as master:
+        agent.url = master.url
+        async with agent.connected(reconnect=True, acks=[ack(start, "RUNNING")]):
+            await finish(master, agent, start)
+            second = await agent.next_start()
+
+    assert [read_uuids(one) for one in (start, second)] == [saved[:1], saved[1:2]]
