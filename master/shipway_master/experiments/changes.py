@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import ListValue
 from sqlalchemy import delete, select, update
 
 from shipway_master.background import Background
+from shipway_master.checkpoints.gc import CollectionFailed
 from shipway_master.errors import MasterError
 from shipway_master.experiments.config import BadExperimentConfig, override
 from shipway_master.experiments.errors import (
@@ -35,6 +36,8 @@ from shipway_master.tasks.tasks import Tasks
 from shipway_proto.determined.experiment.v1.experiment_pb2 import PatchExperiment
 
 log = logging.getLogger(__name__)
+
+_NOT_DELETED = (CollectionFailed, MasterError, TaskRefused, ExperimentRefused, RuntimeError)
 
 
 class Storage(Protocol):
@@ -135,7 +138,7 @@ class ExperimentChanges:
         try:
             await self._storage.empty(experiment_id)
             await self._delete_rows(experiment_id)
-        except (MasterError, TaskRefused, ExperimentRefused, RuntimeError) as error:
+        except _NOT_DELETED as error:
             log.warning(
                 "an experiment cannot be deleted",
                 extra={"experiment_id": experiment_id, "error": str(error)},
