@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from shipway_master.queries.paging import load_page
 from shipway_master.queries.search import search_experiments, search_runs
@@ -20,6 +21,8 @@ from tests.master.experiments_in_store import CONFIG, STARTED, add_experiment, a
 from tests.master.queries.test_filters import make_field, make_filter
 from tests.master.running import ADMIN_ID, Prepared, make_config
 from tests.master.tasks_in_store import add_run
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HP, RUN_HP = "LOCATION_TYPE_HYPERPARAMETERS", "LOCATION_TYPE_RUN_HYPERPARAMETERS"
 METADATA, RUN = "LOCATION_TYPE_RUN_METADATA", "LOCATION_TYPE_RUN"
@@ -41,9 +44,9 @@ def searched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return url
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def database(searched: str) -> AsyncGenerator[Database]:
-    """Open the filled database."""
+    """Open the filled database, once for all tests here: they only read."""
     async with opened(searched) as database:
         yield database
 
