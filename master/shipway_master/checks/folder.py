@@ -6,13 +6,13 @@ import os
 import resource
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from shipway_common.files import find_existing, find_file_system
 from shipway_common.findings import Finding, bad, good, warn
-from shipway_master.config import MasterConfig
+from shipway_master.config import MASK, MasterConfig
 
 _LOW_BYTES: Final = 5 << 30
 _FULL_BYTES: Final = 200 << 20
@@ -25,14 +25,21 @@ def check_settings_file(config: MasterConfig, file: Path) -> Iterator[Finding]:
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o022:
         yield bad("settings", f"others may change {file}; chmod go-w {file}")
-    secrets = {
-        "security.initial_user_password": config.security.initial_user_password,
-        "db.password": config.db.password,
-        "db.url": config.db.url,
-    }
-    for key, secret in secrets.items():
-        if secret is not None and mode & 0o004:
+    if mode & 0o004:
+        for key in _find_secrets(config.masked()):
             yield warn(key, f"everybody on this machine may read it; chmod o-r {file}")
+
+
+def _find_secrets(masked: object, key: str = "") -> Iterator[str]:
+    """Give the keys whose values are hidden."""
+    if isinstance(masked, Mapping):
+        for name, value in cast("Mapping[str, object]", masked).items():
+            yield from _find_secrets(value, f"{key}.{name}" if key else name)
+    elif isinstance(masked, list):
+        for number, value in enumerate(cast("list[object]", masked)):
+            yield from _find_secrets(value, f"{key}.{number}")
+    elif isinstance(masked, str) and masked.endswith(MASK):
+        yield key
 
 
 def check_data(folder: Path) -> Iterator[Finding]:

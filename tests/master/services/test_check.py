@@ -138,21 +138,28 @@ async def test_what_is_open_to_others_or_cannot_be_had_is_told(
         settings: dict[str, Any] = {
             "data": str(folder),
             "port": taken.getsockname()[1],
-            "db": {"url": f"postgresql://u:secret@127.0.0.1:{free_ports(1)[0]}/n"},
+            "db": {"url": f"postgresql://u:topsy@127.0.0.1:{free_ports(1)[0]}/n"},
             "security": {"tls": {"cert": str(expired), "key": str(expired)}},
+            "task_container_defaults": {"environment_variables": ["KEY=topsy"]},
+            "checkpoint_storage": {"type": "s3", "bucket": "b", "secret_key": "topsy"},
         }
         file.write_text(yaml.safe_dump(settings))
         file.chmod(0o666)
         expired.chmod(0o644)
         findings = await look(MasterConfig.model_validate(settings), file)
     assert found(findings, ERROR, "settings", f"others may change {file}")
-    assert found(findings, WARNING, "db.url", "everybody on this machine may read it")
+    for key in (
+        "db.url",
+        "checkpoint_storage.secret_key",
+        "task_container_defaults.environment_variables.cpu.0",
+    ):
+        assert found(findings, WARNING, key, "everybody on this machine may read it")
     assert found(findings, ERROR, "data", "is open to others; chmod go=")
     assert found(findings, ERROR, "port", "is in use by another program")
     assert found(findings, ERROR, "db.url", "cannot be reached")
     assert found(findings, ERROR, "security.tls.cert", "has expired on")
     assert found(findings, ERROR, "security.tls.key", "everybody may read")
-    assert "secret" not in "".join(map(str, findings))
+    assert "topsy" not in "".join(map(str, findings))
     open_to_all = await look(MasterConfig(data=folder, host="0.0.0.0", port=free_ports(1)[0]))
     assert found(open_to_all, WARNING, "host", "go unencrypted")
 
