@@ -20,6 +20,6 @@ def make(program: Path, packages: Sequence[str]) -> None:
     if program.exists() and mark.exists() and mark.read_text() == wanted:
         return
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    pip = [folder / "bin/python", "-m", "pip", "install", "-q"]
-    subprocess.run([*pip, *packages], check=True)
+    python = folder / "bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
     mark.write_text(wanted)
