@@ -208,7 +208,7 @@ class LiveExperiment:
 
     async def _apply(self, actions: Sequence[Action]) -> None:
         new: list[TrialRecord] = []
-        stopped: list[str] = []
+        stopped: dict[str | None, str] = {}
         queue = deque(actions)
         while queue:
             action = queue.popleft()
@@ -218,7 +218,7 @@ class LiveExperiment:
                     assert self._searcher is not None
                     queue.extend(self._searcher.trial_created(action.request_id))
                 case Stop():
-                    stopped.append(str(action.request_id))
+                    stopped[str(action.request_id)] = action.reason
                 case Shutdown():
                     if action.reason:
                         log.warning("%s: %s", self.name, action.reason)
@@ -231,10 +231,8 @@ class LiveExperiment:
             trial = self.trials[record.id] = self._make_trial(self, record)
             await self._sync(trial)
         for trial in list(self.trials.values()):
-            if trial.record.request_id in stopped:
-                await trial.stop(
-                    RunState.STOPPING_COMPLETED, reason="the searcher has seen enough of it"
-                )
+            if (reason := stopped.get(trial.record.request_id)) is not None:
+                await trial.stop(RunState.STOPPING_COMPLETED, reason=reason)
         await self._finish_if_done()
 
     async def _save(self, new_trials: Sequence[TrialRecord] = ()) -> None:

@@ -25,6 +25,8 @@ class Stop:
     """Ask a trial to end, which then counts as completed."""
 
     request_id: UUID
+    reason: str = "the searcher has seen enough of it"
+    """For the trial's log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,7 @@ class Searcher:
         if not self._brackets[trial.bracket].validated(number, time=time, value=value):
             return []
         trial.is_stopped = True
-        return [Stop(request_id=request_id)]
+        return [self._stop(trial)]
 
     def trial_exited_early(self, request_id: UUID, reason: EarlyExit) -> list[Action]:
         """Take note why a trial ends before its time; that it has ended is still to be told."""
@@ -158,7 +158,7 @@ class Searcher:
             if not trial.is_created and self._shutdown is None:
                 actions.append(self._make(number))
             if trial.is_stopped:
-                actions.append(Stop(request_id=UUID(trial.request_id)))
+                actions.append(self._stop(trial))
         return [*actions, self._shutdown] if self._shutdown is not None else actions
 
     def snapshot(self) -> dict[str, Any]:
@@ -235,8 +235,14 @@ class Searcher:
             hparams=self._grid.point(number) if self._grid else sample(self._space, draw),
         )
 
+    def _stop(self, trial: Trial) -> Stop:
+        request_id = UUID(trial.request_id)
+        if self._shutdown is not None and self._shutdown.reason:
+            return Stop(request_id=request_id, reason=self._shutdown.reason)
+        return Stop(request_id=request_id)
+
     def _give_up(self, reason: str) -> list[Action]:
         for trial in self._trials:
-            trial.is_stopped = True
+            trial.is_stopped |= not trial.has_ended
         self._shutdown = Shutdown(failure=True, reason=reason)
         return self.outstanding()

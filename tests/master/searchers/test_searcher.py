@@ -245,7 +245,9 @@ def test_a_search_cannot_do_without_its_time(time: dict[str, Any]) -> None:
     assert "there were: " in playing.shutdown.reason
     assert playing.stopping == set(trials)
     again = restored(playing.searcher, make_searcher("adaptive_asha", **keys), SPACE)
-    assert again.outstanding() == [*(Stop(request_id=one) for one in trials), playing.shutdown]
+    reason = playing.shutdown.reason
+    stops = [Stop(request_id=one, reason=reason) for one in trials]
+    assert again.outstanding() == [*stops, playing.shutdown]
 
 
 def test_searches_that_stop_nothing_read_no_metrics() -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from shipway_master.searchers.searcher import Searcher
 from tests.master.agents.standin import StandInAgent, ack
-from tests.master.asking import eventually
+from tests.master.asking import eventually, read_log
 from tests.master.running import MasterUnderTest, Prepared, master_running
 from tests.master.searchers.playing import Playing
 from tests.master.searchers.sections import SEARCHER, make_space
@@ -195,5 +195,6 @@ async def test_a_search_without_its_time_fails_and_says_why(master: MasterUnderT
 
     assert experiment["state"] == "STATE_ERROR"
     assert experiment["numTrials"] == SECTION["max_concurrent_trials"]
-    log = (await master.call("GET", "/master/logs?limit=200")).body.decode()
-    assert "searcher.time_metric: each validation must have a finite number 'epochs'" in log
+    log = await read_log(master, f"{number}.{trial.request_id}")
+    said = "searcher.time_metric: each validation must have a finite number 'epochs'"
+    assert any(said in line for line in log)
