@@ -237,6 +237,26 @@ TABLE: Final[dict[str, Row]] = {
     "OverwriteRPWorkspaceBindings": _row(
         _ADMIN, _WRONG, resource_pool_name="default", workspace_ids=["$workspace"]
     ),
+    # policies and webhooks
+    "GetGlobalConfigPolicies": _row(_USER, workload_type="NTSC"),
+    "PutGlobalConfigPolicies": _row(
+        _ADMIN, workload_type="NTSC", config_policies="constraints: {priority_limit: 1}"
+    ),
+    "DeleteGlobalConfigPolicies": _row(_ADMIN, workload_type="NTSC"),
+    "GetWorkspaceConfigPolicies": _row(_USER, workspace_id="$workspace", workload_type="NTSC"),
+    "PutWorkspaceConfigPolicies": _row(
+        _OWNER,
+        workspace_id="$workspace",
+        workload_type="NTSC",
+        config_policies="constraints: {priority_limit: 1}",
+    ),
+    "DeleteWorkspaceConfigPolicies": _row(_OWNER, workspace_id="$workspace", workload_type="NTSC"),
+    "GetWebhooks": _row(_ADMIN),
+    "PostWebhook": _row(_ADMIN, _WRONG, webhook={"name": "$name"}),
+    "PatchWebhook": _row(_ADMIN, _ABSENT, webhook={"url": "http://127.0.0.1:1/"}),
+    "DeleteWebhook": _row(_ADMIN, _ABSENT),
+    "TestWebhook": _row(_ADMIN, _ABSENT),
+    "PostWebhookEventData": _row(_OWNER, experiment_id="$experiment", data={"title": "x"}),
     # there is no Kubernetes, and there are no roles and groups
     "ListWorkspaceNamespaceBindings": _row(_USER, _WRONG),
     "SetWorkspaceNamespaceBindings": _row(_USER, _WRONG),
@@ -266,6 +286,7 @@ TABLE: Final[dict[str, Row]] = {
         create_experiment_request={"config": "$experiment_config", "unmanaged": True},
     ),
     "GetExperiments": _row(_USER),
+    "DeleteTensorboardFiles": _row(_USER, _ABSENT),  # where one is there, it waits for a task
     "GetExperiment": _row(_USER, experiment_id="$experiment"),
     "GetExperimentLabels": _row(_USER),
     "GetExperimentTrials": _row(_USER, experiment_id="$experiment"),
