@@ -8,7 +8,6 @@ import shutil
 import tarfile
 import uuid
 import zipfile
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from shipway_master.checkpoints.download.archive import FORMS, pack
 from shipway_master.checkpoints.download.folder import FolderSource
 from shipway_master.checkpoints.download.source import Entry, SourceError
-from shipway_master.store.database import Database, opened
+from shipway_master.store.database import Database
 from tests.master.checkpoints_in_store import add_checkpoint
 from tests.master.experiments_in_store import CONFIG, add_experiment, add_trial
 from tests.master.running import Answer, MasterUnderTest
@@ -118,13 +117,6 @@ async def test_a_file_that_changes_breaks_the_archive_off(
     with pytest.raises(SourceError, match="b"):
         async for _ in pieces:
             pass
-
-
-@pytest.fixture
-async def database(master: MasterUnderTest) -> AsyncGenerator[Database]:
-    """Open the database beside the master."""
-    async with opened(master.database_url) as database:
-        yield database
 
 
 async def add(database: Database, storage: dict[str, Any], **changes: Any) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import func, select
 
 from shipway_master.store.checkpoints import CollectionRow
@@ -30,13 +28,6 @@ SETTINGS: dict[str, Any] = {
     "environment": {"image": {"cpu": "own:cpu"}, "environment_variables": {"cpu": ["A=b"]}},
     "bind_mounts": [{"host_path": "/keys", "container_path": "/mnt"}],
 }
-
-
-@pytest.fixture
-async def database(master: MasterUnderTest) -> AsyncGenerator[Database]:
-    """Open the database beside the master."""
-    async with opened(master.database_url) as database:
-        yield database
 
 
 async def begin(database: Database, **changes: Any) -> tuple[int, int]:

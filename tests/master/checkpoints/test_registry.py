@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
-from shipway_master.store.database import Database, opened
+from shipway_master.store.database import Database
 from tests.master.checkpoints_in_store import add_checkpoint
 from tests.master.experiments_in_store import add_experiment, add_trial
 from tests.master.running import MasterUnderTest
 from tests.proto.required import missing_required
 
 API = "determined.api.v1"
-
-
-@pytest.fixture
-async def database(master: MasterUnderTest) -> AsyncGenerator[Database]:
-    """Open the database beside the master."""
-    async with opened(master.database_url) as database:
-        yield database
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from shipway_master.auth import Authenticator
 from shipway_master.checkpoints.latest import find_latest
-from shipway_master.store.database import Database, opened
+from shipway_master.store.database import Database
 from tests.master.checkpointing import (
     API,
     fill_experiment,
@@ -22,13 +21,6 @@ from tests.master.checkpoints_in_store import add_checkpoint, add_metrics
 from tests.master.experiments_in_store import CONFIG, add_experiment, add_trial
 from tests.master.running import ADMIN_ID, USER_ID, MasterUnderTest
 from tests.proto.required import missing_required
-
-
-@pytest.fixture
-async def database(master: MasterUnderTest) -> AsyncGenerator[Database]:
-    """Open the database beside the master."""
-    async with opened(master.database_url) as database:
-        yield database
 
 
 @pytest.fixture
