@@ -9,6 +9,9 @@ from shipway_master.cluster.manager import Holder
 from shipway_master.hpc.reading import DispatchState, QueuedJob
 from shipway_master.hpc.records import DispatchRecord
 
+_NO_REASON = "None"
+"""Slurm's word for a job that it has not looked at yet."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Dispatch:
@@ -16,9 +19,6 @@ class Dispatch:
 
     record: DispatchRecord
     holder: Holder
-    job_id: str | None = None
-    reason: str = ""
-    """The last reason word that the queue gave, so that each is told once."""
     state: DispatchState = DispatchState.UNKNOWN
     kill_wanted: bool = False
     kill_accepted_at: float | None = None
@@ -27,15 +27,17 @@ class Dispatch:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
 
-def note_reason(dispatch: Dispatch, job: QueuedJob) -> str | None:
+def note_reason(record: DispatchRecord, job: QueuedJob) -> str | None:
     """Remember why a job waits; return the line that tells it, if it is news."""
-    code, before = job.reason_code, dispatch.reason
+    code, before = job.reason_code, record.reason
     if code == before:
         return None
     if job.state.upper() in ("PD", "PENDING"):
-        dispatch.reason = code
-        return f"HPC job waiting to be scheduled: {job.reason_text or code}" if code else None
-    dispatch.reason = code
+        record.reason = code
+        if code in ("", _NO_REASON):
+            return None
+        return f"HPC job waiting to be scheduled: {job.reason_text or code}"
+    record.reason = code
     if code == "Prolog":
         return f"HPC job waiting on pre-condition: {job.reason_text or code}"
     if before == "Prolog":

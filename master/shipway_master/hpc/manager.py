@@ -83,7 +83,7 @@ class SlurmManager:
         self._trouble = "it has not been asked yet"
         self._dispatches: dict[AllocationId, Dispatch] = {}
         self._restorable: dict[AllocationId, DispatchRecord] = {}
-        self._watch = Watch(client, self._finish)
+        self._watch = Watch(client, records, self._finish)
         self._look_now = asyncio.Event()
         self._sampled = asyncio.Event()
         self._launches = asyncio.Semaphore(_LAUNCHES_AT_ONCE)

@@ -32,6 +32,10 @@ class DispatchRecord:
     owner: str
     payload: str
     phase: Phase = Phase.LAUNCHING
+    job_id: str | None = None
+    """Slurm's id; told in the task's log once it is here."""
+    reason: str = ""
+    """The last reason word that the queue gave, so that each is told once."""
 
 
 class DispatchRecords:
@@ -51,6 +55,8 @@ class DispatchRecords:
             owner=record.owner,
             payload=record.payload,
             phase=record.phase.value,
+            job_id=record.job_id,
+            reason=record.reason,
         )
         async with self._database.writing() as session:
             await session.merge(row)
@@ -73,6 +79,8 @@ class DispatchRecords:
                 owner=row.owner,
                 payload=row.payload,
                 phase=Phase(row.phase),
+                job_id=row.job_id,
+                reason=row.reason or "",
             )
             for row in rows
         ]

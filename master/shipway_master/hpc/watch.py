@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from shipway_master.allocations.exits import Failure, FailureType
 from shipway_master.allocations.life import ResourcesState
 from shipway_master.cluster.manager import Change
+from shipway_master.errors import Unavailable
 from shipway_master.hpc.client import LauncherClient
 from shipway_master.hpc.dispatch import Dispatch, note_reason
 from shipway_master.hpc.endings import explain, make_change
@@ -20,6 +21,7 @@ from shipway_master.hpc.reading import (
     UnreadableAnswer,
     parse_queue,
 )
+from shipway_master.hpc.records import DispatchRecords
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,9 @@ Finish = Callable[[Dispatch, Change], Awaitable[None]]
 class Watch:
     """Asks after jobs, and tells their allocations what it hears."""
 
-    def __init__(self, client: LauncherClient, finish: Finish) -> None:
+    def __init__(self, client: LauncherClient, records: DispatchRecords, finish: Finish) -> None:
         self._client = client
+        self._records = records
         self._finish = finish
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
@@ -56,7 +59,8 @@ class Watch:
             if dispatch.is_finished:
                 return
             dispatch.checked_at = asyncio.get_running_loop().time()
-            job = queue.get(dispatch.job_id) if dispatch.job_id is not None else None
+            job_id = dispatch.record.job_id
+            job = queue.get(job_id) if job_id is not None else None
             try:
                 if job is None or dispatch.kill_accepted_at is not None:
                     await self._ask_for(dispatch)
@@ -89,8 +93,9 @@ class Watch:
 
     async def hear(self, dispatch: Dispatch, status: DispatchStatus) -> None:
         """Take in what the launcher says of a dispatch."""
-        if status.job_id is not None and dispatch.job_id is None:
-            dispatch.job_id = status.job_id
+        if status.job_id is not None and dispatch.record.job_id is None:
+            dispatch.record.job_id = status.job_id
+            await self._remember(dispatch)  # a restart does not say it again
             await dispatch.holder.say(f"HPC Job ID: {status.job_id}")
         if not status.state.is_final:
             await self._publish(dispatch, status.state, None)
@@ -104,7 +109,8 @@ class Watch:
     async def _publish(
         self, dispatch: Dispatch, state: DispatchState, job: QueuedJob | None
     ) -> None:
-        if job is not None and (line := note_reason(dispatch, job)) is not None:
+        if job is not None and (line := note_reason(dispatch.record, job)) is not None:
+            await self._remember(dispatch)
             await dispatch.holder.say(line)
         if state is dispatch.state:
             return
@@ -113,4 +119,14 @@ class Watch:
             # Slurm runs the script; the containers say themselves when they run.
             await dispatch.holder.changed(
                 dispatch.record.resources_id, Change(state=ResourcesState.PULLING)
+            )
+
+    async def _remember(self, dispatch: Dispatch) -> None:
+        """Store what the task's log is told; a job is watched even if that cannot be stored."""
+        try:
+            await self._records.save(dispatch.record)
+        except Unavailable as error:
+            log.warning(
+                "after a restart a task's log may be told a second time",
+                extra={"dispatch_id": dispatch.record.id, "error": str(error)},
             )

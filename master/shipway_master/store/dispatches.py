@@ -23,3 +23,7 @@ class DispatchRow(Base):
     payload: Mapped[str]
     phase: Mapped[str]
     """LAUNCHING, WATCHED or OVER (only its files are left to be removed)."""
+    job_id: Mapped[str | None]
+    """Slurm's, once the task's log has been told."""
+    reason: Mapped[str | None]
+    """Why it waits, as the task's log was last told."""

@@ -20,7 +20,10 @@ ANSWER_LIMIT_S: Final = 60
 """So long a call may take before it counts as hung; the machine may be busy."""
 WAIT_S: Final = 0.3
 WAITING: Final = frozenset(
-    {"AllocationPreemptionSignal", "AllocationAllGather", "AllocationRendezvousInfo"}
+    {
+        *("AllocationPreemptionSignal", "AllocationAllGather", "AllocationRendezvousInfo"),
+        "DeleteTensorboardFiles",  # until a task has removed them
+    }
 )
 """These may wait for something to happen; they are given up after `WAIT_S`."""
 
@@ -100,11 +103,11 @@ async def send(port: int, attack: Attack) -> Verdict | None:
     try:
         async with asyncio.timeout(WAIT_S if may_wait else ANSWER_LIMIT_S):
             writer.write(attack.data)
-            if attack.may_be_cut and writer.can_write_eof():
+            if attack.may_be_cut and not writer.is_closing():
                 writer.write_eof()
             has_end = not METHODS[attack.method].is_stream
             return await _read_answer(reader, has_end=has_end, has_body=not attack.is_head)
-    except ConnectionError:
+    except OSError:  # it was hung up, maybe before all was said
         return Verdict(None, b"")
     except TimeoutError:
         if may_wait:

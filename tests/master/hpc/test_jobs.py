@@ -390,6 +390,30 @@ async def test_the_master_restarts_while_a_job_runs(
     assert launcher.launches == [job.id]
 
 
+async def test_what_a_log_was_told_of_its_job_is_not_told_again_after_a_restart(
+    prepared: Prepared, tmp_path: Path, launcher: StandInLauncher
+) -> None:
+    more = [{"resource_manager": launcher.config()}]
+    first, second = tmp_path / "one", tmp_path / "two"
+    async with master_running(prepared, first, additional_resource_managers=more) as master:
+        await eventually(lambda: has_pool(master))
+        task_id = await launch(master, {"entrypoint": ["x"], "resources": POOL})
+        job = await next_job(launcher, task_id)
+        job.reason = ("Resources", "it waits for resources")
+        await wait_for_line(master, task_id, "it waits for resources")
+    after = Prepared(first, prepared.admin_token, prepared.user_token)
+    async with master_running(after, second, additional_resource_managers=more) as master:
+        await wait_for_line(master, task_id, "was recovered on Slurm")
+        job.reason = ("Priority", "others come first")
+        await wait_for_line(master, task_id, "others come first")
+        told = [line for line in await read_log(master, task_id) if line.startswith("HPC")]
+    assert told == [
+        f"HPC Job ID: {job.number}",
+        "HPC job waiting to be scheduled: it waits for resources",
+        "HPC job waiting to be scheduled: others come first",
+    ]
+
+
 async def test_the_master_restarts_while_it_launches(
     prepared: Prepared, tmp_path: Path, launcher: StandInLauncher
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shipway_master.hpc.dispatch import Dispatch, note_reason
+from shipway_master.allocations.ids import AllocationId, ResourcesId
+from shipway_master.hpc.dispatch import note_reason
 from shipway_master.hpc.messages import (
     collect_messages,
     cut_error_log,
@@ -20,6 +21,7 @@ from shipway_master.hpc.reading import (
     parse_resources,
     parse_status,
 )
+from shipway_master.hpc.records import DispatchRecord
 from shipway_master.hpc.version import explain_version
 
 RESOURCES = """
@@ -175,9 +177,15 @@ def test_the_end_of_the_error_log_once_all_ran_and_all_of_it_before() -> None:
 
 
 def test_each_reason_is_told_once() -> None:
-    dispatch = Dispatch(record=None, holder=None)  # type: ignore[arg-type]
+    record = DispatchRecord(
+        id=AllocationId("a.1"),
+        resources_id=ResourcesId("r"),
+        pool="gpu",
+        owner="launcher",
+        payload="x",
+    )
     told = [
-        note_reason(dispatch, QueuedJob(state=state, reasonCode=code, reasonDesc=f"about {code}"))
+        note_reason(record, QueuedJob(state=state, reasonCode=code, reasonDesc=f"about {code}"))
         for state, code in [
             ("PENDING", "Priority"),
             ("PENDING", "Priority"),
