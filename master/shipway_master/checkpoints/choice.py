@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.checkpoints.measured import VALIDATION, load_measured, rate
@@ -50,10 +50,19 @@ async def choose(session: AsyncSession, experiment: ExperimentRow, policy: Polic
 
 async def load_with_files(session: AsyncSession, experiment_id: int) -> list[Found]:
     """Load the checkpoints of an experiment that have files, in the order of their reports."""
+    return await _load_with_files(session, TrialRow.experiment_id == experiment_id)
+
+
+async def load_with_files_of_trial(session: AsyncSession, trial_id: int) -> list[Found]:
+    """Load those of one trial."""
+    return await _load_with_files(session, TrialRow.id == trial_id)
+
+
+async def _load_with_files(session: AsyncSession, which: ColumnElement[bool]) -> list[Found]:
     statement = (
         select(CheckpointRow.uuid)
         .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
-        .where(TrialRow.experiment_id == experiment_id, CheckpointRow.state.in_(_WITH_FILES))
+        .where(which, CheckpointRow.state.in_(_WITH_FILES))
         .order_by(CheckpointRow.id)
     )
     return await load_found(session, (await session.scalars(statement)).all())

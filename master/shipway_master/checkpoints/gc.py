@@ -15,7 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.allocations.ids import TaskId
 from shipway_master.background import Background
-from shipway_master.checkpoints.choice import choose, load_with_files, read_own_policy
+from shipway_master.checkpoints.choice import (
+    choose,
+    load_with_files,
+    load_with_files_of_trial,
+    read_own_policy,
+)
 from shipway_master.checkpoints.collection import (
     Collection,
     CollectionCaretaker,
@@ -163,6 +168,23 @@ class Collector:
         if has_run and storage_of_experiment(experiment):
             started.append(await self._start_one(experiment, _list_tensorboards(experiment)))
         await _require_done(started)
+
+    async def require_trial_removable(self, trial_id: int) -> None:
+        """Protect a trial as `require_removable` does an experiment; raises as that."""
+        async with self._database.reading() as session:
+            found = await load_with_files_of_trial(session, trial_id)
+            await require_unregistered(session, [one.row for one in found])
+
+    async def empty_trial(self, trial_id: int) -> None:
+        """Remove the checkpoints of a trial that has ended, and wait until they are gone.
+
+        Raises as `empty`.
+        """
+        await self.require_trial_removable(trial_id)
+        async with self._database.reading() as session:
+            found = await load_with_files_of_trial(session, trial_id)
+            storages = await load_storages(session, [one.row for one in found])
+        await _require_done(await self._start(found, storages, EVERYTHING))
 
     async def remove_tensorboards(self, experiment_id: int) -> None:
         """Remove the TensorBoard files of an experiment, and wait until they are gone.

@@ -19,6 +19,7 @@ from shipway_master.experiments.changes import ExperimentChanges
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.placement import Placement
 from shipway_master.experiments.records import ExperimentRecord, ExperimentRecords
+from shipway_master.experiments.trialdeletion import TrialDeletions
 from shipway_master.experiments.unmanaged import UnmanagedTrials
 from shipway_master.logbook import LogBook, StoredTasks
 from shipway_master.services.actions import ExperimentActions
@@ -116,7 +117,10 @@ async def running_experiments(
         )
         storage = config.checkpoint_storage.model_dump(mode="json", exclude_none=True)
         placement = Placement(database, workspaces, storage)
-        actions = ExperimentActions(database, experiments, changes)
+        deletions = TrialDeletions(
+            database, experiments, storage=collector, logbook=logbook, background=background
+        )
+        actions = ExperimentActions(database, experiments, changes, deletions)
         yield ExperimentParts(
             experiments=experiments,
             changes=changes,

@@ -11,6 +11,7 @@ from shipway_master.experiments.changes import ExperimentChanges
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.records import ExperimentRecord
 from shipway_master.experiments.states import RunState
+from shipway_master.experiments.trialdeletion import TrialDeletions
 from shipway_master.queries.loading import get_experiment_row, get_trial_row
 from shipway_master.services.told import told
 from shipway_master.store.database import Database
@@ -28,10 +29,15 @@ class ExperimentActions:
     """
 
     def __init__(
-        self, database: Database, experiments: Experiments, changes: ExperimentChanges
+        self,
+        database: Database,
+        experiments: Experiments,
+        changes: ExperimentChanges,
+        deletions: TrialDeletions,
     ) -> None:
         self._database = database
         self._experiments, self._changes = experiments, changes
+        self._deletions = deletions
 
     async def activate(self, experiment_id: int, who: Principal) -> None:
         """Let its trials run."""
@@ -67,6 +73,12 @@ class ExperimentActions:
         record = await self._find(experiment_id, who)
         with told():
             await self._changes.delete(record)
+
+    async def delete_trial(self, experiment_id: int, trial_id: int, who: Principal) -> None:
+        """Begin to delete one of its trials."""
+        record = await self._find(experiment_id, who)
+        with told():
+            await self._deletions.delete(record, trial_id)
 
     async def archive(self, experiment_id: int, who: Principal, *, is_archived: bool) -> None:
         """Put it aside, or back."""

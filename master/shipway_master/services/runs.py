@@ -116,11 +116,13 @@ class RunService:
     async def DeleteRuns(
         self, request: api.DeleteRunsRequest, call: Call
     ) -> api.DeleteRunsResponse:
-        """Begin to delete runs that have ended, with their experiments and checkpoints."""
+        """Begin to delete runs of experiments that have ended; the only run takes its experiment."""
 
         async def delete(run: _Run) -> None:
-            run.require_alone("delete")
-            await self._actions.delete(run.experiment_id, call.principal)
+            if run.is_alone:
+                await self._actions.delete(run.experiment_id, call.principal)
+            else:
+                await self._actions.delete_trial(run.experiment_id, run.id, call.principal)
 
         return api.DeleteRunsResponse(results=await self._each(request, request.project_id, delete))
 

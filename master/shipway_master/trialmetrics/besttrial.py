@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.store.experiments import ExperimentRow, TrialRow
-from shipway_master.trialmetrics.facts import SearcherMetric, TrialFacts
+from shipway_master.trialmetrics.facts import SearcherMetric, TrialFacts, read_searcher_metric
 from shipway_master.trialmetrics.state import TrialState
 
 
@@ -31,6 +31,13 @@ async def write_best_trials(
         if best != (None if known is None else known[0]):
             statement = update(ExperimentRow).where(ExperimentRow.id == experiment_id)
             await session.execute(statement.values(best_trial_id=best))
+
+
+async def renew_best_trial(session: AsyncSession, experiment_id: int) -> None:
+    """Find the best trial anew, as one is gone."""
+    row = await session.get_one(ExperimentRow, experiment_id)
+    metric = read_searcher_metric(row.config)
+    row.best_trial_id = None if metric is None else await _find_best(session, row.id, metric)
 
 
 async def _choose(

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from shipway_master.store.database import Database, opened
 from shipway_master.store.experiments import ExperimentRow, TrialRow
 from shipway_master.store.workspaces import ProjectRow
+from tests.master.asking import eventually
 from tests.master.experiments_in_store import STARTED, add_experiment, add_trial
 from tests.master.queries.test_filters import make_field, make_filter
 from tests.master.running import ADMIN_ID, MasterUnderTest
@@ -173,9 +174,7 @@ async def test_runs_are_put_aside_and_moved(master: MasterUnderTest, database: D
     assert await _post(master, "/runs/pause", {"runIds": [1]}) == {
         1: "experiment 1 has ended already"
     }
-    for path in ("/runs/resume", "/runs/delete"):
-        errors = await _post(master, path, {"runIds": [3]})
-        assert errors[3].startswith(search)
+    assert (await _post(master, "/runs/resume", {"runIds": [3]}))[3].startswith(search)
     back = {"sourceProjectId": 2, "destinationProjectId": 1, "runIds": [3, 4]}
     assert (await _post(master, "/runs/move", back))[3].startswith(search)
     assert await _post(master, "/runs/move", {**back, "skipMultitrial": True}) == {}
@@ -191,6 +190,24 @@ async def test_a_deleted_run_takes_its_experiment_with_it(
     assert await _post(master, "/runs/delete", {"runIds": [1]}) == {1: ""}
     state = (await master.call("GET", "/experiments/1")).json.get("experiment", {}).get("state")
     assert state in ("STATE_DELETING", None)
+
+
+async def test_a_run_among_others_is_deleted_alone(
+    master: MasterUnderTest, database: Database
+) -> None:
+    async with database.writing() as session:
+        for trial_id, loss in ((3, 0.25), (4, 0.5)):
+            (await session.get_one(TrialRow, trial_id)).searcher_metric = loss
+        (await session.get_one(ExperimentRow, 5)).best_trial_id = 3
+
+    assert await _post(master, "/runs/delete", {"runIds": [3]}) == {3: ""}
+
+    async def is_gone() -> bool:
+        return (await master.call("GET", "/trials/3")).status == 404
+
+    await eventually(is_gone)
+    left = (await master.call("GET", "/experiments/5")).json["experiment"]
+    assert (left["trialIds"], left["bestTrialId"]) == ([4], 4)
 
 
 async def test_searches_answer_over_rest(master: MasterUnderTest, database: Database) -> None:
