@@ -107,12 +107,12 @@ async def send(port: int, attack: Attack) -> Verdict | None:
                 writer.write_eof()
             has_end = not METHODS[attack.method].is_stream
             return await _read_answer(reader, has_end=has_end, has_body=not attack.is_head)
-    except OSError:  # it was hung up, maybe before all was said
-        return Verdict(None, b"")
-    except TimeoutError:
+    except TimeoutError:  # an OSError, too
         if may_wait:
             return None
         raise
+    except OSError:  # it was hung up, maybe before all was said
+        return Verdict(None, b"")
     finally:
         writer.close()
 
