@@ -27,7 +27,7 @@ from shipway_master.experiments.config import mask_secrets
 from shipway_master.queries.views import get_part, read_config, stamp
 from shipway_master.store.experiments import ExperimentRow
 from shipway_master.structs import to_struct
-from shipway_master.trialmetrics.facts import read_searcher_metric
+from shipway_master.trialmetrics.facts import SearcherMetric, read_searcher_metric
 from shipway_proto.determined.checkpoint.v1 import checkpoint_pb2
 from shipway_proto.determined.checkpoint.v1.checkpoint_pb2 import Checkpoint
 
@@ -44,18 +44,21 @@ async def view_checkpoints(
     """
     measured = await load_measured(session, [one.row.id for one in found], (TRAINING, VALIDATION))
     storages = await load_storages(session, [one.row for one in found])
-    configs: dict[tuple[int, int | None], Struct] = {}
+    experiments: dict[tuple[int, int | None], tuple[Struct, SearcherMetric | None]] = {}
     messages: list[Checkpoint] = []
     for one in found:
         key = (one.experiment.id, one.row.storage_id)
-        if key not in configs:
+        if key not in experiments:
             storage = storages.get(one.row.storage_id or 0)
-            configs[key] = to_struct(_read_config(one.experiment, storage, reader))
-        messages.append(_view(one, configs[key], measured.get(one.row.id, _NOTHING)))
+            config = to_struct(_read_config(one.experiment, storage, reader))
+            experiments[key] = config, read_searcher_metric(one.experiment.config)
+        messages.append(_view(one, measured.get(one.row.id, _NOTHING), *experiments[key]))
     return messages
 
 
-def _view(found: Found, config: Struct, measured: Measured) -> Checkpoint:
+def _view(
+    found: Found, measured: Measured, config: Struct, judged_by: SearcherMetric | None
+) -> Checkpoint:
     row = found.row
     message = Checkpoint(
         task_id=row.task_id,
@@ -75,7 +78,6 @@ def _view(found: Found, config: Struct, measured: Measured) -> Checkpoint:
         _put(measured.by_group[TRAINING], training.training_metrics.avg_metrics)
     if VALIDATION in measured.by_group:
         _put(measured.by_group[VALIDATION], training.validation_metrics.avg_metrics)
-    judged_by = read_searcher_metric(found.experiment.config)
     value = None if judged_by is None else measure(judged_by.name, measured.validation)
     if value is not None:
         training.searcher_metric = value
