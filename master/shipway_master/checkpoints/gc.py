@@ -175,12 +175,14 @@ class Collector:
             found = await load_with_files_of_trial(session, trial_id)
             await require_unregistered(session, [one.row for one in found])
 
-    async def empty_trial(self, trial_id: int) -> None:
+    async def empty_trial(self, experiment_id: int, trial_id: int) -> None:
         """Remove the checkpoints of a trial that has ended, and wait until they are gone.
 
         Raises as `empty`.
         """
         await self.require_trial_removable(trial_id)
+        for live in self._list_live(experiment_id):
+            await live.done.wait()
         async with self._database.reading() as session:
             found = await load_with_files_of_trial(session, trial_id)
             storages = await load_storages(session, [one.row for one in found])

@@ -32,7 +32,7 @@ class TrialStorage(Protocol):
         """Protect checkpoints that have a name in the model registry."""
         ...
 
-    async def empty_trial(self, trial_id: int) -> None:
+    async def empty_trial(self, experiment_id: int, trial_id: int) -> None:
         """Remove all checkpoints of a trial, and wait until they are gone."""
         ...
 
@@ -75,7 +75,7 @@ class TrialDeletions:
 
     async def _delete(self, experiment_id: int, trial_id: int) -> None:
         try:
-            await self._storage.empty_trial(trial_id)
+            await self._storage.empty_trial(experiment_id, trial_id)
             await self._delete_rows(experiment_id, trial_id)
         except _NOT_DELETED as error:
             log.warning(
