@@ -8,10 +8,13 @@ nothing twice: `resume` does what is missing.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +27,7 @@ from shipway_master.experiments.states import RunState, get_end, stop
 from shipway_master.experiments.trial import LiveTrial
 from shipway_master.searchers.actions import Action, Create, EarlyExit, Shutdown, Stop
 from shipway_master.searchers.searcher import Searcher
+from shipway_master.tasks.errors import TaskRefused
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,7 @@ class LiveExperiment:
         record: Its fields change.
         searcher: None for one that was continued: it has the trials that it has.
         make_trial: Makes a trial live.
-        find_source: Tells the checkpoint that new trials begin with.
+        source_checkpoint: UUID of the checkpoint that new trials begin with.
         on_end: Hears of the end of the experiment, once it is stored.
     """
 
@@ -58,6 +62,8 @@ class LiveExperiment:
         self._source_checkpoint = source_checkpoint
         self._on_end = on_end
         self._lock = asyncio.Lock()
+        self._told_of: set[int] = set()
+        """The trials of whose ends the searcher has heard."""
 
     @property
     def name(self) -> str:
@@ -85,9 +91,7 @@ class LiveExperiment:
                 is_new = self.record.search is None
                 actions += self._searcher.begin() if is_new else self._searcher.outstanding()
             for trial in list(self.trials.values()):
-                await self._sync(trial)
-                if trial.record.state.is_final:
-                    actions += self._tell_of_end(trial.record)
+                await self._surely(trial, partial(self._align, trial))
             await self._apply(actions)
 
     # what happens to its trials
@@ -107,7 +111,7 @@ class LiveExperiment:
             if self._searcher is None or request_id is None:
                 return
             self._searcher.set_progress(request_id, fraction)
-            await self._apply([])
+            await self._apply()
 
     async def left_early(self, trial_id: int) -> None:
         """Hear that a trial cannot go on with the hyperparameters that it was given."""
@@ -121,7 +125,7 @@ class LiveExperiment:
         """Hear that the task of a trial has come to its end; may come twice."""
         async with self._lock:
             trial = self.trials[trial_id]
-            await trial.sync()  # if nothing ran, nobody has judged it yet
+            await self._surely(trial, trial.sync)  # if nothing ran, nobody has judged it yet
             log.info(
                 "trial ended",
                 extra={
@@ -130,7 +134,7 @@ class LiveExperiment:
                     "state": trial.record.state.value,
                 },
             )
-            await self._apply(self._tell_of_end(trial.record))
+            await self._apply()
 
     def _find_request(self, trial_id: int) -> UUID | None:
         trial = self.trials.get(trial_id)
@@ -138,14 +142,21 @@ class LiveExperiment:
             return None
         return UUID(trial.record.request_id)
 
-    def _tell_of_end(self, trial: TrialRecord) -> Sequence[Action]:
-        request_id = self._find_request(trial.id)
-        if self._searcher is None or request_id is None or self.record.state.is_stopping:
-            return []
+    def _list_untold(self) -> list[TrialRecord]:
+        trials = (trial.record for trial in self.trials.values())
+        return [one for one in trials if one.state.is_final and one.id not in self._told_of]
+
+    def _tell_of_ends(self) -> list[Action]:
         actions: list[Action] = []
-        if (reason := _find_reason(trial)) is not None:
-            actions += self._searcher.trial_exited_early(request_id, reason)
-        return [*actions, *self._searcher.trial_exited(request_id)]
+        for trial in self._list_untold():
+            self._told_of.add(trial.id)
+            request_id = self._find_request(trial.id)
+            if self._searcher is None or request_id is None or self.record.state.is_stopping:
+                continue
+            if (reason := _find_reason(trial)) is not None:
+                actions += self._searcher.trial_exited_early(request_id, reason)
+            actions += self._searcher.trial_exited(request_id)
+        return actions
 
     # what people want
 
@@ -159,7 +170,7 @@ class LiveExperiment:
             self._require_running("activated")
             await self._change(RunState.ACTIVE)
             for trial in list(self.trials.values()):
-                await trial.activate()
+                await self._surely(trial, trial.activate)
 
     async def pause(self) -> None:
         """Have its trials leave their resources. Repeating changes nothing.
@@ -171,31 +182,47 @@ class LiveExperiment:
             self._require_running("paused")
             await self._change(RunState.PAUSED)
             for trial in list(self.trials.values()):
-                await trial.pause()
+                await self._surely(trial, trial.pause)
 
     async def stop(self, wish: RunState, *, reason: str) -> None:
         """Have all its trials come to their ends; repeating gives the signal again."""
         async with self._lock:
             await self._change(stop(self.record.state, wish))
             for trial in list(self.trials.values()):
-                await trial.stop(wish, reason=reason)
+                await self._surely(trial, partial(trial.stop, wish, reason=reason))
             await self._finish_if_done()
 
     async def stop_trial(self, trial_id: int, wish: RunState, *, reason: str) -> None:
         """Have one trial come to its end."""
         async with self._lock:
             await self.trials[trial_id].stop(wish, reason=reason)
+            await self._apply()  # one that never ran has ended already
 
     async def update(self, change: Callable[[ExperimentRecord], None]) -> None:
-        """Store a change of what people may change."""
+        """Store a change of what people may change; it is as it was if that fails."""
         async with self._lock:
+            changed = replace(self.record, config=copy.deepcopy(self.record.config))
+            change(changed)
+            await self._records.save(changed)
             change(self.record)
-            await self._records.save(self.record)
 
     async def _change(self, state: RunState) -> None:
+        """Store what is wanted; it is as it was if that fails, and the caller can ask again."""
         if state is not self.record.state:
+            await self._records.save(replace(self.record, state=state))
             self.record.state = state
-            await self._records.save(self.record)
+
+    async def _align(self, trial: LiveTrial) -> None:
+        """Want of a trial what is wanted of all: a crash may have come in between."""
+        match self.record.state:
+            case RunState.ACTIVE:
+                await trial.activate()
+            case RunState.PAUSED:
+                await trial.pause()
+            case RunState.STOPPING_CANCELED | RunState.STOPPING_KILLED:
+                await trial.stop(self.record.state, reason="its experiment is being stopped")
+            case _:
+                await trial.sync()
 
     def _require_running(self, what: str) -> None:
         if self.record.state not in (RunState.ACTIVE, RunState.PAUSED):
@@ -206,7 +233,14 @@ class LiveExperiment:
 
     # what the searcher wants
 
-    async def _apply(self, actions: Sequence[Action]) -> None:
+    async def _apply(self, actions: Sequence[Action] = ()) -> None:
+        """Carry out what the searcher wants, and what it wants of the ends that come of that."""
+        await self._carry_out([*actions, *self._tell_of_ends()])
+        while self._list_untold():
+            await self._carry_out(self._tell_of_ends())
+        await self._finish_if_done()
+
+    async def _carry_out(self, actions: Sequence[Action]) -> None:
         new: list[TrialRecord] = []
         stopped: dict[str | None, str] = {}
         queue = deque(actions)
@@ -228,12 +262,14 @@ class LiveExperiment:
             self.record.progress = self._searcher.progress()
         await self._save(new)
         for record in new:
-            trial = self.trials[record.id] = self._make_trial(self, record)
-            await self._sync(trial)
+            self.trials[record.id] = self._make_trial(self, record)
+        for record in new:
+            trial = self.trials[record.id]
+            await self._surely(trial, trial.sync)
         for trial in list(self.trials.values()):
             if (reason := stopped.get(trial.record.request_id)) is not None:
-                await trial.stop(RunState.STOPPING_COMPLETED, reason=reason)
-        await self._finish_if_done()
+                end = partial(trial.stop, RunState.STOPPING_COMPLETED, reason=reason)
+                await self._surely(trial, end)
 
     async def _save(self, new_trials: Sequence[TrialRecord] = ()) -> None:
         """Store what the searcher has decided, which cannot be asked again; a full disk is waited for."""
@@ -261,12 +297,19 @@ class LiveExperiment:
             task_ids=[TaskId(f"{self.record.id}.{action.request_id}")],
         )
 
-    async def _sync(self, trial: LiveTrial) -> None:
-        try:
-            await trial.sync()
-        except MasterError as error:
-            # Its task has ended with this as its reason, and is heard of like all that end.
-            log.error("%s cannot be started", trial.name, extra={"error": str(error)})
+    async def _surely(self, trial: LiveTrial, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what follows from what is stored already; a full disk is waited for."""
+        for delay_s in backoff_delays_s(limit_s=10.0):
+            try:
+                await work()
+                return
+            except Unavailable as error:
+                log.error("%s has to wait; trying again", trial.name, extra={"error": str(error)})
+                await asyncio.sleep(delay_s)
+            except (MasterError, TaskRefused) as error:
+                # Its task has ended with this as its reason, and is heard of like all that end.
+                log.error("%s cannot go on", trial.name, extra={"error": str(error)})
+                return
 
     async def _finish_if_done(self) -> None:
         if any(not trial.record.state.is_final for trial in self.trials.values()):

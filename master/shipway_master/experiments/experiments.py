@@ -165,6 +165,9 @@ class Experiments:
         """Let them go on, now that the tasks of their trials are there again."""
         for experiment in list(self._live.values()):
             await experiment.resume()
+            for trial in experiment.trials.values():
+                if trial.record.early_exit is not None and not trial.record.state.is_final:
+                    self._end_soon(trial)
 
     async def go_on(self, record: ExperimentRecord, trials: Sequence[TrialRecord]) -> None:
         """Make an experiment that has ended a live one again, some of whose trials go on."""
@@ -175,8 +178,9 @@ class Experiments:
             number = len(trial.task_ids)
             trial.task_ids.append(TaskId(f"{trial.task_ids[0]}-{number}"))
         await self.records.reopen(record, trials)
+        all_trials = await self.records.load_trials(record.id)
         experiment = self._make_live(record, source_checkpoint=None)
-        experiment.adopt(await self.records.load_trials(record.id))
+        experiment.adopt(all_trials)  # before anybody else can find it
         await experiment.resume()
 
     def _make_live(
@@ -235,6 +239,9 @@ class Experiments:
         trial = experiment.trials[trial_id]
         await trial.note_early_exit(reason)
         await experiment.left_early(trial_id)
+        self._end_soon(trial)
+
+    def _end_soon(self, trial: LiveTrial) -> None:
         self._background.start(self._end_after_early_exit(trial), name="end after early exit")
 
     async def _end_after_early_exit(self, trial: LiveTrial) -> None:
@@ -255,7 +262,10 @@ class Experiments:
 
     def get_limits(self, record: TaskRecord) -> RunLimits:
         """What the next run of a trial must respect."""
-        experiment, trial = self._by_task[record.task_id]
+        found = self._by_task.get(record.task_id)
+        if found is None:  # its experiment has ended, and so will it
+            return RunLimits()
+        experiment, trial = found
         resources = experiment.record.config.get("resources") or {}
         return RunLimits(
             max_slots=resources.get("max_slots"),
@@ -318,8 +328,11 @@ class Experiments:
         self, record: TaskRecord, run: int, outcome: Outcome, *, lost_runs: int
     ) -> Next:
         """Say what the end of a run makes of a trial."""
-        experiment, trial = self._by_task[record.task_id]
-        of_trial, text = trial.record, outcome.reason
+        found = self._by_task.get(record.task_id)
+        if found is None:
+            return await self._recall(record)
+        experiment, trial = found
+        of_trial, text, note = trial.record, outcome.reason, ""
         if of_trial.judged_run < run:
             verdict = judge(
                 Standing(
@@ -341,14 +354,23 @@ class Experiments:
                 ended_at=datetime.now(UTC) if verdict.state.is_final else None,
             )
             await self.records.save_trial(of_trial)
-            trial.record, text = of_trial, verdict.text
+            trial.record, text, note = of_trial, verdict.text, verdict.note
         if of_trial.state.is_final:
-            return Next(state=get_task_state(of_trial.state), exit_status=text)
+            state = get_task_state(of_trial.state)
+            return Next(state=state, exit_status=text, note=note)
         if of_trial.state is RunState.PAUSED:
-            return Next(state=TaskState.PAUSED)
+            return Next(state=TaskState.PAUSED, note=note)
         if of_trial.state.is_stopping:
-            return Next(state=TaskState.CANCELED, exit_status=text)
-        return Next(state=TaskState.ACTIVE, runs_again=True)
+            return Next(state=TaskState.CANCELED, exit_status=text, note=note)
+        return Next(state=TaskState.ACTIVE, runs_again=True, note=note)
+
+    async def _recall(self, record: TaskRecord) -> Next:
+        """Say what became of a trial whose experiment has ended: a crash came before its task did."""
+        trial_id = await self.records.find_trial_of_task(record.task_id)
+        trial = None if trial_id is None else await self.records.load_trial(trial_id)
+        if trial is None or not trial.state.is_final:
+            return Next(state=TaskState.ERROR, exit_status="its experiment has ended without it")
+        return Next(state=get_task_state(trial.state), exit_status="its experiment has ended")
 
     def ended(self, record: TaskRecord) -> None:
         """Have the experiment hear that a trial has ended."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 from shipway_master.experiments.records import ExperimentRecords, TrialRecord
 from shipway_master.experiments.states import RunState, get_end, stop
-from shipway_master.tasks.errors import TaskNotFound
+from shipway_master.tasks.errors import TaskInWrongState, TaskNotFound
 from shipway_master.tasks.logpolicy import LogPolicy
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.states import TaskState
@@ -57,16 +58,14 @@ class LiveTrial:
         async with self._tasks.lock(self.record.task_id):
             if self.record.state.is_final:
                 return
-            self.record.state = stop(self.record.state, wish)
-            await self._records.save_trial(self.record)
+            await self._note(state=stop(self.record.state, wish))
         await self.sync(reason)
 
     async def note_early_exit(self, reason: str) -> None:
         """Note that it cannot go on with its hyperparameters: its end, however it ends, completes it."""
         async with self._tasks.lock(self.record.task_id):
             if self.record.early_exit is None and not self.record.state.is_final:
-                self.record.early_exit = reason
-                await self._records.save_trial(self.record)
+                await self._note(early_exit=reason)
 
     async def apply_policy(self, policy: LogPolicy, node: str | None) -> None:
         """Do what a log policy says of which a line matched.
@@ -75,17 +74,16 @@ class LiveTrial:
             node: The agent or node that wrote the line.
         """
         async with self._tasks.lock(self.record.task_id):
-            record = self.record
-            record.log_signal = policy.name or record.log_signal
+            changes: dict[str, Any] = {"log_signal": policy.name or self.record.log_signal}
             match policy.action:
                 case "cancel_retries":
-                    record.are_retries_canceled = True
+                    changes["are_retries_canceled"] = True
                 case "exclude_node":
-                    if node and node not in record.excluded_nodes:
-                        record.excluded_nodes.append(node)
+                    if node and node not in self.record.excluded_nodes:
+                        changes["excluded_nodes"] = [*self.record.excluded_nodes, node]
                 case None:
                     pass
-            await self._records.save_trial(record)
+            await self._note(**changes)
         run = self._tasks.find_run(self.record.task_id)
         if run is not None:
             await run.say(_describe(policy, node))
@@ -96,16 +94,25 @@ class LiveTrial:
             if self.record.state.is_final:
                 return
             is_error = task_state is TaskState.ERROR
-            self.record.state = RunState.ERROR if is_error else get_end(self.record.state)
-            self.record.ended_at = datetime.now(UTC)
-            await self._records.save_trial(self.record)
+            state = RunState.ERROR if is_error else get_end(self.record.state)
+            await self._note(state=state, ended_at=datetime.now(UTC))
 
     async def sync(self, reason: str = "") -> None:
         """Have its task do what is wanted of the trial; repeating changes nothing."""
+        if self.record.state.is_final:
+            return
         task = await self._find_task()
         if task is not None and task.state.is_final:
             await self.finish(task.state)
             return
+        try:
+            await self._bring_in_line(task, reason)
+        except TaskInWrongState:
+            if task is None or not task.state.is_final:
+                raise
+            # It has ended meanwhile, of which the experiment is about to hear.
+
+    async def _bring_in_line(self, task: TaskRecord | None, reason: str) -> None:
         state = self.record.state
         match state:
             case RunState.ACTIVE:
@@ -114,7 +121,8 @@ class LiveTrial:
                 elif task.state in (TaskState.PAUSED, TaskState.STOPPING_PAUSED):
                     await self._tasks.unpause(task)
             case RunState.PAUSED:
-                if task is not None and task.state is TaskState.ACTIVE:
+                # Also one that is leaving: a crash may have come before its run was told.
+                if task is not None and task.state is not TaskState.PAUSED:
                     await self._tasks.pause(task)
             case RunState.STOPPING_COMPLETED | RunState.STOPPING_CANCELED:
                 if task is None:
@@ -139,11 +147,15 @@ class LiveTrial:
 
     async def _want(self, before: RunState, after: RunState) -> None:
         async with self._tasks.lock(self.record.task_id):
-            if self.record.state is not before:
-                return
-            self.record.state = after
-            await self._records.save_trial(self.record)
-        await self.sync()
+            if self.record.state is before:
+                await self._note(state=after)
+        await self.sync()  # if it is in that state already, too: an earlier try may have failed
+
+    async def _note(self, **changes: Any) -> None:
+        """Store changes of the record, which has them then; under the lock of the task."""
+        changed = replace(self.record, **changes)
+        await self._records.save_trial(changed)
+        self.record = changed
 
     async def _find_task(self) -> TaskRecord | None:
         try:

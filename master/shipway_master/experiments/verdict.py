@@ -36,6 +36,8 @@ class Verdict:
     state: RunState
     restarts: int
     text: str
+    note: str = ""
+    """For the trial's log."""
 
 
 def judge(standing: Standing, outcome: Outcome) -> Verdict:
@@ -44,14 +46,15 @@ def judge(standing: Standing, outcome: Outcome) -> Verdict:
     text = str(outcome.failure) if failed and outcome.failure is not None else outcome.reason
     restarts, state = standing.restarts, standing.state
 
-    def to(state: RunState, text: str = text, restarts: int = restarts) -> Verdict:
-        return Verdict(state=state, restarts=restarts, text=text)
+    def to(state: RunState, text: str = text, restarts: int = restarts, note: str = "") -> Verdict:
+        return Verdict(state=state, restarts=restarts, text=text, note=note)
 
     if state.is_stopping:
         is_error = failed and state is not RunState.STOPPING_KILLED
         return to(RunState.ERROR if is_error else get_end(state))
     if standing.has_left_early:
-        return to(RunState.COMPLETED, "it reported that it cannot go on")
+        text = "it reported that it cannot go on"
+        return to(RunState.COMPLETED, text, note=f"the trial is complete: {text}")
     match outcome.ending:
         case Ending.FINISHED:
             return to(RunState.COMPLETED, "success (exit code 0)")
@@ -59,17 +62,26 @@ def judge(standing: Standing, outcome: Outcome) -> Verdict:
             return to(state)
         case Ending.LOST:
             if standing.lost_runs >= LOST_RUNS_LIMIT:
-                count = standing.lost_runs
-                return to(RunState.ERROR, f"given up after {count} runs that never ran: {text}")
+                text = f"given up after {standing.lost_runs} runs that never ran: {text}"
+                return to(RunState.ERROR, text, note=f"the trial is {text}")
             return to(state)
         case Ending.FAILED:
             if _can_never_run(outcome):
                 return to(RunState.ERROR)
             if standing.are_retries_canceled:
-                return to(RunState.ERROR, f"not tried again, as a log policy says: {text}")
-            if restarts >= standing.max_restarts:
-                return to(RunState.ERROR, text, restarts + 1)
-            return to(state, text, restarts + 1)
+                text = f"not tried again, as a log policy says: {text}"
+                return to(RunState.ERROR, text, note=f"the trial is {text}")
+            limit = f"max_restarts is {standing.max_restarts}"
+            restarts += 1
+            if restarts > standing.max_restarts:
+                note = f"the trial has failed: {_count(restarts)}, and {limit}"
+                return to(RunState.ERROR, text, restarts, note)
+            again = "is started again" if state is RunState.ACTIVE else "can be started again"
+            return to(state, text, restarts, f"the trial {again}: {_count(restarts)}, and {limit}")
+
+
+def _count(failures: int) -> str:
+    return "it failed once" if failures == 1 else f"it failed {failures} times"
 
 
 def _can_never_run(outcome: Outcome) -> bool:

@@ -55,6 +55,8 @@ class Next:
     runs_again: bool = False
     exit_status: str = ""
     """For people, once the state is final."""
+    note: str = ""
+    """For the task's log."""
 
 
 def pause(state: TaskState, *, no_pause: bool) -> TaskState:

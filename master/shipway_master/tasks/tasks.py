@@ -152,11 +152,7 @@ class Tasks:
         await self.records.add(record, tgz)
         async with self._locks[record.task_id]:
             self._open[record.task_id] = record
-            try:
-                await self._start_run(record, run=record.first_run)
-            except MasterError as error:
-                await self._end(record, TaskState.ERROR, f"it could not be scheduled: {error}")
-                raise
+            await self._start_first_run(record)
         log.info(
             "task created",
             extra={
@@ -166,6 +162,16 @@ class Tasks:
                 "slots": record.slots,
             },
         )
+
+    async def _start_first_run(self, record: TaskRecord) -> None:
+        # Who takes care of tasks does not ask again, unlike people.
+        is_cared_for = record.task_type in self._caretakers
+        start_run = self._surely_start_run if is_cared_for else self._start_run
+        try:
+            await start_run(record, run=record.first_run)
+        except MasterError as error:
+            await self._end(record, TaskState.ERROR, f"it could not be scheduled: {error}")
+            raise
 
     async def load_context(self, record: TaskRecord) -> bytes:
         """Load the packed files that a task's containers find; empty when there are none."""
@@ -214,7 +220,7 @@ class Tasks:
         else:
             earlier = await self._allocations.records.load_of_tasks([record.task_id])
             last = max((one.run for one in earlier), default=record.first_run - 1)
-            await self._start_run(record, run=last + 1)
+            await self._surely_start_run(record, run=last + 1)
 
     async def _start_run(self, record: TaskRecord, *, run: int) -> None:
         manager = self._cluster.find_manager(record.manager)
@@ -296,9 +302,8 @@ class Tasks:
             state = cancel(record.state, has_run=run is not None)
             if state is TaskState.CANCELED and not record.state.is_final:
                 await self._end(record, state, "killed")
-            elif state is not record.state:
-                record.state = state
-                await self.records.save(record)
+            else:
+                await self._wish(record, state)
         if run is not None:
             await run.kill(reason)
 
@@ -309,9 +314,8 @@ class Tasks:
             state = cancel(record.state, has_run=run is not None)
             if state is TaskState.CANCELED and not record.state.is_final:
                 await self._end(record, state, reason)
-            elif state is not record.state:
-                record.state = state
-                await self.records.save(record)
+            else:
+                await self._wish(record, state)
         if run is not None:
             await run.stop(reason)
 
@@ -329,9 +333,8 @@ class Tasks:
             run = self._runs.get(record.task_id)
             if run is None and state is TaskState.STOPPING_PAUSED:
                 state = TaskState.PAUSED
-            record.state = state
-            await self.records.save(record)
-        if run is not None:
+            await self._wish(record, state)
+        if run is not None and not run.is_leaving:
             await run.stop("user requested pause")
 
     async def unpause(self, record: TaskRecord) -> None:
@@ -342,12 +345,10 @@ class Tasks:
         """
         async with self._locks[record.task_id]:
             try:
-                record.state = unpause(
-                    record.state, may_be_leaving=record.task_type in self._caretakers
-                )
+                state = unpause(record.state, may_be_leaving=record.task_type in self._caretakers)
             except WrongState as error:
                 raise TaskInWrongState(str(error)) from error
-            await self.records.save(record)
+            await self._wish(record, state)
             if record.task_id not in self._runs:
                 await self._go_on_without_run(record)
 
@@ -373,8 +374,11 @@ class Tasks:
             never_ran = outcome.ending is Ending.LOST and allocation.record.started_at is None
             self._lost_runs[task_id] = self._lost_runs[task_id] + 1 if never_ran else 0
             following = await self._judge(record, allocation, outcome)
+            if following.note:
+                await allocation.say(following.note)
             if following.runs_again:
-                await self._run_again(record, run=get_run(allocation.record.allocation_id) + 1)
+                run = get_run(allocation.record.allocation_id) + 1
+                await self._surely_start_run(record, run=run)
             elif following.state.is_final:
                 await self._end(record, following.state, following.exit_status)
             else:
@@ -395,8 +399,8 @@ class Tasks:
                 await asyncio.sleep(delay_s)
         raise AssertionError("the delays have no end")
 
-    async def _run_again(self, record: TaskRecord, *, run: int) -> None:
-        """Start another run; a full disk is waited for."""
+    async def _surely_start_run(self, record: TaskRecord, *, run: int) -> None:
+        """Start a run that nobody will ask for again; a full disk is waited for."""
         for delay_s in backoff_delays_s(limit_s=10.0):
             try:
                 await self._start_run(record, run=run)
@@ -420,6 +424,12 @@ class Tasks:
             "task ended",
             extra={"task_id": record.task_id, "state": state.value, "exit_status": exit_status},
         )
+
+    async def _wish(self, record: TaskRecord, state: TaskState) -> None:
+        """Store what is wanted of a task; it stays as it was if that cannot be."""
+        if state is not record.state:
+            await self.records.save(replace(record, state=state))
+            record.state = state
 
     async def _save(self, record: TaskRecord) -> None:
         """Store what has happened already; a full disk is waited for."""
