@@ -93,6 +93,18 @@ def test_checkpoints_are_described_and_listed(
     assert first not in best
 
 
+def test_the_best_ones_are_fetched(site: Site, storage: Path, tmp_path: Path) -> None:
+    trial = begin_outside_trial(site.api, make_config(storage))
+    for steps, loss in ((1, 0.5), (2, 0.25), (3, 0.75)):
+        trial.save(storage, {**FILES, "step": f"{steps}".encode()}, steps=steps)
+        trial.validate(steps, loss=loss)
+
+    site.det.run("e", "download", str(trial.experiment_id), "--top-n", "2", "-o", str(tmp_path))
+
+    found = sorted(path.read_bytes() for path in tmp_path.glob("*-*/step"))
+    assert found == [b"1", b"2"]
+
+
 def test_files_are_removed_by_pattern_and_then_all_of_them(
     site: Site, trial: OutsideTrial, storage: Path
 ) -> None:
