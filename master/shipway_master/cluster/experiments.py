@@ -21,6 +21,7 @@ from shipway_master.experiments.placement import Placement
 from shipway_master.experiments.records import ExperimentRecord, ExperimentRecords
 from shipway_master.experiments.trialdeletion import TrialDeletions
 from shipway_master.experiments.unmanaged import UnmanagedTrials
+from shipway_master.experiments.warmstart import WarmStart
 from shipway_master.logbook import LogBook, StoredTasks
 from shipway_master.services.actions import ExperimentActions
 from shipway_master.services.checkpointreports import CheckpointReportService
@@ -42,6 +43,7 @@ from shipway_master.tasks.workspaces import Workspaces
 from shipway_master.trialmetrics.facts import KnownTrials
 from shipway_master.webhooks.events import WebhookEvents
 from shipway_master.webhooks.key import load_key
+from shipway_master.webhooks.lines import LineWatch
 from shipway_master.webhooks.records import WebhookRecords
 from shipway_master.webhooks.sender import Sender
 
@@ -85,7 +87,11 @@ async def running_experiments(
         webhooks = WebhookRecords(database)
         sender = Sender(webhooks, key=await _load_webhook_key(config))
         events = WebhookEvents(database, webhooks, sender)
+        lines = LineWatch(database, webhooks, sender)
+        await lines.reload()
+        logbook.observe(lines.see)
         background.start(sender.keep_sending(), name="calls of webhooks")
+        background.start(lines.keep_telling(), name="lines for webhooks")
 
         async def clean_up(record: ExperimentRecord) -> None:
             background.start(collector.collect(record.id), name=f"checkpoints of {record.id}")
@@ -96,6 +102,7 @@ async def running_experiments(
                 records=records,
                 tasks=tasks,
                 find_latest=partial(find_latest, database),
+                find_source=WarmStart(database).find_source,
                 on_end=clean_up,
                 logbook=logbook,
             )
@@ -136,7 +143,7 @@ async def running_experiments(
                 ExperimentMarkService(database, actions, config.retention_policy),
                 ManyExperimentsService(database, actions),
                 RunService(database, actions, KnownTrials(database)),
-                WebhookService(database, webhooks, sender, events, experiments),
+                WebhookService(database, webhooks, sender, events, lines, experiments),
                 *metrics,
             ],
         )

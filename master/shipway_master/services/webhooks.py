@@ -15,6 +15,7 @@ from shipway_master.store.database import Database
 from shipway_master.structs import to_plain, to_struct
 from shipway_master.webhooks.body import render_test
 from shipway_master.webhooks.events import WebhookEvents
+from shipway_master.webhooks.lines import LineWatch, check_expression
 from shipway_master.webhooks.model import Alert, Kind, Mode, Trigger, TriggerKind, Webhook
 from shipway_master.webhooks.records import WebhookRecords
 from shipway_master.webhooks.sender import Sender
@@ -38,10 +39,11 @@ class WebhookService:
         records: WebhookRecords,
         sender: Sender,
         events: WebhookEvents,
+        lines: LineWatch,
         experiments: Experiments,
     ) -> None:
         self._database, self._records = database, records
-        self._sender, self._events = sender, events
+        self._sender, self._events, self._lines = sender, events, lines
         self._experiments = experiments
 
     async def GetWebhooks(
@@ -64,6 +66,7 @@ class WebhookService:
             webhook_id = await self._records.add(webhook)
         except IntegrityError as error:
             raise AlreadyExists(f"webhook '{webhook.name}' already exists") from error
+        await self._lines.reload()
         return api.PostWebhookResponse(webhook=_view(await self._find(webhook_id)))
 
     async def PatchWebhook(
@@ -83,6 +86,7 @@ class WebhookService:
         call.principal.require_admin()
         if not await self._records.remove(request.id):
             raise NotFound("webhook", request.id)
+        await self._lines.reload()
         return api.DeleteWebhookResponse()
 
     async def TestWebhook(
@@ -149,6 +153,9 @@ def _read_trigger(message: webhook_pb2.Trigger) -> Trigger:
     condition = to_plain(message.condition)
     if kind == TriggerKind.CUSTOM:
         return Trigger(kind=TriggerKind.CUSTOM, condition={})
+    if kind == TriggerKind.TASK_LOG:
+        regex = check_expression(condition.get("regex"))
+        return Trigger(kind=TriggerKind.TASK_LOG, condition={"regex": regex})
     state = str(condition.get("state", "")).removeprefix("STATE_")
     if state not in _STATES:
         raise InvalidArgument(f"condition: state must be one of {', '.join(_STATES)}")

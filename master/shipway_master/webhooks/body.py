@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from shipway_master.webhooks.model import Event, Kind, Subject, Trigger
+from shipway_master.webhooks.model import Event, FoundLine, Kind, Subject, Trigger, TriggerKind
 
 _MARKS = {"COMPLETED": "✅", "ERROR": "❌", "CANCELED": "🚫"}
 
@@ -28,6 +28,15 @@ def render_event(event: Event, trigger: Trigger, kind: Kind, *, at: datetime) ->
             "trial_id": event.alert.trial_id,
         }
     return _render(event.kind, trigger.condition, data, at)
+
+
+def render_line(line: FoundLine, trigger: Trigger, kind: Kind, *, at: datetime) -> str:
+    """Write what a webhook is sent of a line in a log."""
+    if kind is Kind.SLACK:
+        where = f"task {_escape(line.task_id)} on {_escape(line.node or 'an unknown node')}"
+        return _dump({"text": f"{where} wrote:\n{_escape(line.text)}"})
+    found = {"task_id": line.task_id, "node_name": line.node, "triggering_log": line.text}
+    return _render(TriggerKind.TASK_LOG, trigger.condition, {"task_log": found}, at)
 
 
 def render_test(kind: Kind) -> str:

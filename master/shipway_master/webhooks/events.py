@@ -15,13 +15,13 @@ from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow
 from shipway_master.store.workspaces import ProjectRow, WorkspaceRow
 from shipway_master.webhooks.body import render_event
-from shipway_master.webhooks.model import Alert, Event, Subject, TriggerKind
+from shipway_master.webhooks.model import Alert, Audience, Event, Subject, TriggerKind
 from shipway_master.webhooks.records import WebhookRecords
 from shipway_master.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
 
-_MOST_WAITING = 1000
+MOST_WAITING = 1000
 """Calls of one webhook that may wait at a time."""
 
 
@@ -52,7 +52,7 @@ class WebhookEvents:
         full = await self._tell(Event(kind=TriggerKind.CUSTOM, subject=subject, alert=alert))
         if full:
             raise ResourceExhausted(
-                f"{_MOST_WAITING} calls of webhooks are waiting already: {', '.join(full)}"
+                f"{MOST_WAITING} calls of webhooks are waiting already: {', '.join(full)}"
             )
 
     async def _tell(self, event: Event) -> list[str]:
@@ -68,7 +68,7 @@ class WebhookEvents:
             trigger = webhook.find_trigger(event)
             if trigger is None:
                 continue
-            if await self._records.count_waiting(webhook.id) < _MOST_WAITING:
+            if await self._records.count_waiting(webhook.id) < MOST_WAITING:
                 bodies.append((webhook.id, render_event(event, trigger, webhook.kind, at=now)))
             else:
                 full.append(webhook.name)
@@ -89,7 +89,6 @@ class WebhookEvents:
         if found is None:
             raise NotFound("experiment", record.id)
         name, project, workspace, workspace_id = found
-        named = _read_section(record.config)
         ended_at = record.ended_at or datetime.now(UTC)
         return Subject(
             id=record.id,
@@ -99,14 +98,17 @@ class WebhookEvents:
             duration_s=int((ended_at - record.started_at).total_seconds()),
             resource_pool=record.pool,
             workspace=workspace,
-            workspace_id=workspace_id,
             project=project,
-            named=frozenset([*(named.get("webhook_id") or ()), *(named.get("webhook_name") or ())]),
-            is_excluded=bool(named.get("exclude")),
+            audience=read_audience(record.config, workspace_id=workspace_id),
         )
 
 
-def _read_section(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def read_audience(config: Mapping[str, Any], *, workspace_id: int) -> Audience:
+    """Read from an experiment's configuration who may hear of it."""
     integrations: Mapping[str, Any] = config.get("integrations") or {}
     section: Mapping[str, Any] = integrations.get("webhooks") or {}
-    return section
+    return Audience(
+        workspace_id=workspace_id,
+        named=frozenset([*(section.get("webhook_id") or ()), *(section.get("webhook_name") or ())]),
+        is_excluded=bool(section.get("exclude")),
+    )

@@ -30,6 +30,8 @@ class TriggerKind(StrEnum):
     """What a webhook can wait for."""
 
     EXPERIMENT_STATE_CHANGE = "EXPERIMENT_STATE_CHANGE"
+    TASK_LOG = "TASK_LOG"
+    """A line of a task's log that a regular expression finds."""
     CUSTOM = "CUSTOM"
 
 
@@ -55,18 +57,32 @@ class Webhook:
     workspace_id: int | None
     triggers: Sequence[Trigger]
 
+    def hears_of(self, audience: Audience) -> bool:
+        """Whether what happens there is for this webhook."""
+        if audience.is_excluded or self.workspace_id not in (None, audience.workspace_id):
+            return False
+        return self.mode is Mode.WORKSPACE or bool(audience.named & {self.name, self.id})
+
     def find_trigger(self, event: Event) -> Trigger | None:
         """The trigger that an event sets off; None if it is not for this webhook."""
-        subject = event.subject
-        if subject.is_excluded or self.workspace_id not in (None, subject.workspace_id):
-            return None
-        if self.mode is Mode.SPECIFIC and not subject.named & {self.name, self.id}:
+        if not self.hears_of(event.subject.audience):
             return None
         for trigger in self.triggers:
             state = trigger.condition.get("state")
             if trigger.kind is event.kind and state in (None, event.state):
                 return trigger
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who may hear of an experiment or another task."""
+
+    workspace_id: int
+    named: frozenset[str | int] = frozenset()
+    """Names and ids of the webhooks that an experiment's configuration names."""
+    is_excluded: bool = False
+    """The experiment wants no webhook to hear of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +96,8 @@ class Subject:
     duration_s: int
     resource_pool: str
     workspace: str
-    workspace_id: int
     project: str
-    named: frozenset[str | int]
-    """Names and ids of the webhooks that its configuration names."""
-    is_excluded: bool
-    """It wants no webhook to hear of it."""
+    audience: Audience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,3 +119,12 @@ class Event:
     state: str | None = None
     """The new one, where it has changed."""
     alert: Alert | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLine:
+    """A line of a task's log that a webhook waits for."""
+
+    task_id: str
+    node: str
+    text: str

@@ -14,7 +14,8 @@ from shipway_master.store.database import opened
 from shipway_master.webhooks.model import Kind, Mode, Trigger, TriggerKind, Webhook
 from shipway_master.webhooks.records import WebhookRecords
 from shipway_master.webhooks.sender import Sender
-from tests.master.asking import eventually
+from tests.master.agents.standin import StandInAgent
+from tests.master.asking import eventually, launch
 from tests.master.running import MasterUnderTest, Prepared, master_running
 from tests.master.webhooks.receiver import Receiver, receiving
 from tests.proto.required import missing_required
@@ -22,6 +23,7 @@ from tests.proto.required import missing_required
 KEY = "a-key-for-tests"
 ENDED = {"triggerType": "TRIGGER_TYPE_EXPERIMENT_STATE_CHANGE", "condition": {"state": "CANCELED"}}
 SAID: dict[str, Any] = {"triggerType": "TRIGGER_TYPE_CUSTOM", "condition": {}}
+SEEN = {"triggerType": "TRIGGER_TYPE_TASK_LOG", "condition": {"regex": "^loss is (nan|inf)$"}}
 EXPERIMENT: dict[str, Any] = {
     "name": "e <1>",
     "entrypoint": "true",
@@ -122,6 +124,40 @@ async def test_what_an_experiment_says_goes_to_those_it_is_for(
     assert receiver.calls.empty()
 
 
+async def test_a_line_in_a_log_is_told_once_for_each_task(
+    master: MasterUnderTest, receiver: Receiver
+) -> None:
+    made = (await make(master, receiver, triggers=[SEEN])).json["webhook"]
+    slack = {"webhookType": "WEBHOOK_TYPE_SLACK", "mode": "WEBHOOK_MODE_SPECIFIC"}
+    await make(master, receiver, name="of experiments", triggers=[SEEN], **slack)
+    async with StandInAgent(master.url).connected() as agent:
+        for number in range(2):
+            task_id = await launch(master, {"entrypoint": ["true"], "resources": {"slots": 1}})
+            start = await agent.next_start()
+            await agent.run(start)
+            for text in ("loss is 1", f"{number}: loss is nan", "loss is nan", "loss is inf"):
+                await agent.print(start, text)
+            call = (await receiver.next_call()).json
+
+            assert call["event_type"] == "TASK_LOG"
+            assert call["condition"] == SEEN["condition"]
+            assert call["event_data"] == {
+                "task_log": {
+                    "task_id": task_id,
+                    "node_name": "agent-a",
+                    "triggering_log": "loss is nan",
+                }
+            }
+            await agent.end(start)
+        await master.call("DELETE", f"/webhooks/{made['id']}")
+        await launch(master, {"entrypoint": ["true"], "resources": {"slots": 1}})
+        start = await agent.next_start()
+        await agent.run(start)
+        await agent.print(start, "loss is nan")
+        await agent.end(start)
+    assert receiver.calls.empty()
+
+
 async def test_who_may_do_what(master: MasterUnderTest, receiver: Receiver) -> None:
     made = (await make(master, receiver)).json["webhook"]
     own, others = await create(master), await create(master, token="admin")
@@ -170,6 +206,7 @@ async def test_what_is_no_webhook_is_refused(master: MasterUnderTest, receiver: 
         ({"name": "b", "url": "http://["}, 400),
         ({"name": "b", "triggers": []}, 400),
         ({"name": "b", "triggers": [{"triggerType": "TRIGGER_TYPE_TASK_LOG"}]}, 400),
+        ({"name": "b", "triggers": [{**SEEN, "condition": {"regex": "("}}]}, 400),
         ({"name": "b", "triggers": [{**ENDED, "condition": {"state": "ACTIVE"}}]}, 400),
         ({"name": "b", "webhookType": "WEBHOOK_TYPE_UNSPECIFIED"}, 400),
         ({"name": "b", "workspaceId": 77}, 404),
