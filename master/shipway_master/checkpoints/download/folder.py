@@ -11,8 +11,10 @@ import logging
 import os
 import posixpath
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from shipway_master.checkpoints.download.source import (
     CHUNK_BYTES,
@@ -23,6 +25,10 @@ from shipway_master.checkpoints.download.source import (
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
+_ANSWER_S = 60
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not blocking: a file may have become a pipe that nobody writes to.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -31,26 +37,36 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class FolderSource:
     """The folder *name* in *base*; *base* itself may be a link."""
 
-    def __init__(self, base: Path, name: str) -> None:
-        self._base, self._name = base, name
+    def __init__(self, base: Path, name: str, *, pool: Executor | None = None) -> None:
+        """Read in threads of *pool*: those of a file system that hangs never come back."""
+        self._base, self._name, self._pool = base, name, pool
 
     async def entries(self) -> AsyncGenerator[Entry]:
         """List what there is, each folder in the order of names; pipes and the like are left out."""
         waiting = [""]
         while waiting:
-            entries = await asyncio.to_thread(self._look_into, waiting.pop())
+            entries = await self._do(self._look_into, waiting.pop())
             waiting += [one.path for one in reversed(entries) if one.is_folder]
             for entry in entries:
                 yield entry
 
     async def read(self, entry: Entry) -> AsyncGenerator[bytes]:
         """Read a file."""
-        file = await asyncio.to_thread(self._open_file, entry.path)
+        file = await self._do(self._open_file, entry.path)
         try:
-            while chunk := await asyncio.to_thread(self._read, file, entry.path):
+            while chunk := await self._do(self._read, file, entry.path):
                 yield chunk
         finally:
             os.close(file)
+
+    async def _do(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await loop.run_in_executor(self._pool, function, *arguments)
+        except TimeoutError as error:
+            problem = f"{self._base} has not answered the master in {_ANSWER_S} s"
+            raise SourceError(problem) from error
 
     def _look_into(self, folder: str) -> list[Entry]:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,21 @@ from shipway_master.checkpoints.download.source import Source, SourceError
 
 
 @asynccontextmanager
-async def opened_source(storage: Mapping[str, Any], uuid: str) -> AsyncGenerator[Source]:
-    """Open the checkpoint *uuid* in a storage.
+async def opened_source(
+    storage: Mapping[str, Any], uuid: str, *, pool: Executor | None = None
+) -> AsyncGenerator[Source]:
+    """Open the checkpoint *uuid* in a storage; folders are read in threads of *pool*.
 
     Raises:
         SourceError: The master cannot read from such a storage.
     """
     kind = storage.get("type")
     if kind == "shared_fs":
-        yield FolderSource(_find_shared(storage), uuid)
+        yield FolderSource(_find_shared(storage), uuid, pool=pool)
     elif kind == "directory":
         # The user mounts it into his tasks; where the path is the same here, it can be read.
-        yield FolderSource(_require_absolute(storage.get("container_path")), uuid)
+        base = _require_absolute(storage.get("container_path"))
+        yield FolderSource(base, uuid, pool=pool)
     elif kind == "s3":
         prefix = str(storage.get("prefix") or "").strip("/")
         folder = f"{posixpath.normpath(prefix)}/{uuid}" if prefix else uuid

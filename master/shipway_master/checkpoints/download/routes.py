@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 from aiohttp import web
@@ -32,6 +33,7 @@ from shipway_master.trialmetrics.facts import read_searcher_metric
 log = logging.getLogger(__name__)
 
 _MOST = 2**31 - 1
+_THREADS = 4
 
 
 class CheckpointRoutes:
@@ -40,6 +42,8 @@ class CheckpointRoutes:
     def __init__(self, database: Database, authenticator: Authenticator) -> None:
         self._database, self._authenticator = database, authenticator
         self._records = CheckpointRecords(database)
+        # Apart from the threads of all others, so that a folder that hangs stops downloads only.
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="checkpoints")
 
     def routes(self) -> list[web.RouteDef]:
         """List the routes for the site."""
@@ -62,7 +66,7 @@ class CheckpointRoutes:
         form = FORMS[media_type]
         try:
             async with (
-                opened_source(storage, uuid) as source,
+                opened_source(storage, uuid, pool=self._pool) as source,
                 aclosing(pack(source, form.make_packer())) as pieces,
             ):
                 name = f"{uuid}.{form.suffix}"
