@@ -45,6 +45,8 @@ from shipway_proto.determined.project.v1.project_pb2 import Note, PatchProject, 
 from shipway_proto.determined.user.v1.user_pb2 import ACTIVITY_TYPE_GET, ENTITY_TYPE_PROJECT
 
 _KEY_TRIES = 100
+_LONGEST_DESCRIPTION = 10_000
+_LONGEST_NOTES = 1_000_000
 _NEVER_NS = 2**63
 
 _SORT_KEYS: dict[int, Callable[[Project], Any]] = {
@@ -105,6 +107,7 @@ class ProjectService:
     ) -> api.PostProjectResponse:
         """Make a project, owned by the caller."""
         check_name("project", request.name)
+        _check_description(request.description)
         given_key = read_key(request.key) if request.key else None
 
         async def add(session: AsyncSession) -> int:
@@ -147,7 +150,7 @@ class ProjectService:
         """Add a page of text to a project."""
         async with self._database.writing() as session:
             row, _ = await get_own_project(session, request.project_id, call.principal)
-            row.notes = [*row.notes, _plain_note(request.note)]
+            row.notes = _check_notes([*row.notes, _plain_note(request.note)])
         return api.AddProjectNoteResponse(notes=[Note(**note) for note in row.notes])
 
     async def PutProjectNotes(
@@ -156,7 +159,7 @@ class ProjectService:
         """Replace all pages of text of a project."""
         async with self._database.writing() as session:
             row, _ = await get_own_project(session, request.project_id, call.principal)
-            row.notes = [_plain_note(note) for note in request.notes]
+            row.notes = _check_notes([_plain_note(note) for note in request.notes])
         return api.PutProjectNotesResponse(notes=request.notes)
 
     async def DeleteProject(
@@ -263,6 +266,7 @@ async def _apply(session: AsyncSession, row: ProjectRow, changes: PatchProject) 
         row.name, row.folded_name = changes.name.value, fold_name(changes.name.value)
         await _require_free_name(session, row)
     if changes.HasField("description"):
+        _check_description(changes.description.value)
         row.description = changes.description.value
     if changes.HasField("key"):
         key = read_key(changes.key.value)
@@ -299,6 +303,18 @@ async def _find_free_key(session: AsyncSession, name: str) -> str:
 
 async def _is_taken(session: AsyncSession, key: str) -> bool:
     return await session.scalar(select(ProjectRow.id).where(ProjectRow.key == key)) is not None
+
+
+def _check_description(text: str) -> None:
+    if len(text) > _LONGEST_DESCRIPTION:
+        raise InvalidArgument(f"a description has at most {_LONGEST_DESCRIPTION} characters")
+
+
+def _check_notes(notes: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Refuse what would make each list of projects slow."""
+    if sum(len(text) for note in notes for text in note.values()) > _LONGEST_NOTES:
+        raise InvalidArgument(f"the notes of a project have at most {_LONGEST_NOTES} characters")
+    return notes
 
 
 def _plain_note(note: Note) -> dict[str, str]:

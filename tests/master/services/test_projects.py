@@ -198,6 +198,12 @@ async def test_notes(master: MasterUnderTest) -> None:
     added = await master.call("POST", f"/projects/{project_id}/notes", second)
     put = await master.call("PUT", f"/projects/{project_id}/notes", {"notes": [second]})
 
+    long = {"name": "long", "contents": "x" * 600_000}
+    await master.call("PUT", f"/projects/{project_id}/notes", {"notes": [long]})
+    too_long = await master.call("POST", f"/projects/{project_id}/notes", long)
+    await master.call("PUT", f"/projects/{project_id}/notes", {"notes": [second]})
+
+    assert too_long.status == 400
     assert added.json["notes"] == [first, second]
     assert put.json["notes"] == [second]
     project = (await master.call("GET", f"/projects/{project_id}")).json["project"]
