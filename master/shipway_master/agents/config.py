@@ -19,6 +19,8 @@ class Scheduler(Settings):
     job gets slots in proportion to its weight, and pre-emptible ones above their share leave."""
     fitting_policy: FittingPolicy = FittingPolicy.BEST
     """`best` fills agents up, `worst` spreads over them."""
+    allow_heterogeneous_fits: bool = False
+    """Whether a task over several agents may take agents with different numbers of slots."""
     default_priority: int = Field(default=42, ge=1, le=99)
     """Priority of tasks that name none; only with `priority`."""
     preemption: bool = False

@@ -45,6 +45,8 @@ class Want:
     is_single_agent: bool = False
     excluded: Collection[str] = ()
     """Agents that it must not be placed on."""
+    may_mix_sizes: bool = False
+    """Whether it may take whole agents of different sizes where those of one size do not do."""
 
 
 Placement = Mapping[AgentId, int]
@@ -57,7 +59,8 @@ def fit(
     """Find agents for a request; None when it cannot be placed now.
 
     One agent that has the room is always preferred. A request for several slots that is not bound
-    to one agent may else take whole unused agents of one size that divides it.
+    to one agent may else take whole unused agents of one size that divides it, or, if it may mix
+    them, of several sizes.
     """
     rooms = [room for room in rooms if room.agent_id not in want.excluded]
     one = _choose([room for room in rooms if _has_room(want, room)], want, policy, count=1)
@@ -73,7 +76,24 @@ def fit(
         if want.slots % size == 0 and len(sizes[size]) * size >= want.slots:
             chosen = _choose(sizes[size], want, policy, count=want.slots // size)
             return {room.agent_id: size for room in chosen}
-    return None
+    return _mix(want, sizes, policy) if want.may_mix_sizes else None
+
+
+def _mix(
+    want: Want, sizes: Mapping[int, Sequence[Room]], policy: FittingPolicy
+) -> Placement | None:
+    """Take as many whole agents of each size as fit in, the largest size first.
+
+    What is taken of one size is not given back for another, as Determined's scheduler has it: a
+    larger agent that leaves a rest nobody fills is an end, even if smaller ones alone would do.
+    """
+    placement: dict[AgentId, int] = {}
+    left = want.slots
+    for size in sorted(sizes, reverse=True):
+        chosen = _choose(sizes[size], want, policy, count=left // size)
+        placement |= {room.agent_id: size for room in chosen}
+        left -= size * len(chosen)
+    return None if left else placement
 
 
 def take(rooms: Sequence[Room], placement: Placement) -> list[Room]:

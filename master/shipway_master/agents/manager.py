@@ -171,7 +171,7 @@ class AgentManager:
         """
         agents = [one for one in self._agents.values() if one.pool == request.pool and one.is_known]
         sizes = [len(one.slots) for one in agents if one.id not in request.excluded_nodes]
-        if is_possible(_get_want(request), sizes):
+        if is_possible(self._get_want(request), sizes):
             return True
         if len(sizes) < len(agents):
             raise Unfulfillable(
@@ -189,7 +189,8 @@ class AgentManager:
         raise Unfulfillable(
             f"the task asks for {request.slots} slots, but the agents of resource pool "
             f"'{request.pool}' have {', '.join(map(str, sorted(sizes, reverse=True)))}, and a task "
-            "over several agents takes whole agents of one size"
+            "over several agents takes whole agents of one size unless the scheduler has "
+            "allow_heterogeneous_fits"
         )
 
     def submit(self, holder: Holder) -> None:
@@ -271,11 +272,11 @@ class AgentManager:
             return 0
         if self.get_ordering(own.holder.request.pool) is Ordering.FAIR_SHARE:
             return -1
-        place = queue_order(_get_waiting(own.holder.request))
+        place = queue_order(self._get_waiting(own.holder.request))
         return sum(
             entry.waits
             and entry.holder.request.pool == own.holder.request.pool
-            and queue_order(_get_waiting(entry.holder.request)) < place
+            and queue_order(self._get_waiting(entry.holder.request)) < place
             for entry in self._entries.values()
         )
 
@@ -380,7 +381,7 @@ class AgentManager:
         entries = [entry for entry in self._entries.values() if entry.holder.request.pool == pool]
         agents = [agent for agent in self._agents.values() if agent.pool == pool]
         rooms = [room for agent in agents if (room := agent.compute_room()) is not None]
-        waiting = [_get_waiting(entry.holder.request) for entry in entries if entry.waits]
+        waiting = [self._get_waiting(entry.holder.request) for entry in entries if entry.waits]
         holding = [self._get_holding(entry.holder) for entry in entries if not entry.waits]
         waiting = keep_within_limits(waiting, holding)
         policy = scheduler.fitting_policy
@@ -434,24 +435,23 @@ class AgentManager:
         waiting = sum(entry.waits for entry in entries)
         return waiting, len(entries) - waiting
 
+    def _get_waiting(self, request: Request) -> Waiting:
+        return Waiting(
+            allocation_id=request.allocation_id,
+            want=self._get_want(request),
+            priority=request.priority,
+            submitted_at=request.submitted_at,
+            is_preemptible=request.is_preemptible,
+            group=request.job_id,
+            weight=request.weight,
+            max_slots=request.max_slots,
+        )
 
-def _get_want(request: Request) -> Want:
-    return Want(
-        key=request.allocation_id,
-        slots=request.slots,
-        is_single_agent=request.is_single_agent,
-        excluded=request.excluded_nodes,
-    )
-
-
-def _get_waiting(request: Request) -> Waiting:
-    return Waiting(
-        allocation_id=request.allocation_id,
-        want=_get_want(request),
-        priority=request.priority,
-        submitted_at=request.submitted_at,
-        is_preemptible=request.is_preemptible,
-        group=request.job_id,
-        weight=request.weight,
-        max_slots=request.max_slots,
-    )
+    def _get_want(self, request: Request) -> Want:
+        return Want(
+            key=request.allocation_id,
+            slots=request.slots,
+            is_single_agent=request.is_single_agent,
+            excluded=request.excluded_nodes,
+            may_mix_sizes=self._get_scheduler(request.pool).allow_heterogeneous_fits,
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shipway_master.agents import fitting
@@ -42,6 +44,36 @@ def test_a_big_request_takes_whole_unused_agents_of_one_size() -> None:
 @pytest.mark.parametrize("slots", [6, 12])
 def test_what_does_not_divide_is_not_placed(slots: int) -> None:
     assert fit(want(slots), [room("a", 4), room("b", 4)]) is None
+
+
+@pytest.mark.parametrize(
+    ("slots", "sizes", "placed"),
+    [
+        (12, [8, 4, 4, 2], [8, 4]),
+        (14, [8, 4, 4, 2], [8, 4, 2]),
+        (8, [4, 4, 5], [4, 4]),
+        (6, [4, 4], None),
+        (7, [5, 4, 3], None),  # what is left of 5 is less than any other has
+        (3, [2, 1], [2, 1]),
+    ],
+)
+def test_sizes_are_mixed_where_that_is_allowed(
+    slots: int, sizes: list[int], placed: list[int] | None
+) -> None:
+    rooms = [room(f"a{number}", size, slots=size) for number, size in enumerate(sizes)]
+    mixing = Want(key="task1", slots=slots, may_mix_sizes=True)
+
+    found = fit(mixing, rooms)
+
+    assert (found and sorted(found.values(), reverse=True)) == placed
+    assert is_possible(mixing, sizes) == (placed is not None)
+    assert fit(replace(mixing, is_single_agent=True), rooms) is None
+
+
+def test_a_used_agent_is_no_part_of_a_mixture() -> None:
+    rooms = [room("a", 4), room("b", 2), room("c", 2, slots=2)]
+    assert fit(Want(key="task1", slots=8, may_mix_sizes=True), rooms) is None
+    assert fit(Want(key="task1", slots=6, may_mix_sizes=True), rooms) == {"a": 4, "c": 2}
 
 
 def test_a_request_for_one_agent_never_gets_two() -> None:
