@@ -26,8 +26,8 @@ class MasterError(Exception):
 
     @property
     def text(self) -> str:
-        """The message of this error, as it goes over the wire."""
-        return str(self)
+        """The message of this error, as it goes over the wire, whatever of a request it quotes."""
+        return str(self).encode(errors="replace").decode()
 
 
 class InvalidArgument(MasterError):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from shipway_common.logsetup import text_formatter
 
 _KEPT_LINES = 10_000
+_KEPT_CHARACTERS = 10_000
+"""Of one line, which may quote what somebody sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class RecentLogs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; called by the logging system, one at a time."""
-        line = LoggedLine(next(self._ids), record.created, record.levelno, self.format(record))
+        text = self.format(record)[:_KEPT_CHARACTERS].encode(errors="replace").decode()
+        line = LoggedLine(next(self._ids), record.created, record.levelno, text)
         self._lines.append(line)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)

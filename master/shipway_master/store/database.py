@@ -54,9 +54,13 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncSession]:
-        """Open a session that sees one consistent state and cannot change it."""
+        """Open a session that sees one consistent state and cannot change it.
+
+        There is nothing to commit at its end, and so nothing that a caller who hangs up could cut
+        off: the session is closed to its end even then.
+        """
         with _told():
-            async with self._read() as session, session.begin():
+            async with self._read() as session:
                 yield session
 
     @asynccontextmanager

@@ -356,3 +356,12 @@ async def test_a_message_over_the_limit_is_refused_over_grpc_too(master: MasterU
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await master.stub.PostUser(request, metadata=master.grpc_auth())
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_an_error_may_quote_what_is_no_text(master: MasterUnderTest) -> None:
+    path, body = "/workspaces/1/set-resource-quota", rb'{"clusterQuotaPairs": {"\ud800": "a"}}'
+
+    answer = await master.call("POST", path, data=body)
+
+    assert (answer.status, answer.error["code"]) == (400, 3)
+    assert "?" in answer.error["error"]
