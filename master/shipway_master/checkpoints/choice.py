@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -26,7 +28,8 @@ def read_own_policy(experiment: ExperimentRow) -> Policy:
 async def choose(session: AsyncSession, experiment: ExperimentRow, policy: Policy) -> list[Found]:
     """Choose the checkpoints with files that *policy* does not keep.
 
-    What has a name in the model registry, or is what a live trial began with, stays in any case.
+    What has a name in the model registry stays in any case, and so does what a live trial began
+    with or would go on from.
     """
     found = await load_with_files(session, experiment.id)
     measured = await load_measured(session, [one.row.id for one in found], [VALIDATION])
@@ -45,6 +48,7 @@ async def choose(session: AsyncSession, experiment: ExperimentRow, policy: Polic
         )
     removed = {one.uuid for one in choose_removed(candidates, policy)}
     removed -= await _load_protected(session, experiment.id)
+    removed -= set(_find_newest_of_live(found).values())
     return [one for one in found if one.row.uuid in removed]
 
 
@@ -66,6 +70,15 @@ async def _load_with_files(session: AsyncSession, which: ColumnElement[bool]) ->
         .order_by(CheckpointRow.id)
     )
     return await load_found(session, (await session.scalars(statement)).all())
+
+
+def _find_newest_of_live(found: Sequence[Found]) -> dict[int, str]:
+    """The newest whole checkpoint of each trial that has not ended."""
+    return {
+        one.trial.id: one.row.uuid
+        for one in found
+        if one.trial.ended_at is None and one.row.state == CheckpointState.COMPLETED.value
+    }
 
 
 async def _load_protected(session: AsyncSession, experiment_id: int) -> set[str]:

@@ -15,7 +15,7 @@ from tests.master.agents.standin import StandInAgent, ack
 from tests.master.asking import eventually, wait_for_end
 from tests.master.checkpointing import get_checkpoint
 from tests.master.checkpoints_in_store import add_checkpoint
-from tests.master.experiments_in_store import CONFIG, add_experiment, add_trial
+from tests.master.experiments_in_store import CONFIG, STARTED, add_experiment, add_trial
 from tests.master.running import MasterUnderTest, Prepared, master_running
 
 STORAGE = {"type": "shared_fs", "host_path": "/data", "storage_path": "own"}
@@ -192,6 +192,21 @@ async def test_what_has_a_name_or_is_gone_on_from_stays(
     assert read_uuids(start) == saved[2:4]
     assert too_late.status == 400
     assert "is being removed" in too_late.error["error"]
+
+
+async def test_a_live_trial_keeps_what_it_would_go_on_from(
+    master: MasterUnderTest, database: Database
+) -> None:
+    experiment_id, live = await begin(database)
+    ended = await add_trial(database, experiment_id, ended_at=STARTED)
+    saved = [await add_checkpoint(database, trial_id) for trial_id in (live, live, ended)]
+    await add_checkpoint(database, live, state="DELETED")
+
+    async with StandInAgent(master.url).connected() as agent:
+        await apply_policy(master, experiment_id, latest=0)
+        start = await agent.next_start()
+
+    assert read_uuids(start) == [saved[0], saved[2]]
 
 
 async def test_each_storage_has_a_task_of_its_own(
