@@ -49,6 +49,7 @@ from shipway_master.services.projects import ProjectService
 from shipway_master.services.shells import ShellService
 from shipway_master.services.tasks import TaskService
 from shipway_master.services.tensorboards import TensorboardService
+from shipway_master.services.visits import VisitService
 from shipway_master.services.workspaces import WorkspaceService
 from shipway_master.store.database import Database
 from shipway_master.tasks.idle import IdleWatch
@@ -224,6 +225,7 @@ async def running_cluster(
                 PoolService(database, cluster),
                 WorkspaceService(database, cluster, removal),
                 ProjectService(database, removal),
+                VisitService(database),
                 BindingService(database, cluster),
                 NamespaceService(),
                 JobService(
