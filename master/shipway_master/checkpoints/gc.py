@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection as SetOf
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
 from sqlalchemy import func, select
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 EVERYTHING: Final = ("**/*",)
 """The pattern by which a checkpoint goes as a whole."""
+_BEING_DELETED: Final = ("DELETING", "DELETE_FAILED")
+_OF_LATE: Final = timedelta(days=1)
 
 
 class CollectionFailed(Exception):
@@ -93,6 +96,19 @@ class Collector:
         """Start nothing more; what runs goes on."""
         self._is_open = False
         await self._background.__aexit__(*error)
+
+    async def resume(self) -> None:
+        """Look after the experiments that have ended of late, once the tasks are there again.
+
+        The master may have gone between an experiment's end and the look at its checkpoints.
+        """
+        statement = select(ExperimentRow.id).where(
+            ExperimentRow.ended_at > datetime.now(UTC) - _OF_LATE,
+            ExperimentRow.unmanaged.is_(False),
+        )
+        async with self._database.reading() as session:
+            ended = (await session.scalars(statement)).all()
+        self._background.start(self._collect_all(ended), name="checkpoints of ended experiments")
 
     async def collect(self, experiment_id: int) -> None:
         """Remove what the policy of an experiment does not keep.
@@ -210,10 +226,14 @@ class Collector:
 
     # inside
 
+    async def _collect_all(self, experiment_ids: Sequence[int]) -> None:
+        for experiment_id in experiment_ids:
+            await self.collect(experiment_id)
+
     async def _collect(self, experiment_id: int) -> None:
         async with self._database.reading() as session:
             experiment = await session.get(ExperimentRow, experiment_id)
-            if experiment is None:
+            if experiment is None or experiment.state in _BEING_DELETED:
                 return
             removed = await choose(session, experiment, read_own_policy(experiment))
             storages = await load_storages(session, [one.row for one in removed])

@@ -54,6 +54,7 @@ class ExperimentParts:
 
     experiments: Experiments
     changes: ExperimentChanges
+    collector: Collector
     services: Sequence[object]
     """Objects with methods named as RPCs."""
 
@@ -61,6 +62,7 @@ class ExperimentParts:
         """Let all go on that an earlier process left, once the tasks are there again."""
         await self.experiments.resume()
         await self.changes.resume_deletions()
+        await self.collector.resume()
 
 
 @asynccontextmanager
@@ -131,6 +133,7 @@ async def running_experiments(
         yield ExperimentParts(
             experiments=experiments,
             changes=changes,
+            collector=collector,
             services=[
                 ExperimentService(database, experiments, changes, actions, cluster, placement),
                 TrialService(database, experiments, unmanaged, KnownTrials(database)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import func, select
 
 from shipway_master.store.checkpoints import CollectionRow
 from shipway_master.store.database import Database, opened
+from shipway_master.store.experiments import ExperimentRow
 from tests.master.agents.standin import StandInAgent, ack
 from tests.master.asking import eventually, wait_for_end
 from tests.master.checkpointing import get_checkpoint
@@ -35,6 +37,12 @@ async def begin(database: Database, **changes: Any) -> tuple[int, int]:
     config = {**SETTINGS, **changes}
     experiment_id = await add_experiment(database, config=config, state="COMPLETED")
     return experiment_id, await add_trial(database, experiment_id)
+
+
+async def set_ended(database: Database, experiment_id: int, moment: datetime) -> None:
+    """Write down when an experiment ended."""
+    async with database.writing() as session:
+        (await session.get_one(ExperimentRow, experiment_id)).ended_at = moment
 
 
 async def remove(master: MasterUnderTest, *uuids: str, globs: list[str] | None = None) -> None:
@@ -266,6 +274,26 @@ async def test_an_experiment_goes_when_its_files_are_gone(
     assert ["--delete-tensorboards" in command for command in commands] == [False, True]
     assert [read_uuids(start) for start in starts] == [[one], []]
     assert (await master.call("GET", f"/checkpoints/{one}")).status == 404
+
+
+async def test_an_end_that_was_not_looked_after_is(prepared: Prepared, tmp_path: Path) -> None:
+    async with (
+        master_running(prepared, tmp_path / "one") as master,
+        opened(master.database_url) as database,
+    ):
+        now = datetime.now(UTC)
+        experiment_id, _ = await begin(database)
+        await set_ended(database, experiment_id, now)
+        trial_id = await add_trial(database, experiment_id, ended_at=now)
+        saved = [await add_checkpoint(database, trial_id) for _ in range(2)]
+    left = Prepared(tmp_path / "one", prepared.admin_token, prepared.user_token)
+    async with (
+        master_running(left, tmp_path / "two") as master,
+        StandInAgent(master.url).connected() as agent,
+    ):
+        start = await agent.next_start()
+
+    assert read_uuids(start) == saved[:1]
 
 
 async def test_a_task_goes_on_through_a_restart_of_the_master(
