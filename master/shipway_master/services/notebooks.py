@@ -74,8 +74,7 @@ class NotebookService:
         """Hear from inside a notebook whether it is in use."""
         record = await self._notebooks.find(request.notebook_id)
         call.principal.require_owner_or_admin(record.owner_id)
-        if not request.idle:
-            self._idle_watch.note_use(record.task_id)
+        self._idle_watch.note_report(record.task_id, is_idle=request.idle)
         return api.IdleNotebookResponse()
 
     async def KillNotebook(

@@ -64,7 +64,9 @@ def equip_notebook(service: Service, user: AgentUser, config: TaskConfig) -> Equ
         variables={
             "NOTEBOOK_PORT": str(service.port),
             "NOTEBOOK_IDLE_TYPE": config.notebook_idle_type or "kernels_or_terminals",
-            "NOTEBOOK_REPORT_EVERY_S": _choose_interval(config.idle_timeout),
+            "NOTEBOOK_REPORT_EVERY_S": f"{choose_report_interval_s(config.idle_timeout):g}"
+            if config.idle_timeout
+            else "",
             "DET_NOTEBOOK_TOKEN": service.secret,
             "JUPYTER_TOKEN": service.secret,
             "JUPYTER_CONFIG_DIR": f"{_DIR}/config",
@@ -74,6 +76,6 @@ def equip_notebook(service: Service, user: AgentUser, config: TaskConfig) -> Equ
     )
 
 
-def _choose_interval(idle_timeout_s: float | None) -> str:
-    """Say how often use is reported, so that one report may get lost; empty: not at all."""
-    return f"{min(_REPORT_EVERY_S, idle_timeout_s / 3):g}" if idle_timeout_s else ""
+def choose_report_interval_s(idle_timeout_s: float) -> float:
+    """Say how often a notebook reports whether it is used, so that one report may get lost."""
+    return min(_REPORT_EVERY_S, idle_timeout_s / 3)

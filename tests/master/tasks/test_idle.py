@@ -45,13 +45,14 @@ async def test_what_nobody_uses_is_ended_and_the_log_says_why(master: MasterUnde
         using = group.create_task(use())
         starting, _ = await start_notebook(master, agent, idle_timeout="1s", is_ready=False)
         kept, _ = await start_notebook(master, agent, idle_timeout="0s")
+        unheard, _ = await start_notebook(master, agent, idle_timeout="1s")
         unused, container = await start_notebook(master, agent, idle_timeout=3)
         await master.call("PUT", f"/notebooks/{unused}/report_idle", {"idle": True})
 
         assert await agent.next_kill() == container
         using.cancel()
         assert agent.kills.empty()
-        for notebook_id in (reported, visited, starting, kept):
+        for notebook_id in (reported, visited, starting, kept, unheard):
             task = await get_task(master, notebook_id)
             assert task["allocations"][0]["state"] == "STATE_RUNNING"
     reason = "nobody used it for 3s (idle_timeout, by default the master's notebook_timeout)"
