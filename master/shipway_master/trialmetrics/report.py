@@ -11,7 +11,7 @@ from shipway_master.errors import AlreadyExists, InvalidArgument
 from shipway_master.structs import to_plain
 from shipway_master.times import to_datetime
 from shipway_master.trialmetrics.groups import TRAINING, VALIDATION, check_group
-from shipway_master.trialmetrics.values import find_number, to_stored
+from shipway_master.trialmetrics.values import find_number, has_nul, to_stored
 from shipway_proto.determined.trial.v1.trial_pb2 import TrialMetrics
 
 
@@ -42,6 +42,11 @@ def read_report(message: TrialMetrics, group: str) -> Report:
     if steps is not None and steps < 0:
         raise InvalidArgument(f"steps_completed is {steps}, below 0")
     metrics = to_plain(message.metrics.avg_metrics, number=to_stored)
+    batches = [to_plain(batch, number=to_stored) for batch in message.metrics.batch_metrics]
+    if has_nul(metrics) or has_nul(batches):
+        raise InvalidArgument(
+            "there is a NUL character in the metrics, which databases cannot hold"
+        )
     for name in ("epoch", "epochs"):
         if name in metrics and find_number(metrics[name]) is None:
             raise InvalidArgument(f"the metric {name!r} must be a number")
@@ -53,9 +58,7 @@ def read_report(message: TrialMetrics, group: str) -> Report:
         steps=steps,
         reported_at=to_datetime(message.report_time) if is_timed else datetime.now(UTC),
         metrics=metrics,
-        batch_metrics=[
-            to_plain(batch, number=to_stored) for batch in message.metrics.batch_metrics
-        ],
+        batch_metrics=batches,
     )
 
 
