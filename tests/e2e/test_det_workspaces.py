@@ -17,6 +17,10 @@ STEPS = {
     "workspace list-members zoo": "Role Name",
     "workspace edit zoo --agent-uid 1 --agent-user one": "only admin",
     "workspace edit zoo --name park --default-aux-pool default": "| default",
+    'workspace edit park --checkpoint-storage-config {"type":"s3","bucket":"b","secret_key":"s"}': (
+        "'secret_key': '********'"
+    ),
+    'workspace edit park --checkpoint-storage-config {"type":"tape"}': "there is no type 'tape'",
     "workspace bindings list park": "Kubernetes",
     "workspace bindings set park --namespace n": "Kubernetes",
     "workspace bindings delete park": "Kubernetes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,24 @@ async def test_tasks_are_counted_by_kind(master: MasterUnderTest) -> None:
         return bool(counts == {"commands": 2, "notebooks": 0, "shells": 1, "tensorboards": 0})
 
     assert await eventually(is_counted)
+
+
+async def test_experiments_keep_their_checkpoints_where_the_workspace_says(
+    master: MasterUnderTest,
+) -> None:
+    storage = {"type": "s3", "bucket": "of the workspace", "secret_key": "s"}
+    workspace_id = await make_workspace(master, "w", checkpointStorageConfig=storage)
+    path = f"/workspaces/{workspace_id}/projects"
+    project_id = (await master.call("POST", path, {"name": "p"})).json["project"]["id"]
+    config = {
+        "name": "e",
+        "entrypoint": "true",
+        "searcher": {"name": "single", "metric": "loss", "max_length": {"batches": 1}},
+        "checkpoint_storage": {"save_trial_best": 7},
+    }
+
+    body = {"config": json.dumps(config), "projectId": project_id, "validateOnly": True}
+    made = (await master.call("POST", "/experiments", body)).json["config"]["checkpoint_storage"]
+
+    assert (made["bucket"], made["secret_key"]) == ("of the workspace", "********")
+    assert made["save_trial_best"] == 7
