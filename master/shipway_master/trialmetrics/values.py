@@ -64,19 +64,17 @@ def find_epoch(metrics: Mapping[str, Any]) -> float | None:
 
 def has_nul(value: Any) -> bool:
     """Tell whether a text in *value*, or the name of something, has a NUL character."""
-    match value:
-        case str():
-            return "\0" in value
-        case dict():
-            pairs = cast("dict[str, Any]", value).items()
-            return any("\0" in name or has_nul(below) for name, below in pairs)
-        case list():
-            elements: list[Any] = value
-            return any(map(has_nul, elements))
-        case _:
-            return False
+    if isinstance(value, str):
+        return "\0" in value
+    if is_mapping(value):
+        return any("\0" in name or has_nul(below) for name, below in value.items())
+    return _is_list(value) and any(map(has_nul, value))
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
     """Tell whether *value* is a nested object."""
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in cast("Any", value))
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
