@@ -9,6 +9,7 @@ import yaml
 from tests.master.agents.standin import StandInAgent
 from tests.master.asking import wait_for_end, wait_for_state
 from tests.master.running import MasterUnderTest
+from tests.proto.required import missing_required
 
 STORAGE = {"type": "shared_fs", "host_path": "/data", "storage_path": "ck"}
 
@@ -87,6 +88,12 @@ async def test_a_tensorboard_is_started_with_what_it_shows(master: MasterUnderTe
     assert task.json["task"]["taskType"] == "TASK_TYPE_TENSORBOARD"
     assert [one["full"]["type"] for one in job.json["jobs"]] == ["TYPE_TENSORBOARD"]
     assert ended["endTime"]
+    for name, answer in (
+        ("LaunchTensorboard", launched),
+        ("GetTensorboard", shown.json),
+        ("GetTensorboards", listed.json),
+    ):
+        assert missing_required(f"determined.api.v1.{name}Response", answer) == []
 
 
 async def test_what_matches_filters_is_shown_too(master: MasterUnderTest) -> None:
