@@ -277,19 +277,19 @@ class ExperimentChanges:
         """Have an experiment's trials run in another pool, of which none may run yet.
 
         Raises:
-            BadTask: There is no such pool, or it could never hold them.
+            BadTask: There is no such pool, it is not for the workspace, or it could never hold them.
             TaskInWrongState: One of them does not wait any more.
             ExperimentInWrongState: It has ended.
         """
         live = self._get_live(record)
-        manager = record.manager
+        slots = record.slots_per_trial
+        choice = await self._places.find_pool(record.workspace_id, pool, slots=slots)
         for task in self._list_tasks(record):
-            await self._places.move(task, pool)
-            manager = task.manager
+            await self._places.move(task, choice.pool)
 
         def change(record: ExperimentRecord) -> None:
-            record.pool = record.config["resources"]["resource_pool"] = pool
-            record.manager = manager
+            record.pool = record.config["resources"]["resource_pool"] = choice.pool
+            record.manager = choice.manager.name
 
         await live.update(change)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from shipway_master.cluster.cluster import Cluster
-from shipway_master.cluster.manager import Ordering, PoolNotFound, Unfulfillable
+from shipway_master.cluster.manager import Ordering, PoolChoice, PoolNotFound, Unfulfillable
 from shipway_master.errors import MasterError
 from shipway_master.policies.model import Workload
 from shipway_master.policies.records import PolicyRecords
@@ -61,6 +61,20 @@ class Places:
         async with self._tasks.lock(record.task_id):
             await self._save(record, weight=weight)
 
+    async def find_pool(self, workspace_id: int, pool: str, *, slots: int) -> PoolChoice:
+        """The pool of that name, in which tasks of a workspace may be.
+
+        Raises:
+            BadTask: There is no such pool, or it is not for the workspace.
+        """
+        terms = await self._workspaces.load_terms(workspace_id, is_new=False)
+        try:
+            choice = self._cluster.choose_pool(pool, slots=slots)
+        except PoolNotFound as error:
+            raise BadTask(str(error)) from error
+        terms.require_pool(choice.pool)
+        return choice
+
     async def move(self, record: TaskRecord, pool: str) -> None:
         """Let a task wait in another pool.
 
@@ -70,15 +84,13 @@ class Places:
             TaskInWrongState: The task has ended, or does not wait any more.
         """
         _require_open(record)
-        terms = await self._workspaces.load_terms(record.workspace_id, is_new=False)
+        choice = await self.find_pool(record.workspace_id, pool, slots=record.slots)
         async with self._tasks.lock(record.task_id):
             try:
-                choice = self._cluster.choose_pool(pool, slots=record.slots)
-                terms.require_pool(choice.pool)
                 run = self._tasks.find_run(record.task_id)
                 request = replace(make_request(record, run=1), pool=choice.pool)
                 choice.manager.check(request)
-            except (PoolNotFound, Unfulfillable) as error:
+            except Unfulfillable as error:
                 raise BadTask(str(error)) from error
             if run is not None and not run.manager.take_back(run.id):
                 raise TaskInWrongState(

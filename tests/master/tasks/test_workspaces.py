@@ -16,6 +16,12 @@ from tests.master.running import USER_ID, MasterUnderTest, Prepared, master_runn
 NAMES = ("default", "red", "blue")
 POOLS: dict[str, Any] = {"resource_pools": [{"pool_name": name} for name in NAMES]}
 
+EXPERIMENT: dict[str, Any] = {
+    "name": "e",
+    "entrypoint": "true",
+    "searcher": {"name": "single", "metric": "loss", "max_length": {"batches": 1}},
+}
+
 
 @pytest.fixture
 async def master(prepared: Prepared, tmp_path: Path) -> AsyncGenerator[MasterUnderTest]:
@@ -224,6 +230,23 @@ async def test_tasks_are_counted_by_kind(master: MasterUnderTest) -> None:
     assert await eventually(is_counted)
 
 
+async def test_an_experiment_that_waits_is_moved_only_where_it_may_be(
+    master: MasterUnderTest,
+) -> None:
+    await make_workspace(master, "own")
+    await bind(master, "POST", "red", "own")
+    body = {"config": json.dumps(EXPERIMENT), "activate": False}
+    made = (await master.call("POST", "/experiments", body)).json["experiment"]
+
+    async def move(pool: str) -> int:
+        update = {"updates": [{"jobId": made["jobId"], "resourcePool": pool}]}
+        return (await master.call("POST", "/job-queues", update)).status
+
+    assert [await move(pool) for pool in ("nowhere", "red", "blue")] == [400, 400, 200]
+    shown = (await master.call("GET", f"/experiments/{made['id']}")).json["experiment"]
+    assert shown["resourcePool"] == "blue"
+
+
 async def test_experiments_keep_their_checkpoints_where_the_workspace_says(
     master: MasterUnderTest,
 ) -> None:
@@ -231,12 +254,7 @@ async def test_experiments_keep_their_checkpoints_where_the_workspace_says(
     workspace_id = await make_workspace(master, "w", checkpointStorageConfig=storage)
     path = f"/workspaces/{workspace_id}/projects"
     project_id = (await master.call("POST", path, {"name": "p"})).json["project"]["id"]
-    config = {
-        "name": "e",
-        "entrypoint": "true",
-        "searcher": {"name": "single", "metric": "loss", "max_length": {"batches": 1}},
-        "checkpoint_storage": {"save_trial_best": 7},
-    }
+    config = {**EXPERIMENT, "checkpoint_storage": {"save_trial_best": 7}}
 
     body = {"config": json.dumps(config), "projectId": project_id, "validateOnly": True}
     made = (await master.call("POST", "/experiments", body)).json["config"]["checkpoint_storage"]
