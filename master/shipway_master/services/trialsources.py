@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.checkpoints.records import parse_uuid
 from shipway_master.errors import InvalidArgument, NotFound
+from shipway_master.registry.rows import get_model, get_version
 from shipway_master.rpc import Call
 from shipway_master.store.checkpoints import CheckpointRow
 from shipway_master.store.database import Database
-from shipway_master.store.models import ModelRow, ModelVersionRow
 from shipway_master.store.trialmetrics import TrialSourceRow
 from shipway_master.trialmetrics.facts import KnownTrials
 from shipway_master.trialmetrics.reading import StoredMetrics
@@ -81,9 +81,9 @@ class TrialSourceService:
     ) -> model_pb2.GetTrialMetricsByModelVersionResponse:
         """Read the metrics of all trials that use a version of a model."""
         async with self._database.reading() as session:
-            model_id = await _get_model(session, request.model_name)
-            await _require_version(session, model_id, request.model_version_num)
-        conditions = [_Row.model_id == model_id, _Row.model_version == request.model_version_num]
+            model = await get_model(session, request.model_name)
+            version = await get_version(session, model, request.model_version_num)
+        conditions = [_Row.model_id == model.id, _Row.model_version == version.number]
         reports = await self._load(conditions, request.trial_source_info_type, request.metric_group)
         return model_pb2.GetTrialMetricsByModelVersionResponse(metrics=reports)
 
@@ -123,31 +123,11 @@ def _read_kind(kind: TrialSourceInfoType.ValueType) -> str:
 async def _require_source(session: AsyncSession, row: TrialSourceRow) -> None:
     await _require_checkpoint(session, row.checkpoint_uuid)
     if row.model_id is not None and row.model_version is not None:
-        await _require_version(session, row.model_id, row.model_version)
+        model = await get_model(session, str(row.model_id))
+        await get_version(session, model, row.model_version)
 
 
 async def _require_checkpoint(session: AsyncSession, uuid: str) -> None:
     found = select(CheckpointRow.id).where(CheckpointRow.uuid == uuid)
     if await session.scalar(found) is None:
         raise NotFound("checkpoint", uuid)
-
-
-async def _get_model(session: AsyncSession, name: str) -> int:
-    """Find a model by its name or, where none is called so, its id."""
-    row = ModelRow
-    found = select(row.id).where(or_(row.name == name, row.id == _read_id(name)))
-    ids = (await session.scalars(found.order_by(row.name != name))).all()
-    if not ids:
-        raise NotFound("model", name)
-    return ids[0]
-
-
-def _read_id(name: str) -> int:
-    return int(name) if name.isascii() and name.isdigit() and len(name) < 10 else 0
-
-
-async def _require_version(session: AsyncSession, model_id: int, number: int) -> None:
-    row = ModelVersionRow
-    found = select(row.id).where(row.model_id == model_id, row.number == number)
-    if await session.scalar(found) is None:
-        raise NotFound("model version", number)
