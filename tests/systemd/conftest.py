@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,32 @@ rm -rf {_STATE} {SETTINGS} {_DROP_IN} {_VARIABLES}
 def machine(docker: Docker) -> Iterator[Systemd]:
     require("systemd in a container", systemd_lab.missing())
     with Systemd(docker) as machine:
-        machine.run("sh", "-exc", f"cd {FILES}\n" + "\n".join(_install_commands()))
-        machine.ctl("daemon-reload")
+        install(machine, read_commands("agent.md", "## Install"))
         yield machine
 
 
-def _install_commands() -> list[str]:
-    """Return what docs/agent.md tells to do after the package is installed."""
-    page = (FILES.parent / "docs/agent.md").read_text()
-    block = page.partition("## Install")[2].partition("```console\n")[2].partition("```")[0]
+def read_commands(page: str, heading: str) -> list[str]:
+    """Return what a page of docs/ tells to do after the package is installed."""
+    text = (FILES.parent / "docs" / page).read_text()
+    block = text.partition(heading)[2].partition("```console\n")[2].partition("```")[0]
     commands = [line.removeprefix("# ") for line in block.splitlines()]
     return commands[commands.index("cd /opt/shipway/share/shipway/systemd") + 1 :]
+
+
+def install(machine: Systemd, commands: Sequence[str]) -> None:
+    """Do what a page tells."""
+    machine.run("sh", "-exc", f"cd {FILES}\n" + "\n".join(commands))
+    machine.ctl("daemon-reload")
+
+
+def configure_daemon(
+    machine: Systemd, unit: str, path: str, settings: Mapping[str, Any], *, group: str
+) -> None:
+    """Write the settings file of a daemon of *group*, which is started again without delay."""
+    machine.write(path, yaml.safe_dump(dict(settings)), mode="640")
+    machine.run("chgrp", group, path)
+    machine.write(f"/etc/systemd/system/{unit}.d/test.conf", "[Service]\nRestartSec=100ms\n")
+    machine.ctl("daemon-reload")
 
 
 class AgentService:

@@ -11,7 +11,7 @@ import yaml
 
 from tests.lab.processes import free_ports, wait_until
 from tests.lab.systemd import Systemd
-from tests.systemd.conftest import FILES
+from tests.systemd.conftest import FILES, configure_daemon, install, read_commands
 
 UNIT = "shipway-launcher.service"
 _SETTINGS = "/etc/shipway/launcher.yaml"
@@ -30,12 +30,7 @@ Configure = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def installed(machine: Systemd) -> Systemd:
     """A machine with the launcher."""
-    page = (FILES.parent / "docs/launcher.md").read_text()
-    block = page.partition("### As a service")[2].partition("```console\n")[2].partition("```")[0]
-    commands = [line.removeprefix("# ") for line in block.splitlines()]
-    first = commands.index("cd /opt/shipway/share/shipway/systemd") + 1
-    machine.run("sh", "-exc", f"cd {FILES}\n" + "\n".join(commands[first:-1]))
-    machine.ctl("daemon-reload")
+    install(machine, read_commands("launcher.md", "### As a service")[:-1])
     return machine
 
 
@@ -46,10 +41,7 @@ def configure(installed: Systemd) -> Iterator[Configure]:
     def write(**settings: Any) -> dict[str, Any]:
         (port,) = free_ports(1)
         full = {"port": port, "relay": {"enabled": False}, **settings}
-        installed.write(_SETTINGS, yaml.safe_dump(full), mode="640")
-        installed.run("chgrp", "shipway", _SETTINGS)
-        installed.write(f"{_DROP_INS}/test.conf", "[Service]\nRestartSec=100ms\n")
-        installed.ctl("daemon-reload")
+        configure_daemon(installed, UNIT, _SETTINGS, full, group="shipway")
         return full
 
     yield write

@@ -14,7 +14,6 @@ from typing import Any, Final
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shipway_master.allocations.exits import Outcome
 from shipway_master.allocations.ids import AllocationId, TaskId
 from shipway_master.checkpoints.records import (
     Found,
@@ -27,13 +26,12 @@ from shipway_master.experiments.trialtask import make_task_config
 from shipway_master.store.checkpoints import CollectionRow
 from shipway_master.store.database import Database
 from shipway_master.store.tasks import TaskRow
-from shipway_master.tasks.caretaker import RunLimits
+from shipway_master.tasks.caretaker import OneRun
 from shipway_master.tasks.files import DIRECTORY_TYPE, FILE_TYPE, RUN_DIR, TaskFile
 from shipway_master.tasks.launch import AgentUser
 from shipway_master.tasks.model import Resources, SlurmOptions
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.service import Equipment
-from shipway_master.tasks.states import Next, after_run
 
 _FOLDER: Final = f"{RUN_DIR}/checkpoint_gc"
 
@@ -175,18 +173,11 @@ async def require_staying(session: AsyncSession, found: Found) -> None:
             raise FailedPrecondition(f"checkpoint {found.row.uuid} is being removed")
 
 
-class CollectionCaretaker:
+class CollectionCaretaker(OneRun):
     """Decides about the tasks that remove checkpoints: each has one run, unless that was lost."""
 
     def __init__(self, records: CollectionRecords, *, on_end: Callable[[TaskRecord], None]) -> None:
         self._records, self._on_end = records, on_end
-
-    def get_limits(self, record: TaskRecord) -> RunLimits:
-        """Nothing but the configuration limits its runs."""
-        return RunLimits()
-
-    async def begin_run(self, record: TaskRecord, run: int) -> None:
-        """Nothing more is to be stored."""
 
     async def equip(
         self, record: TaskRecord, allocation_id: AllocationId, user: AgentUser
@@ -197,12 +188,6 @@ class CollectionCaretaker:
     async def load_context(self, record: TaskRecord) -> bytes:
         """It fetches none."""
         return b""
-
-    async def judge(
-        self, record: TaskRecord, run: int, outcome: Outcome, *, lost_runs: int
-    ) -> Next:
-        """Say what the end of a run makes of the task."""
-        return after_run(record.task_type, record.state, outcome, lost_runs=lost_runs)
 
     def ended(self, record: TaskRecord) -> None:
         """Tell whoever waits for it."""

@@ -10,7 +10,7 @@ from shipway_master.allocations.ids import AllocationId
 from shipway_master.tasks.launch import AgentUser
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.service import Equipment
-from shipway_master.tasks.states import Next
+from shipway_master.tasks.states import Next, after_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,23 @@ class RunLimits:
     """So many slots all tasks of its job may have together."""
     excluded_nodes: tuple[str, ...] = ()
     """Agents or Slurm nodes that it may not run on."""
+
+
+class OneRun:
+    """What caretakers say of tasks that have one run, unless that was lost before it began."""
+
+    def get_limits(self, record: TaskRecord) -> RunLimits:
+        """Nothing but the configuration limits its runs."""
+        return RunLimits()
+
+    async def begin_run(self, record: TaskRecord, run: int) -> None:
+        """Nothing more is to be stored."""
+
+    async def judge(
+        self, record: TaskRecord, run: int, outcome: Outcome, *, lost_runs: int
+    ) -> Next:
+        """Say what the end of a run makes of the task."""
+        return after_run(record.task_type, record.state, outcome, lost_runs=lost_runs)
 
 
 class Caretaker(Protocol):

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from shipway_master.allocations.exits import Outcome
 from shipway_master.allocations.ids import AllocationId
-from shipway_master.tasks.caretaker import RunLimits
+from shipway_master.tasks.caretaker import OneRun
 from shipway_master.tasks.launch import AgentUser
 from shipway_master.tasks.records import TaskRecord, TaskRecords
 from shipway_master.tasks.service import Equipment
-from shipway_master.tasks.states import Next, after_run
 from shipway_master.tensorboards.equipment import equip_tensorboard
 from shipway_master.tensorboards.records import TensorboardRecords
 
 
-class TensorboardCaretaker:
+class TensorboardCaretaker(OneRun):
     """Starts TensorBoards with what they show."""
 
     def __init__(self, boards: TensorboardRecords, tasks: TaskRecords) -> None:
         self._boards, self._tasks = boards, tasks
-
-    def get_limits(self, record: TaskRecord) -> RunLimits:
-        """Nothing but the configuration limits its runs."""
-        return RunLimits()
-
-    async def begin_run(self, record: TaskRecord, run: int) -> None:
-        """Nothing more is to be stored."""
 
     async def equip(
         self, record: TaskRecord, allocation_id: AllocationId, user: AgentUser
@@ -37,12 +28,6 @@ class TensorboardCaretaker:
     async def load_context(self, record: TaskRecord) -> bytes:
         """Load the files that the user sent."""
         return await self._tasks.load_tgz(record.task_id)
-
-    async def judge(
-        self, record: TaskRecord, run: int, outcome: Outcome, *, lost_runs: int
-    ) -> Next:
-        """Say what the end of a run makes of the task."""
-        return after_run(record.task_type, record.state, outcome, lost_runs=lost_runs)
 
     def ended(self, record: TaskRecord) -> None:
         """Nobody waits for it."""
