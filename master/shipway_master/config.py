@@ -181,8 +181,8 @@ class MasterConfig(Settings):
     """Pools of `resource_manager`; without any, agents have the pool `default`."""
     additional_resource_managers: Sequence[AdditionalResourceManager] = ()
     """More of them, each with its pools."""
-    notebook_timeout: DurationS | None = Field(default=None, gt=0)
-    """Seconds for which nobody uses a notebook until it is ended; unset: for ever."""
+    notebook_timeout: DurationS | None = Field(default=None, ge=0)
+    """Seconds for which nobody uses a notebook until it is ended; unset or 0: for ever."""
     tensorboard_timeout: DurationS | None = Field(default=300, ge=0)
     """The same for TensorBoards; 0: for ever."""
     task_container_defaults: TaskContainerDefaults = TaskContainerDefaults()

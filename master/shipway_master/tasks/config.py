@@ -40,8 +40,10 @@ def parse_config(given: Mapping[str, Any], *, has_entrypoint: bool = True) -> Ta
         raise BadConfig("invalid config: " + "; ".join(problems)) from error
     if has_entrypoint and not (config.entrypoint and config.entrypoint[0]):
         raise BadConfig("invalid config: entrypoint: there is nothing to run")
-    if any("\0" in word for word in config.entrypoint):
-        raise BadConfig("invalid config: entrypoint: a word has a NUL byte in it")
+    words = {"entrypoint": config.entrypoint, "tensorboard_args": config.tensorboard_args or ()}
+    for key in words:
+        if any("\0" in word for word in words[key]):
+            raise BadConfig(f"invalid config: {key}: a word has a NUL byte in it")
     return config
 
 

@@ -133,7 +133,11 @@ def test_the_newest_experiment_gives_the_environment_unless_an_image_is_chosen()
     assert [mount.container_path for mount in chosen.bind_mounts] == ["/determined_shared_fs"]
 
 
-@pytest.mark.parametrize("config", [{"environment": 5}, {"bind_mounts": "x"}, {"slots": 1}])
+@pytest.mark.parametrize(
+    "config",
+    [{"environment": 5}, {"bind_mounts": "x"}, {"slots": 1}, {"tensorboard_args": ["a\0b"]}],
+    ids=["environment", "mounts", "unknown", "nul"],
+)
 def test_a_configuration_that_is_none_is_refused(config: dict[str, Any]) -> None:
     with pytest.raises(BadTask, match="invalid config"):
         plan(source(1, SHARED)).complete(config)
