@@ -131,8 +131,7 @@ class Interactive:
         wanted = [
             (record, owner)
             for record, owner in zip(records, owners, strict=True)
-            if (not request.users or owner.username in request.users)
-            and (not request.user_ids or record.owner_id in request.user_ids)
+            if _is_of_wanted_user(record, owner, request)
             and (not request.workspace_id or record.workspace_id == request.workspace_id)
         ]
         wanted.sort(key=lambda one: _sort_key(one[0], request.sort_by))
@@ -162,6 +161,13 @@ class Interactive:
         with told():
             await self._places.set_priority(record, priority)
         return record
+
+
+def _is_of_wanted_user(record: TaskRecord, owner: Owner, request: ListRequest) -> bool:
+    """Of two lists of users, to be in one is enough."""
+    if not request.users and not request.user_ids:
+        return True
+    return owner.username in request.users or record.owner_id in request.user_ids
 
 
 def _sort_key(record: TaskRecord, sort_by: int) -> tuple[Any, ...]:
