@@ -14,7 +14,11 @@ from shipway_master.allocations.exits import Outcome
 from shipway_master.allocations.ids import AllocationId, TaskId
 from shipway_master.background import Background
 from shipway_master.experiments.creation import Plan, has_startup_hook, plan_searcher
-from shipway_master.experiments.errors import ExperimentInWrongState, ExperimentNotFound
+from shipway_master.experiments.errors import (
+    BadExperiment,
+    ExperimentInWrongState,
+    ExperimentNotFound,
+)
 from shipway_master.experiments.experiment import LiveExperiment
 from shipway_master.experiments.logwatch import LogWatch
 from shipway_master.experiments.records import (
@@ -45,6 +49,8 @@ _LEAVE_WITHIN_S = 10.0
 
 FindLatest = Callable[[int], Awaitable[tuple[str, int] | None]]
 """From a trial to its newest whole checkpoint, and the steps that this holds."""
+FindSource = Callable[[Mapping[str, Any]], Awaitable[str | None]]
+"""From the configuration of an experiment to the checkpoint that its trials begin with."""
 OnEnd = Callable[[ExperimentRecord], Awaitable[None]]
 
 
@@ -69,12 +75,13 @@ class Experiments:
         records: ExperimentRecords,
         tasks: Tasks,
         find_latest: FindLatest,
+        find_source: FindSource,
         on_end: OnEnd,
         logbook: LogBook,
     ) -> None:
         self.records = records
         self._tasks = tasks
-        self._find_latest = find_latest
+        self._find_latest, self._find_source = find_latest, find_source
         self._on_end = on_end
         self._live: dict[int, LiveExperiment] = {}
         self._by_task: dict[TaskId, tuple[LiveExperiment, LiveTrial]] = {}
@@ -155,11 +162,24 @@ class Experiments:
         """Load the experiments that lived when the master stopped."""
         for record in await self.records.load_open():
             trials = await self.records.load_trials(record.id)
-            source = next((one.source_checkpoint for one in trials), None)
+            try:
+                source = await self._find_source_again(record, trials)
+            except BadExperiment as error:
+                log.error("%s", error, extra={"experiment_id": record.id})
+                record.state, record.ended_at = RunState.ERROR, datetime.now(UTC)
+                await self.records.save(record)
+                continue
             experiment = self._make_live(record, source_checkpoint=source)
             experiment.adopt(trials)
             for trial in trials:
                 self._watch_log(trial.task_id)
+
+    async def _find_source_again(
+        self, record: ExperimentRecord, trials: Sequence[TrialRecord]
+    ) -> str | None:
+        if trials:
+            return trials[0].source_checkpoint
+        return await self._find_source(record.config)
 
     async def resume(self) -> None:
         """Let them go on, now that the tasks of their trials are there again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from dataclasses import replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -16,6 +17,7 @@ from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.modeldef import Entry, list_entries, read_file
 from shipway_master.experiments.placement import Placement
 from shipway_master.experiments.records import ExperimentRecord
+from shipway_master.experiments.warmstart import WarmStart
 from shipway_master.policies.model import Workload
 from shipway_master.policies.records import PolicyRecords
 from shipway_master.queries.loading import load_experiment
@@ -49,6 +51,7 @@ class ExperimentService:
         self._cluster = cluster
         self._placement = placement
         self._policies = PolicyRecords(database)
+        self._warm_start = WarmStart(database)
 
     # made
 
@@ -129,7 +132,9 @@ class ExperimentService:
                 external_id=external_id,
                 storages=place.storages,
             )
-            return await asyncio.to_thread(plan_experiment, wish, self._cluster)
+            plan = await asyncio.to_thread(plan_experiment, wish, self._cluster)
+            source = await self._warm_start.find_source(plan.record.config)
+            return replace(plan, source_checkpoint=source)
 
     # started and stopped
 

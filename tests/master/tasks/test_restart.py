@@ -32,6 +32,15 @@ class Lives:
     def __init__(self, prepared: Prepared, folder: Path) -> None:
         self._last, self._folder, self._count = prepared, folder, 0
 
+    @property
+    def data(self) -> Path:
+        """What the last life left; the next one begins with it."""
+        return self._last.folder
+
+    def go_back(self, data: Path) -> None:
+        """Let the next life begin with a copy that was made during the last one."""
+        self._last = Prepared(data, self._last.admin_token, self._last.user_token)
+
     @asynccontextmanager
     async def next(self, **changes: Any) -> AsyncGenerator[MasterUnderTest]:
         """Run it again with what it left."""
