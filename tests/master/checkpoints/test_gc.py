@@ -247,7 +247,7 @@ async def test_without_a_storage_nothing_can_be_removed(
     answer = await master.call("DELETE", "/checkpoints", body, token="user")
 
     assert answer.status == 400
-    assert "does not say where its checkpoints are" in answer.error["error"]
+    assert "does not say where its files are" in answer.error["error"]
 
 
 async def test_an_experiment_goes_when_its_files_are_gone(
