@@ -44,6 +44,8 @@ class PageRoutes:
         return [
             web.get("/", self._index),
             web.get("/det", self._to_index),
+            web.get(r"/det/experiments/{_:\d+}/{kind:trials}/{id:\d+}{rest:(/.*)?}", self._to_view),
+            web.get(r"/det/{kind:experiments|trials}/{id:\d+}{rest:(/.*)?}", self._to_view),
             web.get("/det/{path:.*}", self._to_index),
             web.get("/page/slot-problems", self._problems),
             web.get("/page/{name}", self._file),
@@ -55,6 +57,10 @@ class PageRoutes:
     async def _to_index(self, _: web.Request) -> web.Response:
         """Lead links of the original's pages, which clients print, to this one."""
         raise web.HTTPFound("/")
+
+    async def _to_view(self, request: web.Request) -> web.Response:
+        """Lead a link to one of the original's pages to the view of the same thing."""
+        raise web.HTTPFound(f"/#/{request.match_info['kind']}/{request.match_info['id']}")
 
     async def _file(self, request: web.Request) -> web.Response:
         return self._answer(request, request.match_info["name"])

@@ -2,6 +2,7 @@
 
 import { get, getOwn, post } from "/page/api.js";
 import { ago, button, make, table } from "/page/dom.js";
+import { linkToJob } from "/page/links.js";
 
 const STATES = ["free", "busy", "draining", "disabled", "sick"];
 
@@ -127,7 +128,7 @@ function summary(pool) {
 function row(job) {
   const waits = job.summary.state === "STATE_QUEUED";
   return [
-    make("a", { href: `#/tasks/${encodeURIComponent(job.entityId)}` }, job.entityId.slice(0, 8)),
+    linkToJob(job),
     job.name,
     job.username,
     waits ? "waits" : "has its slots",

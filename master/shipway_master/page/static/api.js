@@ -35,18 +35,35 @@ export async function* stream(path, signal) {
   const body = await request("GET", `/api/v1${path}`, { signal, isStream: true });
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    for (const line of lines) {
-      if (!line) continue;
-      const item = JSON.parse(line);
-      if (item.error) throw new ApiError(item.error.httpCode, item.error.message);
-      yield item.result;
+  let isWhole = false;
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      const lines = (rest + (value ?? "\n")).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        if (!line) continue;
+        const item = JSON.parse(line);
+        if (item.error) throw new ApiError(item.error.httpCode, item.error.message);
+        yield item.result;
+      }
+      if (done) {
+        isWhole = true;
+        return;
+      }
     }
+  } finally {
+    if (!isWhole) reader.cancel().catch(() => {}); // broken already, or not wanted any more
   }
+}
+
+/** Write a query; of a list each value by itself, and nothing of what is empty. */
+export function query(values) {
+  const pairs = Object.entries(values).flatMap(([name, value]) =>
+    [value].flat().map((one) => [name, one]),
+  );
+  const given = pairs.filter(([, value]) => ![undefined, null, ""].includes(value));
+  return new URLSearchParams(given).toString();
 }
 
 /** Log in; the master salts and hashes the password by itself. */

@@ -7,7 +7,7 @@ const FIRST_LINES = 1000;
 const MOST_LINES = 5000;
 
 export function showLog({ signal, tell }, section, path) {
-  const search = make("input", { type: "search", placeholder: "Only lines with …" });
+  const search = make("input", { type: "search", placeholder: "Only lines with …", "aria-label": "Only lines with" });
   const follow = make("input", { type: "checkbox", checked: true });
   const output = make("div", { className: "log", id: "log", tabIndex: 0 });
   section.replaceChildren(
@@ -41,13 +41,13 @@ async function read(path, signal, add) {
   const newestFirst = `${path}/logs?orderBy=ORDER_BY_DESC&limit=${FIRST_LINES}`;
   for await (const entry of stream(newestFirst, signal)) latest.push(entry);
   latest.reverse().forEach(add);
-  let last = latest.length ? Number(latest.at(-1).id) : 0;
+  let last = BigInt(latest.at(-1)?.id ?? 0); // those of trials are too long for a number
   // From a little earlier on, as several lines may have one time: ids tell which are new.
   const from = latest.at(-1)?.timestamp;
   const after = from ? `&timestampAfter=${new Date(Date.parse(from) - 60000).toISOString()}` : "";
   for await (const entry of stream(`${path}/logs?follow=true${after}`, signal)) {
-    if (Number(entry.id) <= last) continue;
-    last = Number(entry.id);
+    if (BigInt(entry.id) <= last) continue;
+    last = BigInt(entry.id);
     add(entry);
   }
 }

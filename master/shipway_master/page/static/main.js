@@ -1,10 +1,22 @@
-// Which view is shown, and for whom: #/ agents and queues, #/tasks, #/tasks/<id>; log-in before all.
+// Which view is shown, and for whom; log-in before all. The views are the table below.
 
 import { ApiError, get, getOwn, login, logout } from "/page/api.js";
 import { showAgents } from "/page/agents.js";
 import { button, make } from "/page/dom.js";
+import { showExperiment } from "/page/experiment.js";
+import { showExperiments } from "/page/experiments.js";
 import { showTask } from "/page/task.js";
 import { showTasks } from "/page/tasks.js";
+import { showTrial } from "/page/trial.js";
+
+const VIEWS = [
+  [/^\/experiments$/, (page, _, query) => showExperiments(page, query)],
+  [/^\/experiments\/(\d+)$/, (page, id) => showExperiment(page, Number(id))],
+  [/^\/trials\/(\d+)$/, (page, id) => showTrial(page, Number(id))],
+  [/^\/tasks$/, (page) => showTasks(page)],
+  [/^\/tasks\/(.+)$/, (page, id) => showTask(page, decodeURIComponent(id))],
+  [/^/, (page) => showAgents(page)],
+];
 
 const byId = (id) => document.getElementById(id);
 const main = byId("main");
@@ -79,15 +91,14 @@ function route(user) {
   leaving.abort();
   leaving = new AbortController();
   tell(null);
-  const path = location.hash.slice(1) || "/";
+  const [path, query = ""] = (location.hash.slice(1) || "/").split("?");
   for (const link of byId("nav").children) {
-    link.toggleAttribute("aria-current", link.getAttribute("href") === `#${path}`);
+    if (link.getAttribute("href") === `#${path}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
   const page = { main, user, act, tell, repeat, signal: leaving.signal };
-  const task = path.match(/^\/tasks\/(.+)$/);
-  if (task) showTask(page, decodeURIComponent(task[1]));
-  else if (path === "/tasks") showTasks(page);
-  else showAgents(page);
+  const [pattern, show] = VIEWS.find(([one]) => one.test(path));
+  show(page, path.match(pattern)[1], new URLSearchParams(query));
 }
 
 async function begin() {

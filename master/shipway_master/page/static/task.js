@@ -1,7 +1,7 @@
 // One task: what it is, its runs, and its log while it is written.
 
 import { get, post } from "/page/api.js";
-import { ago, button, make, table } from "/page/dom.js";
+import { ago, button, facts, make, table } from "/page/dom.js";
 import { showLog } from "/page/log.js";
 
 export function showTask(page, id) {
@@ -43,7 +43,7 @@ function listPages(task) {
 
 function describe(task, onKill) {
   const config = JSON.parse(task.config || "{}");
-  const facts = {
+  const about = {
     Type: task.taskType.replace("TASK_TYPE_", "").toLowerCase(),
     Description: config.description,
     Entrypoint: [config.entrypoint ?? []].flat().join(" "),
@@ -52,7 +52,6 @@ function describe(task, onKill) {
     Started: ago(task.startTime),
     Ended: task.endTime ? ago(task.endTime) : "",
   };
-  const rows = Object.entries(facts).filter(([, value]) => value !== undefined && value !== "");
   return [
     make(
       "h2",
@@ -61,11 +60,7 @@ function describe(task, onKill) {
       ...listPages(task),
       ...(task.endTime ? [] : [button("Kill", onKill, { id: "kill" })]),
     ),
-    make(
-      "dl",
-      { className: "facts" },
-      ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
-    ),
+    facts(about),
     table(
       ["Run", "State", "Slots", "Started", "Exit"],
       (task.allocations ?? []).map((run) => [

@@ -2,6 +2,7 @@
 
 import { get } from "/page/api.js";
 import { ago, make, table } from "/page/dom.js";
+import { linkToJob, linkToTask } from "/page/links.js";
 
 export function showTasks({ main, repeat, signal }) {
   const live = make("section");
@@ -18,7 +19,7 @@ export function showTasks({ main, repeat, signal }) {
       table(
         ["Task", "Type", "Name", "User", "Pool", "Slots", "Submitted"],
         jobs.jobs.map(({ full: job }) => [
-          link(job.entityId),
+          linkToJob(job),
           job.type.replace("TYPE_", "").toLowerCase(),
           job.name,
           job.username,
@@ -36,7 +37,7 @@ export function showTasks({ main, repeat, signal }) {
         commands.commands
           .filter((command) => command.state === "STATE_TERMINATED")
           .map((command) => [
-            link(command.id),
+            linkToTask(command.id),
             command.description,
             command.username,
             command.resourcePool,
@@ -48,5 +49,3 @@ export function showTasks({ main, repeat, signal }) {
     );
   }, 3, signal);
 }
-
-const link = (id) => make("a", { href: `#/tasks/${encodeURIComponent(id)}` }, id.slice(0, 8));
