@@ -47,6 +47,38 @@ STEPS = {
 }
 """A command, and what is in its output."""
 
+SCRIPT = """
+from determined.common.experimental.resource_pool import ResourcePool
+from determined.experimental import client
+
+workspace = client.create_workspace("sdk")
+assert client.get_workspace("sdk").id == workspace.id
+assert "sdk" in [one.name for one in client.list_workspaces()]
+project = workspace.create_project("p", "d")
+project.set_name("q")
+project.add_note("gone", "")
+project.add_note("kept", "text")
+project.remove_note("gone")
+project.archive()
+project.reload()
+assert (project.name, project.description, project.archived) == ("q", "d", True)
+assert project.notes == [{"name": "kept", "contents": "text"}], project.notes
+project.unarchive()
+assert [one.id for one in workspace.list_projects()] == [workspace.get_project("q").id]
+assert project.list_experiments() == []
+pool = next(one for one in workspace.list_pools() if one.name == "docker")
+pool.add_bindings(["sdk"])
+assert len(pool.list_workspaces()) == 1
+pool.replace_bindings(["Uncategorized"])
+assert "docker" not in [one.name for one in workspace.list_pools()]
+pool.remove_bindings(["Uncategorized"])
+assert pool.list_workspaces() == []
+workspace.delete_project("q")
+client.delete_workspace("sdk")
+print("done")
+"""
+"""By the stock SDK."""
+
 
 def say(line: str) -> tuple[str, ...]:
     """Cut the line of a command at its spaces."""
@@ -117,3 +149,10 @@ def test_pools_of_workspaces_and_tasks_in_them(site: Site) -> None:
     assert fetch_command(site.api, launched.strip())["resourcePool"] == "default"
     assert "archived" in late
     assert "Successfully deleted" in deleted
+
+
+def test_the_sdk(site: Site, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    assert site.admin.run_python(script).stdout.endswith("done\n")

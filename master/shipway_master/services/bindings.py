@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.cluster.cluster import Cluster
-from shipway_master.errors import InvalidArgument, NotFound
+from shipway_master.errors import AlreadyExists, InvalidArgument, NotFound
 from shipway_master.pages import cut_stored_page
 from shipway_master.rpc import Call
 from shipway_master.store.again import write_looking
@@ -41,15 +41,21 @@ class BindingService:
     async def BindRPToWorkspace(
         self, request: api.BindRPToWorkspaceRequest, call: Call
     ) -> api.BindRPToWorkspaceResponse:
-        """Let workspaces use a pool; the first binding shuts out all others."""
+        """Let workspaces use a pool; the first binding shuts out all others.
+
+        One that is there already refuses the whole, as the clients say of it.
+        """
         call.principal.require_admin()
-        self._require_bindable(request.resource_pool_name)
+        pool = request.resource_pool_name
+        self._require_bindable(pool)
 
         async def bind(session: AsyncSession) -> None:
             for workspace_id in await _find_ids(session, request):
-                await session.merge(
-                    PoolBindingRow(pool=request.resource_pool_name, workspace_id=workspace_id)
-                )
+                if await session.get(PoolBindingRow, (pool, workspace_id)) is not None:
+                    raise AlreadyExists(
+                        f"resource pool {pool} is bound to workspace {workspace_id} already"
+                    )
+                session.add(PoolBindingRow(pool=pool, workspace_id=workspace_id))
 
         await write_looking(self._database, bind)
         return api.BindRPToWorkspaceResponse()

@@ -169,7 +169,7 @@ async def test_bindings_are_changed_and_listed(master: MasterUnderTest) -> None:
     found: list[list[int]] = []
     for verb, names in (
         ("POST", ("a",)),
-        ("POST", ("a", "b")),
+        ("POST", ("b",)),
         ("DELETE", ("a",)),
         ("PUT", ("a",)),
         ("PUT", ()),
@@ -179,9 +179,14 @@ async def test_bindings_are_changed_and_listed(master: MasterUnderTest) -> None:
         found.append(await bound())
     body = {"resourcePoolName": "red", "workspaceIds": [a, b], "workspaceNames": []}
     await master.call("POST", "/resource-pools/red/workspace-bindings", body)
+    path = "/resource-pools/red/workspace-bindings?limit=1&offset=-1"
+    last = (await master.call("GET", path)).json
+    again = await bind(master, "POST", "red", "Uncategorized", "b")
     await master.call("DELETE", f"/workspaces/{a}")
 
     assert found == [[a], [a, b], [b], [a], [], []]
+    assert (last["workspaceIds"], last["pagination"]["startIndex"]) == ([b], 1)
+    assert again == 409
     assert await bound() == [b]
 
 
