@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Any, Final
 
 from shipway_master.auth import Authenticator
-from shipway_master.store.database import opened
 from tests.master.running import ADMIN_ID, USER_ID, MasterUnderTest
 
 
@@ -40,20 +39,25 @@ class Callers:
     tokens: dict[Caller, str | None]
     stranger_id: int
 
-    async def log_in_again(self, master: MasterUnderTest) -> None:
+    async def log_in_again(self, authenticator: Authenticator) -> None:
         """Start new sessions, after all have been logged out."""
         users = {
             Caller.STRANGER: self.stranger_id,
             Caller.OWNER: OWNER_ID,
             Caller.ADMIN: ADMIN_ID,
         }
-        async with opened(master.database_url) as database:
-            for caller, user_id in users.items():
-                self.tokens[caller], _ = await Authenticator(database).start_session(user_id)
+        for caller, user_id in users.items():
+            self.tokens[caller], _ = await authenticator.start_session(user_id)
 
 
 async def make_callers(
-    master: MasterUnderTest, *, sibling: str, trial: str, strangers: str, ended: str
+    master: MasterUnderTest,
+    authenticator: Authenticator,
+    *,
+    sibling: str,
+    trial: str,
+    strangers: str,
+    ended: str,
 ) -> Callers:
     """Make all users and tokens but the one of `SELF`, whose allocation is another each time.
 
@@ -64,29 +68,27 @@ async def make_callers(
         ended: An allocation of the owner that has ended.
     """
     ids = {name: await _make_user(master, name) for name in ("stranger", "left", "gone")}
-    async with opened(master.database_url) as database:
-        authenticator = Authenticator(database)
 
-        async def log_in(user_id: int) -> str:
-            return (await authenticator.start_session(user_id))[0]
+    async def log_in(user_id: int) -> str:
+        return (await authenticator.start_session(user_id))[0]
 
-        async def act_for(allocation_id: str, user_id: int) -> str:
-            return await authenticator.issue_allocation_token(allocation_id, owner_id=user_id)
+    async def act_for(allocation_id: str, user_id: int) -> str:
+        return await authenticator.issue_allocation_token(allocation_id, owner_id=user_id)
 
-        tokens: dict[Caller, str | None] = {
-            Caller.NOBODY: None,
-            Caller.UNKNOWN: "made-up",
-            Caller.LOGGED_OUT: await log_in(ids["gone"]),
-            Caller.DEACTIVATED: await log_in(ids["left"]),
-            Caller.ENDED: await act_for(ended, OWNER_ID),
-            Caller.STRANGER: await log_in(ids["stranger"]),
-            Caller.STRANGERS_TASK: await act_for(strangers, ids["stranger"]),
-            Caller.OWNER: await log_in(OWNER_ID),
-            Caller.SIBLING: await act_for(sibling, OWNER_ID),
-            Caller.OTHER_TRIAL: await act_for(trial, OWNER_ID),
-            Caller.ADMIN: await log_in(ADMIN_ID),
-        }
-        await authenticator.end_allocation_tokens(ended)
+    tokens: dict[Caller, str | None] = {
+        Caller.NOBODY: None,
+        Caller.UNKNOWN: "made-up",
+        Caller.LOGGED_OUT: await log_in(ids["gone"]),
+        Caller.DEACTIVATED: await log_in(ids["left"]),
+        Caller.ENDED: await act_for(ended, OWNER_ID),
+        Caller.STRANGER: await log_in(ids["stranger"]),
+        Caller.STRANGERS_TASK: await act_for(strangers, ids["stranger"]),
+        Caller.OWNER: await log_in(OWNER_ID),
+        Caller.SIBLING: await act_for(sibling, OWNER_ID),
+        Caller.OTHER_TRIAL: await act_for(trial, OWNER_ID),
+        Caller.ADMIN: await log_in(ADMIN_ID),
+    }
+    await authenticator.end_allocation_tokens(ended)
     tokens[Caller.OWNERS_PROGRAM], _ = await _make_access_token(master)
     tokens[Caller.REVOKED], revoked_id = await _make_access_token(master)
     await _done(master, "PATCH", f"/tokens/{revoked_id}", {"setRevoked": True})
@@ -95,13 +97,6 @@ async def make_callers(
     assert logged_out is not None
     assert (await master.call("POST", "/auth/logout", token=logged_out)).status == 200
     return Callers(tokens, stranger_id=ids["stranger"])
-
-
-async def make_token_of(master: MasterUnderTest, allocation_id: str) -> str:
-    """Make a token of an allocation of the owner."""
-    async with opened(master.database_url) as database:
-        authenticator = Authenticator(database)
-        return await authenticator.issue_allocation_token(allocation_id, owner_id=OWNER_ID)
 
 
 async def _make_user(master: MasterUnderTest, name: str) -> int:

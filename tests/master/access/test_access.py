@@ -26,12 +26,22 @@ _DEFECTS: Final = {StatusCode.INTERNAL, StatusCode.UNKNOWN}
 _NOT_KNOWN: Final = frozenset(
     {Caller.NOBODY, Caller.UNKNOWN, Caller.LOGGED_OUT, Caller.REVOKED, Caller.ENDED}
 )
-_TELLING: Final = [
-    caller
-    for caller in Caller
-    if caller not in {Caller.UNKNOWN, Caller.LOGGED_OUT, Caller.REVOKED, Caller.DEACTIVATED}
-]
-"""Those whom each RPC is tried with: one place turns away all whose token is not valid any more."""
+_FEW: Final = (
+    *(Caller.NOBODY, Caller.ENDED, Caller.SELF, Caller.STRANGER, Caller.STRANGERS_TASK),
+    *(Caller.OWNER, Caller.ADMIN),
+)
+"""Those who tell whether all users may."""
+_MOST: Final = (*_FEW, Caller.OWNERS_PROGRAM, Caller.SIBLING, Caller.OTHER_TRIAL)
+"""One place turns away all others, whose tokens are not valid any more: a few RPCs tell that."""
+
+
+def choose_callers(rpc: str, right: Right) -> list[Caller]:
+    """Choose who asks; the run itself comes first: what it is asked about may end it."""
+    if rpc in ("GetMe", "PostTaskLogs", "Login"):
+        chosen = list(Caller)
+    else:
+        chosen = list(_FEW if right in (Right.USER, Right.ADMIN) else _MOST)
+    return sorted(chosen, key=lambda caller: caller is not Caller.SELF)
 
 
 async def ask(master: MasterUnderTest, rpc: str, data: bytes, token: str | None) -> StatusCode:
@@ -88,9 +98,7 @@ async def test_who_may(world: World, rpc: str) -> None:
     request = METHODS[rpc].request()
     ParseDict(await world.fill_in(row.request, made), request)
     data, own = request.SerializeToString(), await world.make_token(made)
-    callers = Caller if rpc in ("GetMe", "PostTaskLogs", "Login") else _TELLING
-    # The run itself comes first: what it is asked about may end it.
-    in_order = sorted(callers, key=lambda caller: caller is not Caller.SELF)
+    in_order = choose_callers(rpc, row.right)
     permitted = [caller for caller in in_order if caller in row.right.callers]
     refused = [caller for caller in in_order if caller not in row.right.callers]
 
@@ -103,7 +111,7 @@ async def test_who_may(world: World, rpc: str) -> None:
     answers |= dict(zip(others, await asyncio.gather(*map(ask_as, others)), strict=True))
 
     if rpc == "Logout":
-        await world.callers.log_in_again(world.master)
+        await world.callers.log_in_again(world.authenticator)
     expected = {
         caller: StatusCode.UNAUTHENTICATED if caller in _NOT_KNOWN else StatusCode.PERMISSION_DENIED
         for caller in refused

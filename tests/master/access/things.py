@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.master.access.callers import OWNER_ID, Caller, Callers, make_callers, make_token_of
+from shipway_master.auth import Authenticator
+from shipway_master.store.database import opened
+from tests.master.access.callers import OWNER_ID, Caller, Callers, make_callers
 from tests.master.agents.standin import StandInAgent
 from tests.master.running import MasterUnderTest
 
@@ -28,6 +30,8 @@ class World:
     """A master with users, an agent, and a maker of things."""
 
     master: MasterUnderTest
+    authenticator: Authenticator
+    """Makes tokens beside the master."""
     callers: Callers
     numbers: itertools.count[int] = field(default_factory=itertools.count)
     newest_project: int = 0
@@ -50,7 +54,8 @@ class World:
         """Make a token of the run of the row's task, or of any other run of the owner."""
         found = [made[name] for name in ("$allocation", *_TASKS) if name in made]
         thing: str = found[0] if found else await self.make_task("generic")
-        return await make_token_of(self.master, thing if "." in thing else f"{thing}.1")
+        run = thing if "." in thing else f"{thing}.1"
+        return await self.authenticator.issue_allocation_token(run, owner_id=OWNER_ID)
 
     async def make_task(self, kind: str) -> str:
         """Start a task of the owner; return its id."""
@@ -223,18 +228,23 @@ _MAKERS: dict[str, Callable[[World], Awaitable[Any]]] = {
 @asynccontextmanager
 async def world_around(master: MasterUnderTest) -> AsyncGenerator[World]:
     """Fill a master with people, and an agent which starts nothing."""
-    async with StandInAgent(master.url, "agent-a", slots=2).connected():
+    async with (
+        opened(master.database_url) as database,
+        StandInAgent(master.url, "agent-a", slots=2).connected(),
+    ):
+        authenticator = Authenticator(database)
         nobody_yet = Callers({}, stranger_id=0)
-        first = World(master, nobody_yet)
+        first = World(master, authenticator, nobody_yet)
         sibling, strangers, ended = [await first.make_run() for _ in range(3)]
         callers = await make_callers(
             master,
+            authenticator,
             sibling=sibling,
             trial=f"{await first.find_task_of(await first.make_trial())}.1",
             strangers=strangers,
             ended=ended,
         )
-        yield World(master, callers, first.numbers)
+        yield World(master, authenticator, callers, first.numbers)
 
 
 def token_for(world: World, caller: Caller, own: str) -> str | None:
