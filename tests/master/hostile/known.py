@@ -68,6 +68,18 @@ EXPERIMENT: dict[str, Any] = {
     "profiling": {"enabled": True},
     "retention_policy": {"log_retention_days": 1},
 }
+WEBHOOK: dict[str, Any] = {
+    "name": "hook",
+    "url": "http://127.0.0.1:1/",
+    "webhookType": "WEBHOOK_TYPE_DEFAULT",
+    "mode": "WEBHOOK_MODE_WORKSPACE",
+    "triggers": [
+        {
+            "triggerType": "TRIGGER_TYPE_EXPERIMENT_STATE_CHANGE",
+            "condition": {"state": "COMPLETED"},
+        }
+    ],
+}
 CHECKPOINT: Final = "11111111-1111-4111-8111-111111111111"
 
 
@@ -92,6 +104,9 @@ def furnish(api: Api) -> Known:
     workspace = api.call("POST", "/api/v1/workspaces", {"name": "w"})["workspace"]["id"]
     path = f"/api/v1/workspaces/{workspace}/projects"
     project = api.call("POST", path, {"name": "p"})["project"]["id"]
+    api.call("POST", "/api/v1/models", {"name": "m"})
+    api.call("POST", "/api/v1/models/m/versions", {"checkpointUuid": CHECKPOINT})
+    webhook = api.call("POST", "/api/v1/webhooks", WEBHOOK)["webhook"]["id"]
     tasks = [command["id"], shell["id"], notebook["id"], generic]
     return Known(
         {
@@ -131,7 +146,12 @@ def furnish(api: Api) -> Known:
             "destination_project_id": [project],
             "source_project_id": [project, 1],
             "destination_workspace_id": [workspace],
-            "id": [*experiments, *trial_ids, workspace, project],
+            "id": [*experiments, *trial_ids, workspace, project, webhook],
+            "model_name": ["m"],
+            "model_version_num": [1],
+            "webhook_id": [webhook],
+            "url": [WEBHOOK["url"]],
+            "condition": [{"state": "COMPLETED"}, {"regex": "(a|b)"}, {"regex": "("}],
             "metric_name": ["loss"],
             "metric_names": ["loss"],
             "group": ["training", "validation", "a"],
