@@ -224,7 +224,7 @@ async def running_cluster(
                 AgentService(cluster, agents),
                 PoolService(database, cluster),
                 WorkspaceService(database, cluster, removal),
-                ProjectService(database, removal),
+                ProjectService(database, removal, experiments.experiments),
                 VisitService(database),
                 BindingService(database, cluster),
                 NamespaceService(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -236,6 +236,14 @@ class Experiments:
                 self._by_task.pop(task_id, None)
                 self._log_watch.forget(task_id)
         await self._on_end(experiment.record)
+
+    async def relocate(self, experiment_ids: Collection[int], workspace_id: int) -> None:
+        """Hear that experiments, live or not, are in another workspace now, as it is stored."""
+        job_ids = await self.records.load_job_ids(experiment_ids)
+        for experiment_id in experiment_ids:
+            if (live := self._live.get(experiment_id)) is not None:
+                live.record.workspace_id = workspace_id
+        await self._tasks.relocate(job_ids, workspace_id)
 
     # what trials report; the experiments of some need not be told any more
 

@@ -7,7 +7,7 @@ columns of the life are written here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -198,6 +198,12 @@ class ExperimentRecords:
         return await self._load_where(
             ExperimentRow.state.not_in(_FINAL), ExperimentRow.unmanaged.is_(False)
         )
+
+    async def load_job_ids(self, experiment_ids: Collection[int]) -> list[JobId]:
+        """Load the jobs of some experiments."""
+        statement = select(ExperimentRow.job_id).where(ExperimentRow.id.in_(experiment_ids))
+        async with self._database.reading() as session:
+            return [JobId(one) for one in await session.scalars(statement)]
 
     async def load_files(self, experiment_id: int) -> ExperimentFiles:
         """Load what all trials of an experiment find."""

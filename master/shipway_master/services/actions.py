@@ -103,6 +103,7 @@ class ExperimentActions:
             row.project_id = destination_id
             trials = update(TrialRow).where(TrialRow.experiment_id == experiment_id)
             await session.execute(trials.values(project_id=destination_id))
+        await self._experiments.relocate([experiment_id], terms.workspace_id)
 
     async def load_terms(self, project_id: int) -> Terms:
         """Load the terms of a project that something is moved into, which must be open to it."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.auth import Principal
 from shipway_master.errors import NotFound, PermissionDenied
+from shipway_master.experiments.experiments import Experiments
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
 from shipway_master.store.again import write_looking
 from shipway_master.store.database import Database
+from shipway_master.store.experiments import ExperimentRow
 from shipway_master.store.workspaces import ProjectRow
 from shipway_master.workspaces.names import check_name, fold_name, read_key
 from shipway_master.workspaces.projects import (
@@ -58,8 +61,9 @@ class ProjectService:
     """The RPCs of projects. Everyone sees all, and makes some; those change one who own it or its
     workspace."""
 
-    def __init__(self, database: Database, removal: Removal) -> None:
+    def __init__(self, database: Database, removal: Removal, experiments: Experiments) -> None:
         self._database, self._removal = database, removal
+        self._experiments = experiments
 
     async def GetProject(
         self, request: api.GetProjectRequest, call: Call
@@ -181,7 +185,7 @@ class ProjectService:
     ) -> api.MoveProjectResponse:
         """Move a project, its experiments with it, to another workspace; only its owner does."""
 
-        async def move(session: AsyncSession) -> None:
+        async def move(session: AsyncSession) -> list[int]:
             row, _ = await get_own_project(session, request.project_id, call.principal)
             if not call.principal.is_admin and row.user_id != call.principal.user_id:
                 raise PermissionDenied("non admin users can't move projects of others")
@@ -189,8 +193,11 @@ class ProjectService:
             require_room(await get_workspace(session, request.destination_workspace_id))
             row.workspace_id = request.destination_workspace_id
             await require_free_name(session, row)
+            of_it = ExperimentRow.project_id == row.id
+            return list(await session.scalars(select(ExperimentRow.id).where(of_it)))
 
-        await write_looking(self._database, move)
+        experiment_ids = await write_looking(self._database, move)
+        await self._experiments.relocate(experiment_ids, request.destination_workspace_id)
         return api.MoveProjectResponse()
 
     async def _load(self, project_id: int) -> Project:

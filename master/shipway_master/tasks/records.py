@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -139,6 +139,12 @@ class TaskRecords:
                     priority=record.priority,
                 )
             )
+
+    async def relocate(self, job_ids: Collection[JobId], workspace_id: int) -> None:
+        """Store that the tasks of some jobs are in another workspace now."""
+        statement = update(TaskRow).where(TaskRow.job_id.in_(job_ids))
+        async with self._database.writing() as session:
+            await session.execute(statement.values(workspace_id=workspace_id))
 
     async def load(self, task_id: str) -> TaskRecord | None:
         """Load one task."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -288,6 +289,13 @@ class Tasks:
                     run.request, max_slots=limits.max_slots, excluded_nodes=limits.excluded_nodes
                 )
                 run.manager.reorder()
+
+    async def relocate(self, job_ids: Collection[JobId], workspace_id: int) -> None:
+        """Hear that all tasks of some jobs are in another workspace now; next runs are as it says."""
+        for record in self._open.values():
+            if record.job_id in job_ids:
+                record.workspace_id = workspace_id
+        await self.records.relocate(job_ids, workspace_id)
 
     # ending
 

@@ -266,3 +266,34 @@ async def test_experiments_keep_their_checkpoints_where_the_workspace_says(
 
     assert (made["bucket"], made["secret_key"]) == ("of the workspace", "********")
     assert made["save_trial_best"] == 7
+
+
+@pytest.mark.parametrize("what", ["experiment", "project"])
+async def test_trials_of_what_was_moved_run_as_its_new_workspaces_user(
+    master: MasterUnderTest, what: str
+) -> None:
+    user = {"agentUid": 4000, "agentUser": "vision"}
+    old = await make_workspace(master, "old")
+    new = await make_workspace(master, "new", agentUserGroup=user)
+    projects = [
+        (await master.call("POST", f"/workspaces/{one}/projects", {"name": f"p{one}"})).json[
+            "project"
+        ]["id"]
+        for one in (old, new)
+    ]
+    body = {"config": json.dumps(EXPERIMENT), "projectId": projects[0], "activate": False}
+    experiment_id = (await master.call("POST", "/experiments", body)).json["experiment"]["id"]
+
+    if what == "project":
+        path, change = f"/projects/{projects[0]}/move", {"destinationWorkspaceId": new}
+    else:
+        path, change = f"/experiments/{experiment_id}/move", {"destinationProjectId": projects[1]}
+    assert (await master.call("POST", path, change)).status == 200
+    async with StandInAgent(master.url).connected() as agent:
+        await master.call("POST", f"/experiments/{experiment_id}/activate")
+        start = await agent.next_start()
+        assert start["Spec"]["RunSpec"]["ContainerConfig"]["User"] == "4000:0"
+        [job] = (await master.call("GET", "/job-queues-v2")).json["jobs"]
+        assert job["full"]["workspaceId"] == new
+        await master.call("POST", f"/experiments/{experiment_id}/kill")
+        await agent.end(start, 137)
