@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.auth import Principal
-from shipway_master.errors import NotFound, PermissionDenied
+from shipway_master.errors import FailedPrecondition, NotFound, PermissionDenied
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
@@ -17,6 +17,7 @@ from shipway_master.store.again import write_looking
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow
 from shipway_master.store.workspaces import ProjectRow
+from shipway_master.tasks.workspaces import list_barred_pools
 from shipway_master.workspaces.names import check_name, fold_name, read_key
 from shipway_master.workspaces.projects import (
     apply_changes,
@@ -194,6 +195,7 @@ class ProjectService:
             row.workspace_id = request.destination_workspace_id
             await require_free_name(session, row)
             of_it = ExperimentRow.project_id == row.id
+            await _require_pools(session, row.workspace_id, of_it)
             return list(await session.scalars(select(ExperimentRow.id).where(of_it)))
 
         experiment_ids = await write_looking(self._database, move)
@@ -219,3 +221,16 @@ def _is_wanted(project: Project, request: GetWorkspaceProjectsRequest) -> bool:
         and (not request.users or project.username in request.users)
         and (not request.user_ids or project.user_id in request.user_ids)
     )
+
+
+async def _require_pools(
+    session: AsyncSession, workspace_id: int, of_it: ColumnElement[bool]
+) -> None:
+    """Refuse a workspace that may not use a pool of experiments that have not ended."""
+    lives = ExperimentRow.ended_at.is_(None)
+    pools = set(await session.scalars(select(ExperimentRow.resource_pool).where(of_it, lives)))
+    barred = sorted(pools & await list_barred_pools(session, workspace_id))
+    if barred:
+        raise FailedPrecondition(
+            f"experiments of the project run in {', '.join(barred)}, which the workspace may not use"
+        )

@@ -252,6 +252,26 @@ async def test_an_experiment_that_waits_is_moved_only_where_it_may_be(
     assert shown["resourcePool"] == "blue"
 
 
+async def test_a_project_is_not_moved_away_from_the_pools_of_its_experiments(
+    master: MasterUnderTest,
+) -> None:
+    own, other = [await make_workspace(master, name) for name in ("own", "other")]
+    await bind(master, "POST", "red", "own")
+    path = f"/workspaces/{own}/projects"
+    project_id = (await master.call("POST", path, {"name": "p"})).json["project"]["id"]
+    config = json.dumps({**EXPERIMENT, "resources": {"resource_pool": "red"}})
+    body = {"config": config, "projectId": project_id, "activate": False}
+    experiment_id = (await master.call("POST", "/experiments", body)).json["experiment"]["id"]
+
+    async def move() -> int:
+        change = {"destinationWorkspaceId": other}
+        return (await master.call("POST", f"/projects/{project_id}/move", change)).status
+
+    assert await move() == 400
+    await master.call("POST", f"/experiments/{experiment_id}/kill")
+    assert await move() == 200
+
+
 async def test_experiments_keep_their_checkpoints_where_the_workspace_says(
     master: MasterUnderTest,
 ) -> None:
