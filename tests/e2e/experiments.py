@@ -14,6 +14,7 @@ from tests.e2e.conftest import Site
 from tests.e2e.tasks import fetch_log, wait_for_log
 from tests.lab.det import program
 from tests.lab.processes import wait_until
+from tests.lab.pythonimages import python_image_tar
 from tests.lab.shipway import Api
 
 MODELS = Path(__file__).parent / "models"
@@ -49,6 +50,38 @@ def write_config(folder: Path, entrypoint: str, **changes: Any) -> Path:
     file = folder / "experiment.yaml"
     file.write_text(yaml.safe_dump(config))
     return file
+
+
+def write_config_of_ranks(folder: Path, **changes: Any) -> Path:
+    """Write a configuration of a trial that trains in ranks, and needs no more than Python in its image."""
+    venv = str(program().parents[1])
+    return write_config(
+        folder,
+        "python ranks.py",
+        hyperparameters={"steps": 40, "pause": 0.3},
+        bind_mounts=[{"host_path": venv, "container_path": venv, "read_only": True}],
+        **changes,
+    )
+
+
+def write_python_image(folder: Path) -> Path:
+    """Write an image with the Python of the stock client, for an engine to import."""
+    archive = folder / "image.tar"
+    archive.write_bytes(python_image_tar(program().with_name("python")))
+    return archive
+
+
+def train_with_a_pause(site: Site, config: Path, *options: str, ranks: int) -> int:
+    """Have a trial leave with a checkpoint, go on from it and end; returns the experiment's id."""
+    experiment_id = create(site, config, *options)
+    wait_for_line(site.api, experiment_id, f"{ranks} ranks begin after step 0")
+    site.api.call("POST", f"/api/v1/experiments/{experiment_id}/pause")
+    step = wait_for_line(site.api, experiment_id, "leaving after step").split()[-1]
+    site.api.call("POST", f"/api/v1/experiments/{experiment_id}/activate")
+    wait_for_line(site.api, experiment_id, f"{ranks} ranks begin after step {step}")
+    ended = wait_for_end(site.api, experiment_id)
+    assert ended["state"] == "STATE_COMPLETED", describe(site.api, experiment_id)
+    return experiment_id
 
 
 def create(site: Site, config: Path, *options: str, model: Path = MODELS) -> int:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from tests.e2e.conftest import Site
+from tests.e2e.experiments import train_with_a_pause, write_config_of_ranks, write_python_image
 from tests.e2e.tasks import fetch_command, wait_for_end, wait_for_state
 from tests.lab.docker import Docker
 from tests.lab.shipway import Agent
@@ -87,3 +88,13 @@ def test_containers_outlive_their_agent(site: Site, docker_agent: Agent, tmp_pat
     assert len(re.findall(r"before$", text, re.MULTILINE)) == 1
     assert len(re.findall(r"after$", text, re.MULTILINE)) == 1
     assert "5" in str(fetch_command(site.api, command_id)["exitStatus"])
+
+
+def test_a_trial_in_docker_goes_on_from_its_checkpoint(
+    site: Site, docker_agent: Agent, docker: Docker, tmp_path: Path
+) -> None:
+    docker.run(["import", str(write_python_image(tmp_path)), "lab:python"], limit_s=60)
+    resources = {"resource_pool": "docker", "slots_per_trial": 2}
+    config = write_config_of_ranks(tmp_path, resources=resources)
+    train_with_a_pause(site, config, "--config", "environment.image=lab:python", ranks=2)
+    assert docker.list_tasks() == []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Site
+from tests.e2e.experiments import train_with_a_pause, write_config_of_ranks
 from tests.e2e.outside import (
     PYTHON,
     OutsideTrial,
@@ -223,3 +224,18 @@ def test_checkpoints_in_a_bucket(site: Site, s3: S3, tmp_path: Path) -> None:
     assert read_tree(fetched) == FILES
     listing = "print(client.list_objects_v2(Bucket='checkpoints')['KeyCount'])"
     assert s3.run_python(listing) == "0\n"
+
+
+def test_a_trial_goes_on_from_its_checkpoint_in_a_bucket_where_the_last_one_stays(
+    site: Site, s3: S3, tmp_path: Path
+) -> None:
+    config = write_config_of_ranks(tmp_path, checkpoint_storage=s3.make_bucket("trials"))
+
+    experiment_id = train_with_a_pause(site, config, ranks=1)
+
+    answer = site.api.call("GET", f"/api/v1/experiments/{experiment_id}/checkpoints")
+    saved = sorted(answer["checkpoints"], key=lambda one: one["metadata"]["steps_completed"])
+    wait_for_checkpoint(site.api, saved[0]["uuid"], "DELETED")
+    listing = "print(*(one['Key'] for one in client.list_objects_v2(Bucket='trials')['Contents']))"
+    left = [f"{saved[1]['uuid']}/{name}" for name in ("metadata.json", "step")]
+    assert s3.run_python(listing).split() == left

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import SlurmSite
+from tests.e2e.experiments import train_with_a_pause, write_config_of_ranks, write_python_image
 from tests.e2e.tasks import fetch_command, wait_for_end, wait_for_log, wait_for_state
 from tests.lab.apptainer import Apptainer
 from tests.lab.podman import Podman
@@ -108,6 +109,20 @@ def test_preemption_reaches_the_program_in_the_container(engine: Engine) -> None
     )
     wait_for_log(site.api, command_id, "told to go", limit_s=site.slurm.grace_s)
     wait_for_end(site.api, command_id)
+
+
+def test_a_trial_in_podman_goes_on_from_its_checkpoint(
+    podman_site: SlurmSite, podman: Podman, tmp_path: Path
+) -> None:
+    podman.run(["import", str(write_python_image(tmp_path)), "localhost/lab:python"], limit_s=60)
+    config = write_config_of_ranks(
+        tmp_path,
+        resources={"resource_pool": "gpu", "slots_per_trial": 4},
+        slurm={"slots_per_node": 2},
+    )
+    image = "environment.image=localhost/lab:python"
+    train_with_a_pause(podman_site, config, "--config", image, ranks=4)
+    podman_site.slurm.clear()
 
 
 def _read(path: Path) -> bytes:

@@ -1,7 +1,7 @@
 """Trains in plain processes, one for each slot of each container, as any distributed training would.
 
-Each step takes `pause` seconds and reports a metric; a pre-emption makes a checkpoint of the step, from
-which the next run goes on.
+Each step reports a metric and, in the first run, takes `pause` seconds; a pre-emption makes a checkpoint of
+the step, from which the next run goes on.
 """
 
 import os
@@ -45,14 +45,14 @@ def train(node: int, local_rank: int, local_size: int, nodes: int) -> None:
     with core.init(
         distributed=distributed, tensorboard_mode=core.TensorboardMode.MANUAL
     ) as context:
-        start = 0
+        start, pause_s = 0, float(hparams["pause"])
         if info.latest_checkpoint is not None:
             with context.checkpoint.restore_path(info.latest_checkpoint) as path:
-                start = int((path / "step").read_text())
+                start, pause_s = int((path / "step").read_text()), 0.0
         if rank == 0:
             print(f"{distributed.size} ranks begin after step {start}", flush=True)
         for step in range(start + 1, int(hparams["steps"]) + 1):
-            time.sleep(float(hparams["pause"]))
+            time.sleep(pause_s)
             sums = distributed.allgather(rank)
             if rank == 0:
                 metrics = {"loss": 1 / step, "ranks": len(sums)}
