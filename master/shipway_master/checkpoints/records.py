@@ -160,7 +160,7 @@ async def lock_trials(session: AsyncSession, uuids: Collection[str]) -> None:
         statement = select(CheckpointRow.trial_id).where(CheckpointRow.uuid.in_(batch))
         ids.update(await session.scalars(statement))
     for trial_id in sorted(ids):
-        await session.get(TrialRow, trial_id, with_for_update=True)
+        await session.get(TrialRow, trial_id, with_for_update={"key_share": True})
 
 
 async def require_unregistered(session: AsyncSession, rows: Collection[CheckpointRow]) -> None:
@@ -187,7 +187,7 @@ async def require_unregistered(session: AsyncSession, rows: Collection[Checkpoin
 
 async def _store(session: AsyncSession, report: Report) -> None:
     # Locked, so that the count is right whatever else is reported at the same time.
-    trial = await session.get(TrialRow, report.trial_id, with_for_update=True)
+    trial = await session.get(TrialRow, report.trial_id, with_for_update={"key_share": True})
     if trial is None:
         raise NotFound("trial", report.trial_id)
     await _require_storage(session, report, trial)

@@ -54,7 +54,7 @@ async def get_model(session: AsyncSession, name: str, *, locks: bool = False) ->
     statement = select(ModelRow).where(
         or_(ModelRow.name == name, ModelRow.id == (int(name) if is_id else 0))
     )
-    row = await session.scalar(statement.with_for_update() if locks else statement)
+    row = await session.scalar(statement.with_for_update(key_share=True) if locks else statement)
     if row is None:
         raise NotFound("model", name)
     return row
