@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.lab.apptainer import Apptainer
+from tests.lab.browser import Browser, browsing
 from tests.lab.det import Det
 from tests.lab.docker import Docker
 from tests.lab.folders import new_folder, remove_folder
@@ -47,7 +48,11 @@ class SlurmSite(Site):
 @pytest.fixture(scope="session")
 def site(det: Callable[..., Det]) -> Iterator[Site]:
     """A master with the pools `default` and `docker`; the second is empty without docker_agent."""
-    pools = [{"pool_name": "default"}, {"pool_name": "docker"}]
+    on_loopback = {"network_mode": "host"}  # where the master is
+    pools = [
+        {"pool_name": "default"},
+        {"pool_name": "docker", "task_container_defaults": on_loopback},
+    ]
     with ExitStack() as stack:
         folder = _folder(stack)
         master = Master(folder, {"resource_manager": {"type": "agent"}, "resource_pools": pools})
@@ -62,6 +67,13 @@ def site(det: Callable[..., Det]) -> Iterator[Site]:
             det=det(master=master.url, user="determined", password=PASSWORD),
             admin=det(master=master.url, user="admin", password=PASSWORD),
         )
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Open a browser; nobody is logged in."""
+    with browsing(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.conftest import Site
+from tests.e2e.pages import assert_no_complaints, enter
 from tests.e2e.tasks import fetch_task, wait_for_end, wait_for_log
 from tests.e2e.test_det_notebooks import start_notebook
-from tests.lab.browser import Browser, browsing
-from tests.lab.shipway import PASSWORD
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Open a browser."""
-    with browsing(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-def enter(window: Browser, site: Site, user: str) -> None:
-    """Open the page as a user."""
-    window.forget()
-    window.open(f"{site.master.url}/?{user}")
-    window.type("input[name=username]", user)
-    window.type("input[name=password]", PASSWORD)
-    window.click("button[type=submit]")
-    window.find("h2", text="Agents")
-
-
-def assert_no_complaints(window: Browser) -> None:
-    """Hold the browser to have found nothing wrong but that nobody was logged in."""
-    assert [one for one in window.complaints if "401 (Unauthorized)" not in one] == []
+from tests.lab.browser import Browser
 
 
 def test_a_wrong_password_is_told(window: Browser, site: Site) -> None:
+    window.forget()
     window.open(f"{site.master.url}/")
     window.type("input[name=username]", "admin")
     window.type("input[name=password]", "wrong")

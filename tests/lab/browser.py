@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -29,8 +30,8 @@ _OPTIONS = (
 class Browser:
     """One window."""
 
-    def __init__(self, driver: webdriver.Chrome) -> None:
-        self._driver = driver
+    def __init__(self, driver: webdriver.Chrome, downloads: Path) -> None:
+        self._driver, self._downloads = driver, downloads
 
     def forget(self) -> None:
         """Lose who was logged in."""
@@ -81,6 +82,27 @@ class Browser:
         """Type into a field."""
         self.find(css).send_keys(text)
 
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression in the page."""
+        return self._driver.execute_script(f"return {expression}")
+
+    def resize(self, width_px: int, height_px: int) -> None:
+        """Show the page on a screen of another size; 0 and 0 bring back the window's own."""
+        screen = {"width": width_px, "height": height_px, "deviceScaleFactor": 0, "mobile": False}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+    def wait_for_file(self, pattern: str, *, limit_s: float = 30) -> Path:
+        """Wait for a downloaded file whose name fits *pattern*."""
+
+        def look(_: webdriver.Chrome) -> Path | None:
+            return next(self._downloads.glob(pattern), None)
+
+        found = WebDriverWait(self._driver, limit_s, poll_frequency=0.05).until(
+            look, f"no download fits {pattern}"
+        )
+        assert found
+        return found
+
     @property
     def text(self) -> str:
         """Everything that can be read."""
@@ -102,10 +124,12 @@ def browsing(profile: Path) -> Generator[Browser]:
     options = webdriver.ChromeOptions()
     for option in (*_OPTIONS, f"--user-data-dir={profile}"):
         options.add_argument(option)
+    downloads = profile / "downloads"
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.binary_location = shutil.which("chromium") or "chromium"
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver") or "chromedriver"))
     try:
-        yield Browser(driver)
+        yield Browser(driver, downloads)
     finally:
         driver.quit()
