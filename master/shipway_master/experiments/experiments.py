@@ -13,6 +13,7 @@ from typing import Any, Self
 from shipway_master.allocations.exits import Outcome
 from shipway_master.allocations.ids import AllocationId, TaskId
 from shipway_master.background import Background
+from shipway_master.experiments.config import BadExperimentConfig
 from shipway_master.experiments.creation import Plan, has_startup_hook, plan_searcher
 from shipway_master.experiments.errors import (
     BadExperiment,
@@ -33,6 +34,7 @@ from shipway_master.experiments.trialports import choose_ports
 from shipway_master.experiments.trialtask import make_task
 from shipway_master.experiments.verdict import Standing, judge
 from shipway_master.logbook import LogBook, LogLine
+from shipway_master.searchers.errors import SearchError
 from shipway_master.tasks.caretaker import RunLimits
 from shipway_master.tasks.launch import AgentUser
 from shipway_master.tasks.logpolicy import LogPolicy
@@ -164,12 +166,13 @@ class Experiments:
             trials = await self.records.load_trials(record.id)
             try:
                 source = await self._find_source_again(record, trials)
-            except BadExperiment as error:
+                experiment = self._make_live(record, source_checkpoint=source)
+            except (BadExperiment, BadExperimentConfig, SearchError) as error:
+                # None of the others is to suffer from it.
                 log.error("%s", error, extra={"experiment_id": record.id})
                 record.state, record.ended_at = RunState.ERROR, datetime.now(UTC)
                 await self.records.save(record)
                 continue
-            experiment = self._make_live(record, source_checkpoint=source)
             experiment.adopt(trials)
             for trial in trials:
                 self._watch_log(trial.task_id)

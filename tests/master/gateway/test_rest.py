@@ -47,10 +47,10 @@ async def test_an_unknown_path_or_verb_is_unimplemented(
 
 
 async def test_an_rpc_that_is_not_built_says_its_name(master: MasterUnderTest) -> None:
-    answer = await master.call("GET", "/models")
+    answer = await master.call("POST", "/groups", {"name": "people"})
 
     assert (answer.status, answer.error["code"]) == (501, 12)
-    assert "GetModels" in answer.error["error"]
+    assert "CreateGroup" in answer.error["error"]
 
 
 async def test_a_fixed_path_wins_over_a_parameter(master: MasterUnderTest) -> None:
