@@ -25,6 +25,8 @@ from shipway_master.experiments.states import RunState
 from shipway_master.logbook import LogBook
 from shipway_master.policies.model import Workload
 from shipway_master.policies.records import PolicyRecords
+from shipway_master.searchers.actions import Create
+from shipway_master.searchers.searcher import Searcher
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow, TrialRow, TrialTaskRow
 from shipway_master.store.tasks import TaskRow
@@ -77,6 +79,7 @@ class ExperimentChanges:
         self._storage = storage
         self._logbook = logbook
         self._background = background
+        self._continuing = asyncio.Lock()
         self._deletions: dict[int, asyncio.Task[None]] = {}
 
     async def stop(self, record: ExperimentRecord, wish: RunState, *, reason: str) -> None:
@@ -172,12 +175,17 @@ class ExperimentChanges:
     async def go_on(self, record: ExperimentRecord, override_text: str) -> None:
         """Let an experiment that has ended train on, each trial from its newest checkpoint.
 
-        All trials of a single search go on; of a larger one those that are not complete.
+        All trials of a single search go on, with other hyperparameters if the configuration has
+        others now; of a larger one those that are not complete, as they are.
 
         Raises:
             ExperimentInWrongState: It has not ended, or all is complete.
             BadExperiment: The configuration must not be changed so.
         """
+        async with self._continuing:  # of two who want it at once, one comes too late
+            await self._go_on(await self._experiments.load_record(record.id), override_text)
+
+    async def _go_on(self, record: ExperimentRecord, override_text: str) -> None:
         if not record.state.is_final or record.unmanaged:
             raise ExperimentInWrongState(f"experiment {record.id} has not ended")
         if record.state in (RunState.DELETING, RunState.DELETE_FAILED):
@@ -193,7 +201,13 @@ class ExperimentChanges:
             raise ExperimentInWrongState(
                 f"all trials of experiment {record.id} are complete: there is nothing to go on with"
             )
-        record.config, record.is_continued = config.to_plain(reveal=True), True
+        plain = config.to_plain(reveal=True)
+        if is_single and plain["hyperparameters"] != record.config["hyperparameters"]:
+            (first,) = Searcher(config.searcher, config.hyperparameters, record.seed).begin()
+            assert isinstance(first, Create)
+            for trial in chosen:
+                trial.hparams = first.hparams
+        record.config, record.is_continued = plain, True
         await self._experiments.go_on(record, chosen)
 
     # patched

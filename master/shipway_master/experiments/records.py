@@ -68,7 +68,7 @@ class ExperimentRecord:
 
 @dataclass(slots=True, kw_only=True)
 class TrialRecord:
-    """A trial; the fields from `state` on change."""
+    """A trial; the fields from `state` on change, and *hparams* where it is continued with others."""
 
     id: int = 0
     """0 until it is stored."""
@@ -179,7 +179,8 @@ class ExperimentRecords:
             await session.execute(statement.values(**_changing(record)))
             for trial in trials:
                 of_trial = update(TrialRow).where(TrialRow.id == trial.id)
-                await session.execute(of_trial.values(**_changing_of_trial(trial)))
+                changes = {"hparams": dict(trial.hparams), **_changing_of_trial(trial)}
+                await session.execute(of_trial.values(**changes))
                 number = len(trial.task_ids) - 1
                 session.add(TrialTaskRow(task_id=trial.task_id, trial_id=trial.id, number=number))
 

@@ -117,15 +117,21 @@ class UnmanagedTrials:
             ExperimentInWrongState: The trial is run here, or cannot come into that state so.
         """
         _require_unmanaged(experiment)
-        trial.last_activity_at = datetime.now(UTC)
-        if state is not None:
-            if state not in _STATES:
-                raise ExperimentInWrongState(f"a trial cannot report the state {state}")
-            trial.state = state
-            trial.ended_at = datetime.now(UTC) if state.is_final else None
-        await self._save(trial)
-        if state is not None:
-            await self._follow(experiment)
+        now = trial.last_activity_at = datetime.now(UTC)
+        if state is None:
+            # Nothing but that: the trial may be reporting its end at this very moment.
+            statement = update(TrialRow).where(TrialRow.id == trial.id)
+            async with self._database.writing() as session:
+                await session.execute(statement.values(last_activity_at=now))
+            return
+        if state not in _STATES:
+            raise ExperimentInWrongState(f"a trial cannot report the state {state}")
+        trial.state = state
+        trial.ended_at = now if state.is_final else None
+        await self._records.save_trial(trial)
+        if state.is_final:
+            self._announce_end(trial.task_id)
+        await self._follow(experiment)
 
     async def watch(self) -> None:
         """Give up, again and again, the trials that have not been heard of for long."""
@@ -138,14 +144,11 @@ class UnmanagedTrials:
 
     async def give_up_silent(self, *, before: datetime) -> None:
         """End the trials as failed that were last heard of before a moment."""
+        is_silent = TrialRow.state == RunState.ACTIVE.value, TrialRow.last_activity_at < before
         statement = (
             select(TrialRow.id, TrialRow.experiment_id)
             .join(ExperimentRow, ExperimentRow.id == TrialRow.experiment_id)
-            .where(
-                ExperimentRow.unmanaged,
-                TrialRow.state == RunState.ACTIVE.value,
-                TrialRow.last_activity_at < before,
-            )
+            .where(ExperimentRow.unmanaged, *is_silent)
         )
         async with self._database.reading() as session:
             found = (await session.execute(statement)).all()
@@ -154,15 +157,14 @@ class UnmanagedTrials:
             experiment = await self._records.load(experiment_id)
             if trial is None or experiment is None:
                 continue
-            log.warning("a trial that runs elsewhere is silent", extra={"trial_id": trial_id})
-            trial.state, trial.ended_at = RunState.ERROR, datetime.now(UTC)
-            await self._save(trial)
-            await self._follow(experiment)
-
-    async def _save(self, trial: TrialRecord) -> None:
-        await self._records.save_trial(trial)
-        if trial.state.is_final:
-            self._announce_end(trial.task_id)
+            end = update(TrialRow).where(TrialRow.id == trial_id, *is_silent).returning(TrialRow.id)
+            values = {"state": RunState.ERROR.value, "ended_at": datetime.now(UTC)}
+            async with self._database.writing() as session:
+                is_ended = (await session.execute(end.values(values))).first() is not None
+            if is_ended:  # or it has just been heard of
+                log.warning("a trial that runs elsewhere is silent", extra={"trial_id": trial_id})
+                self._announce_end(trial.task_id)
+                await self._follow(experiment)
 
     async def _follow(self, experiment: ExperimentRecord) -> None:
         """Have an experiment be in the state that its trials are in."""

@@ -1,0 +1,60 @@
+"""Trials that run elsewhere report at any moment, two calls at a time."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime, timedelta
+
+from shipway_master.experiments.records import ExperimentRecords, TrialRecord
+from shipway_master.experiments.states import RunState
+from shipway_master.experiments.unmanaged import UnmanagedTrials
+from shipway_master.store.database import opened
+from tests.master.experiments_in_store import add_experiment, add_trial
+from tests.master.running import MasterUnderTest
+
+
+async def test_a_sign_of_life_does_not_undo_an_end_that_was_just_reported(
+    master: MasterUnderTest,
+) -> None:
+    ended: list[str] = []
+    async with opened(master.database_url) as database:
+        records = ExperimentRecords(database)
+        trials = UnmanagedTrials(database, records, announce_end=ended.append)
+        number = await add_experiment(database, unmanaged=True)
+        trial_id = await add_trial(database, number, task_id="1.a")
+        experiment = await records.load(number)
+        assert experiment is not None
+        before = await load(records, trial_id)
+
+        await trials.report(experiment, copy.copy(before), RunState.COMPLETED)
+        await trials.report(experiment, before, None)
+        await trials.give_up_silent(before=datetime.now(UTC) + timedelta(hours=1))
+
+        after = await load(records, trial_id)
+    assert after.state is RunState.COMPLETED
+    assert after.last_activity_at is not None
+    assert ended == ["1.a"]
+
+
+async def test_a_silent_trial_is_given_up_once(master: MasterUnderTest) -> None:
+    ended: list[str] = []
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    async with opened(master.database_url) as database:
+        records = ExperimentRecords(database)
+        trials = UnmanagedTrials(database, records, announce_end=ended.append)
+        number = await add_experiment(database, unmanaged=True)
+        await add_trial(database, number, task_id="1.a", last_activity_at=long_ago)
+        heard_of = await add_trial(
+            database, number, task_id="1.b", last_activity_at=datetime.now(UTC)
+        )
+        for _ in range(2):
+            await trials.give_up_silent(before=datetime.now(UTC) - timedelta(minutes=10))
+        assert (await load(records, heard_of)).state is RunState.ACTIVE
+    assert ended == ["1.a"]
+
+
+async def load(records: ExperimentRecords, trial_id: int) -> TrialRecord:
+    """Load a trial that is there."""
+    trial = await records.load_trial(trial_id)
+    assert trial is not None
+    return trial
