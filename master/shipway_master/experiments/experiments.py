@@ -297,7 +297,7 @@ class Experiments:
         if found is None:  # its experiment has ended, and so will it
             return RunLimits()
         experiment, trial = found
-        resources = experiment.record.config.get("resources") or {}
+        resources: Mapping[str, Any] = experiment.record.config.get("resources") or {}
         return RunLimits(
             max_slots=resources.get("max_slots"),
             excluded_nodes=tuple(trial.record.excluded_nodes),

@@ -71,7 +71,7 @@ def _known(model: type[Any], value: object) -> dict[str, Any]:
 
 
 def _list_storage_mounts(config: Mapping[str, Any]) -> list[BindMount]:
-    storage = config.get("checkpoint_storage") or {}
+    storage: Mapping[str, Any] = config.get("checkpoint_storage") or {}
     if storage.get("type") != "shared_fs":
         return []
     mount = BindMount(
