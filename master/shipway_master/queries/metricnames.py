@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,15 +10,14 @@ from shipway_master.trialmetrics.groups import group_of_key, key_of_group
 AGGREGATES: Final = ("last", "max", "mean", "min")
 """What columns show of a metric that is a number."""
 
-_form = re.compile(rf"(?P<group>.+?)\.(?P<metric>.+)\.(?P<aggregate>{'|'.join(AGGREGATES)})")
-
 
 def parse_metric_column(column: str) -> Sequence[str] | None:
     """Find the path within summary metrics that a column shows; None when it is no metric's."""
-    found = _form.fullmatch(column)
-    if found is None:
+    name, _, aggregate = column.rpartition(".")
+    if aggregate not in AGGREGATES:
         return None
-    return key_of_group(found["group"]), found["metric"], found["aggregate"]
+    group, metric = name[: (end := name.find(".", 1))], name[end + 1 :]
+    return (key_of_group(group), metric, aggregate) if end > 0 and metric else None
 
 
 def make_metric_column(key: str, metric: str, aggregate: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 
 from shipway_master.errors import InvalidArgument
 from shipway_master.rpc import Call
@@ -58,18 +58,18 @@ class UserSettingService:
                 raise InvalidArgument(
                     f"setting {setting.key!r} is longer than {_LONGEST_VALUE} characters"
                 )
-        count = select(func.count()).where(UserSettingRow.user_id == user_id)
+        of_user = select(UserSettingRow).where(UserSettingRow.user_id == user_id)
         async with self._database.writing() as session:
+            known = {(row.storage_path, row.key): row for row in await session.scalars(of_user)}
             for setting in request.settings:
-                await session.merge(
-                    UserSettingRow(
-                        user_id=user_id,
-                        storage_path=setting.storage_path,
-                        key=setting.key,
-                        value=setting.value,
+                place = setting.storage_path, setting.key
+                if place not in known:
+                    known[place] = UserSettingRow(
+                        user_id=user_id, storage_path=setting.storage_path, key=setting.key
                     )
-                )
-            if (await session.scalar(count) or 0) > _MOST_SETTINGS:
+                    session.add(known[place])
+                known[place].value = setting.value
+            if len(known) > _MOST_SETTINGS:
                 raise InvalidArgument(f"a user has at most {_MOST_SETTINGS} settings; reset them")
         return PostUserSettingResponse()
 

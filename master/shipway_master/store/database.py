@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -80,6 +81,8 @@ def _told() -> Generator[None]:
     try:
         yield
     except (DBAPIError, PoolTimeout, OSError) as error:
+        if isinstance(error, DBAPIError) and _is_too_much(error):
+            raise InvalidArgument(f"the database cannot look for this: {error.orig}") from error
         if isinstance(error, DBAPIError) and not _may_pass(error):
             if _state(error).startswith(_WRONG_VALUE):
                 raise InvalidArgument(f"the database cannot hold this: {error.orig}") from error
@@ -87,6 +90,14 @@ def _told() -> Generator[None]:
         reason = error.orig if isinstance(error, DBAPIError) else error
         log.warning("the database did not answer as it should: %s", reason)
         raise Unavailable(f"the database is not available: {reason}") from error
+
+
+def _is_too_much(error: DBAPIError) -> bool:
+    """Tell whether *error* is about what was asked for: a pattern, or a list, beyond all bounds."""
+    text = str(error.orig)
+    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        return "too complex" in text or "too large" in text or "too many" in text
+    return "the number of query arguments cannot exceed" in text
 
 
 def _may_pass(error: DBAPIError) -> bool:

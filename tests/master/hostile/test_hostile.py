@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import grpc.aio
 import pytest
@@ -97,6 +97,29 @@ async def test_routes_beside_the_api(target: Target) -> None:
         verdict = await send(target.master.port, attack)
         assert verdict is not None
         assert verdict.problem(attack) is None, f"{attack}: {verdict}"
+    target.require_sound()
+
+
+MANY: Final = list(range(1, 70_001))
+EXTREMES: Final[Sequence[tuple[str, str, Any, int]]] = (
+    ("POST", "/experiments-search", {"sort": "." * 60_000 + "last=asc"}, 200),
+    ("POST", "/experiments-search", {"sort": "a." * 30_000 + "last=asc"}, 200),
+    ("POST", "/experiments-search", {"filter": '{"a":' * 20_000}, 400),
+    ("POST", "/projects/1/experiments/archive", {"filters": {"description": "x" * 60_000}}, 400),
+    ("POST", "/tensorboards", {"experimentIds": MANY}, 404),
+    ("POST", "/runs/kill", {"runIds": MANY}, 200),
+    ("POST", "/generic-tasks", {"config": "a: " + "[" * 50_000}, 400),
+    ("POST", "/users/setting", {"settings": [{"key": str(key)} for key in MANY]}, 400),
+)
+"""Requests that fit, and whose answer must not be long in coming or a defect."""
+
+
+async def test_much_of_one_kind(target: Target) -> None:
+    for verb, path, body, expected in EXTREMES:
+        status, answer = await asyncio.to_thread(
+            target.api.send, verb, f"/api/v1{path}", body, limit_s=60
+        )
+        assert status == expected, f"{path}: {str(answer)[:300]}"
     target.require_sound()
 
 

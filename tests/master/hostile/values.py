@@ -47,7 +47,7 @@ def _nested(depth: int, *, of_lists: bool) -> Any:
 OTHERS: Final[Sequence[Any]] = (
     *(None, True, False, [], {}, [None], [[]], {"": ""}, {"\ud800": "\ud800"}, {"value": 1}),
     *([1, "a", None], {"paths": 5}, {"paths": ["a.b", "\0"]}, _nested(90, of_lists=True)),
-    *(_nested(99, of_lists=False), _nested(400, of_lists=True), list(range(3000))),
+    *(_nested(99, of_lists=False), _nested(400, of_lists=True), list(range(40_000))),
 )
 
 
