@@ -27,13 +27,13 @@ def test_each_key_has_words() -> None:
 
 
 def test_the_example_is_a_configuration() -> None:
-    [example] = re.findall(r"(?s)```yaml\n(.*?)```", PAGE)
+    example, *_ = re.findall(r"(?s)```yaml\n(.*?)```", PAGE)
     assert parse(example).name == "mnist"
 
 
 def test_the_mistakes_are_told_as_on_the_page() -> None:
     [told] = re.findall(r"(?s)```\n(invalid .*?)\n```", PAGE)
-    [example] = re.findall(r"(?s)```yaml\n(.*?)```", PAGE)
+    example, *_ = re.findall(r"(?s)```yaml\n(.*?)```", PAGE)
     source = parse_yaml(example)
     source["resources"]["slot_per_trial"] = 2
     del source["searcher"]["metric"]
