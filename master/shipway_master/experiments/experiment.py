@@ -111,7 +111,9 @@ class LiveExperiment:
             if self._searcher is None or request_id is None:
                 return
             self._searcher.set_progress(request_id, fraction)
-            await self._apply()
+            # Thousands of trials may report each second, and storing a search costs milliseconds.
+            if round(self._searcher.progress(), 3) != round(self.record.progress or 0, 3):
+                await self._apply()
 
     async def left_early(self, trial_id: int) -> None:
         """Hear that a trial cannot go on with the hyperparameters that it was given."""
@@ -241,6 +243,7 @@ class LiveExperiment:
         await self._finish_if_done()
 
     async def _carry_out(self, actions: Sequence[Action]) -> None:
+        before = self.record.state, self.record.search, self.record.progress
         new: list[TrialRecord] = []
         stopped: dict[str | None, str] = {}
         queue = deque(actions)
@@ -260,7 +263,8 @@ class LiveExperiment:
         if self._searcher is not None:
             self.record.search = self._searcher.snapshot()
             self.record.progress = self._searcher.progress()
-        await self._save(new)
+        if new or before != (self.record.state, self.record.search, self.record.progress):
+            await self._save(new)
         for record in new:
             self.trials[record.id] = self._make_trial(self, record)
         for record in new:
