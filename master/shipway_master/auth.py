@@ -16,12 +16,12 @@ from shipway_master.store.users import AccessTokenRow, AllocationTokenRow, Sessi
 
 SESSION_LIFETIME = timedelta(days=7)
 LATE_LOGS_LIFETIME = timedelta(minutes=10)
-"""How long the last lines of an ended allocation are taken: a relay may bring them late."""
+"""How long the last lines and readings of an ended allocation are taken, which may come late."""
 
 OPEN_RPCS = frozenset({"Login", "GetMaster", "GetTelemetry"})
 """What may be called without a token."""
 
-LATE_RPCS = frozenset({"PostTaskLogs"})
+LATE_RPCS = frozenset({"PostTaskLogs", "PostTrialProfilerMetricsBatch"})
 """What the token of an ended allocation may still call."""
 
 _CACHE_LIMIT = 10_000

@@ -57,7 +57,13 @@ def test_a_trial_is_watched_from_its_first_line_to_its_checkpoint(
 ) -> None:
     enter(window, site, "determined")
     hparams = {"steps": 10, "pause": 0.1}
-    config = write_config(tmp_path, "python ranks.py", name="watched", hyperparameters=hparams)
+    config = write_config(
+        tmp_path,
+        "python ranks.py",
+        name="watched",
+        hyperparameters=hparams,
+        profiling={"enabled": True},
+    )
     number = create(site, config)
 
     window.click("nav a", text="Experiments")
@@ -72,6 +78,8 @@ def test_a_trial_is_watched_from_its_first_line_to_its_checkpoint(
     window.click(".checkpoints a", text="Download")
     archive = window.wait_for_file("*-*-*-*-*.tar")
     window.find(".state", text="completed")
+    window.click("#hardware summary")
+    window.find("article[data-metric=cpu_util_simple] .curve")
 
     with tarfile.open(archive) as files:
         assert any(name.endswith("step") for name in files.getnames())

@@ -112,6 +112,8 @@ def _render_variables(start: TrialStart) -> dict[str, str]:
     }
     if start.checkpoint is not None:
         variables["DET_LATEST_CHECKPOINT"] = start.checkpoint
+    if start.config["profiling"]["enabled"]:
+        variables["SHIPWAY_PROFILE"] = "true"  # the agent's word for it
     if start.has_startup_hook:
         variables["SHIPWAY_HAS_STARTUP_HOOK"] = "1"
     return variables

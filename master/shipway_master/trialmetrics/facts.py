@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from shipway_master.allocations.ids import AllocationId, get_task_id
 from shipway_master.auth import Principal
-from shipway_master.errors import NotFound, PermissionDenied
+from shipway_master.errors import NotFound, PermissionDenied, Unauthenticated
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow, TrialRow, TrialTaskRow
 
@@ -70,12 +70,16 @@ class KnownTrials:
         Raises:
             NotFound: There is no such trial.
             PermissionDenied: He is neither its owner nor an administrator, or another trial.
+            Unauthenticated: It is a task that has ended, and not the trial's own.
         """
         facts = await self.get(trial_id)
         principal.require_owner_or_admin(facts.owner_id)
         if principal.allocation_id is not None:
             task_id = get_task_id(AllocationId(principal.allocation_id))
-            if await self._find_trial_of(task_id) not in (None, trial_id):
+            own_trial_id = await self._find_trial_of(task_id)
+            if principal.has_ended and own_trial_id != trial_id:
+                raise Unauthenticated("invalid credentials")
+            if own_trial_id not in (None, trial_id):
                 raise PermissionDenied("a trial may not report for another one")
         return facts
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from shipway_master.auth import Authenticator
 from shipway_master.store.database import opened
 from tests.master.experiments_in_store import add_experiment, add_trial
-from tests.master.running import MasterUnderTest
+from tests.master.running import USER_ID, MasterUnderTest
 from tests.proto.required import missing_required
 
 
@@ -32,11 +33,11 @@ def batch(name: str = "gpu_util", *, trial: int = 7, gpu: str = "", start: int =
 
 @pytest.fixture(autouse=True)
 async def trials(master: MasterUnderTest) -> None:
-    """Have trials 7 and 8."""
+    """Have trials 7 and 8, whose tasks are t7 and t8."""
     async with opened(master.database_url) as database:
         experiment_id = await add_experiment(database)
         for trial_id in (7, 8):
-            await add_trial(database, experiment_id, id=trial_id)
+            await add_trial(database, experiment_id, id=trial_id, task_id=f"t{trial_id}")
 
 
 async def post(master: MasterUnderTest, *batches: Any) -> None:
@@ -120,3 +121,18 @@ async def test_wrong_batches_are_refused_whole(master: MasterUnderTest, change: 
 
     assert (answer.status, answer.error["code"]) == (400, 3)
     assert await results(master, "/trials/7/profiler/metrics") == []
+
+
+@pytest.mark.parametrize(("task_id", "status"), [("t7", 200), ("t8", 401), ("other", 401)])
+async def test_the_last_readings_of_a_trial_come_after_its_end(
+    master: MasterUnderTest, task_id: str, status: int
+) -> None:
+    async with opened(master.database_url) as database:
+        authenticator = Authenticator(database)
+        token = await authenticator.issue_allocation_token(f"{task_id}.1", owner_id=USER_ID)
+        await authenticator.end_allocation_tokens(f"{task_id}.1")
+
+    body = {"batches": [batch()]}
+    answer = await master.call("POST", "/trials/profiler/metrics", body, token=token)
+
+    assert answer.status == status

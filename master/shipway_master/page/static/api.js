@@ -7,19 +7,19 @@ export class ApiError extends Error {
   }
 }
 
+/** Say what a browser's "network error" means here. */
+function reword(error) {
+  if (error.name === "AbortError") throw error;
+  throw new ApiError(0, "the master does not answer");
+}
+
 async function request(verb, path, { body, signal, isStream = false } = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, {
-      method: verb,
-      body: body === undefined ? undefined : JSON.stringify(body),
-      credentials: "same-origin",
-      signal,
-    });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "the master does not answer");
-  }
+  const answer = await fetch(path, {
+    method: verb,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    credentials: "same-origin",
+    signal,
+  }).catch(reword);
   if (answer.ok) return isStream ? answer.body : answer.json();
   const told = await answer.json().catch(() => ({}));
   const words = told.error?.error ?? told.error?.message ?? told.message ?? answer.statusText;
@@ -38,7 +38,7 @@ export async function* stream(path, signal) {
   let isWhole = false;
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch(reword);
       const lines = (rest + (value ?? "\n")).split("\n");
       rest = lines.pop();
       for (const line of lines) {

@@ -2,6 +2,7 @@
 
 import { stream } from "/page/api.js";
 import { make } from "/page/dom.js";
+import { pause, whileSeen } from "/page/seen.js";
 
 const FIRST_LINES = 1000;
 const MOST_LINES = 5000;
@@ -33,7 +34,24 @@ export function showLog({ signal, tell }, section, path) {
     line.hidden = !isWanted(line.textContent);
     if (waiting.push(line) === 1) requestAnimationFrame(flush);
   };
-  read(path, signal, add).catch(tell);
+
+  async function keepReading() {
+    while (!signal.aborted) {
+      try {
+        await whileSeen(signal, (seen) => {
+          waiting = [];
+          output.replaceChildren();
+          return read(path, seen, add);
+        });
+        return;
+      } catch (error) {
+        tell(error);
+        if (error.status >= 400 && error.status < 500) return;
+      }
+      await pause(3000, signal); // the master may be about to start again
+    }
+  }
+  keepReading();
 }
 
 async function read(path, signal, add) {

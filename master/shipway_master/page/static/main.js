@@ -21,7 +21,10 @@ const VIEWS = [
 const byId = (id) => document.getElementById(id);
 const main = byId("main");
 
+const HELD_MS = 10000; // what a person did wrong stays to be read
+
 let leaving = new AbortController();
+let failedAt = -HELD_MS;
 
 /** Tell of an error where everyone sees it; null takes it away. */
 function tell(error) {
@@ -40,7 +43,7 @@ function repeat(work, seconds, signal) {
     if (signal.aborted) return;
     try {
       if (!document.hidden) await work();
-      if (!signal.aborted) tell(null);
+      if (!signal.aborted && performance.now() - failedAt > HELD_MS) tell(null);
     } catch (error) {
       tell(error);
     }
@@ -53,8 +56,10 @@ function repeat(work, seconds, signal) {
 async function act(work) {
   try {
     await work();
+    failedAt = -HELD_MS;
     tell(null);
   } catch (error) {
+    failedAt = performance.now();
     tell(error);
   }
 }

@@ -104,7 +104,9 @@ export class Plot {
     const longest = Math.max(0, ...y.marks.map((mark) => this.#options.format(mark).length));
     const left = longest * LETTER + 12;
     const wide = Math.max(40, width - left - EDGE.right);
-    const x = (this.#options.across === "time" ? timeAxis : linearAxis)(across, wide, wide / 90);
+    const x = this.#options.across === "time"
+      ? timeAxis(across, wide, wide / 90)
+      : linearAxis(across, wide, wide / 64);
     return {
       x: { ...x, at: (value) => left + x.at(value) },
       y: { ...y, at: (value) => HEIGHT - EDGE.bottom - y.at(value) },
