@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sqlalchemy.exc import IntegrityError
@@ -131,8 +131,8 @@ def _read(message: webhook_pb2.Webhook) -> Webhook:
     _check_url(message.url)
     if not message.triggers:
         raise InvalidArgument("a webhook needs triggers")
-    kind = webhook_pb2.WebhookType.Name(message.webhook_type).removeprefix("WEBHOOK_TYPE_")
-    mode = webhook_pb2.WebhookMode.Name(message.mode).removeprefix("WEBHOOK_MODE_")
+    kind = _find_name(webhook_pb2.WebhookType, message.webhook_type).removeprefix("WEBHOOK_TYPE_")
+    mode = _find_name(webhook_pb2.WebhookMode, message.mode).removeprefix("WEBHOOK_MODE_")
     if kind not in set(Kind):
         raise InvalidArgument(f"webhook_type must be one of {', '.join(Kind)}")
     return Webhook(
@@ -146,7 +146,7 @@ def _read(message: webhook_pb2.Webhook) -> Webhook:
 
 
 def _read_trigger(message: webhook_pb2.Trigger) -> Trigger:
-    kind = webhook_pb2.TriggerType.Name(message.trigger_type).removeprefix("TRIGGER_TYPE_")
+    kind = _find_name(webhook_pb2.TriggerType, message.trigger_type).removeprefix("TRIGGER_TYPE_")
     if kind not in set(TriggerKind):
         known = ", ".join(TriggerKind)
         raise InvalidArgument(f"trigger {kind}: this master has no such, but {known}")
@@ -160,6 +160,13 @@ def _read_trigger(message: webhook_pb2.Trigger) -> Trigger:
     if state not in _STATES:
         raise InvalidArgument(f"condition: state must be one of {', '.join(_STATES)}")
     return Trigger(kind=TriggerKind(kind), condition={"state": state})
+
+
+def _find_name(kind: Any, number: int) -> str:
+    """Find the name of a value of an enum, which over gRPC may be any number."""
+    if number not in kind.values():
+        raise InvalidArgument(f"there is no {kind.DESCRIPTOR.name} {number}")
+    return str(kind.Name(number))
 
 
 def _check_url(url: str) -> None:

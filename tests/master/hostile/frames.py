@@ -110,7 +110,10 @@ async def call(channel: grpc.aio.Channel, frame: Frame) -> tuple[str, str | None
 def _bend(message: Message, rng: random.Random, *, keep: frozenset[str]) -> None:
     """Put a value of the right type, and no other virtue, into some field."""
     fields: list[Any] = list(message.DESCRIPTOR.fields)
-    field = rng.choice(fields) if fields else None
+    enums = [field for field in fields if field.enum_type is not None]
+    # Only here can an enum be a number that it does not have.
+    chosen = enums if enums and rng.random() < 0.3 else fields
+    field = rng.choice(chosen) if chosen else None
     if field is None or field.name in keep:
         return
     value: Any = getattr(message, field.name)
