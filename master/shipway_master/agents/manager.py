@@ -272,11 +272,11 @@ class AgentManager:
             return 0
         if self.get_ordering(own.holder.request.pool) is Ordering.FAIR_SHARE:
             return -1
-        place = queue_order(self._get_waiting(own.holder.request))
+        place = queue_order(own.holder.request)
         return sum(
             entry.waits
             and entry.holder.request.pool == own.holder.request.pool
-            and queue_order(self._get_waiting(entry.holder.request)) < place
+            and queue_order(entry.holder.request) < place
             for entry in self._entries.values()
         )
 
@@ -382,7 +382,12 @@ class AgentManager:
         agents = [agent for agent in self._agents.values() if agent.pool == pool]
         rooms = [room for agent in agents if (room := agent.compute_room()) is not None]
         waiting = [self._get_waiting(entry.holder.request) for entry in entries if entry.waits]
-        holding = [self._get_holding(entry.holder) for entry in entries if not entry.waits]
+        placements = self._list_placements()
+        holding = [
+            _get_holding(entry.holder, placements.get(entry.holder.request.allocation_id, {}))
+            for entry in entries
+            if not entry.waits
+        ]
         waiting = keep_within_limits(waiting, holding)
         policy = scheduler.fitting_policy
         if scheduler.type == "fair_share":
@@ -407,24 +412,14 @@ class AgentManager:
             )
         return assignments
 
-    def _get_holding(self, holder: Holder) -> Holding:
-        request = holder.request
-        placement = {
-            agent.id: len(container.devices)
-            for agent in self._agents.values()
-            for container in agent.containers.values()
-            if container.allocation_id == request.allocation_id
-        }
-        return Holding(
-            allocation_id=request.allocation_id,
-            placement=placement,
-            priority=request.priority,
-            submitted_at=request.submitted_at,
-            is_preemptible=request.is_preemptible,
-            is_leaving=holder.is_leaving,
-            group=request.job_id,
-            weight=request.weight,
-        )
+    def _list_placements(self) -> dict[AllocationId, dict[AgentId, int]]:
+        """Where each allocation has how many slots."""
+        placements: dict[AllocationId, dict[AgentId, int]] = {}
+        for agent in self._agents.values():
+            for container in agent.containers.values():
+                its = placements.setdefault(container.allocation_id, {})
+                its[agent.id] = len(container.devices)
+        return placements
 
     def _get_scheduler(self, pool: str) -> Scheduler:
         return self._pools[pool].scheduler or self._config.scheduler
@@ -455,3 +450,17 @@ class AgentManager:
             excluded=request.excluded_nodes,
             may_mix_sizes=self._get_scheduler(request.pool).allow_heterogeneous_fits,
         )
+
+
+def _get_holding(holder: Holder, placement: Placement) -> Holding:
+    request = holder.request
+    return Holding(
+        allocation_id=request.allocation_id,
+        placement=placement,
+        priority=request.priority,
+        submitted_at=request.submitted_at,
+        is_preemptible=request.is_preemptible,
+        is_leaving=holder.is_leaving,
+        group=request.job_id,
+        weight=request.weight,
+    )

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from shipway_master.agents.fitting import Placement, Want
 from shipway_master.allocations.ids import AllocationId
+from shipway_master.cluster.manager import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class Decisions:
     preempt: list[AllocationId] = field(default_factory=list[AllocationId])
 
 
-def queue_order(item: Waiting | Holding) -> tuple[int, datetime, str]:
+def queue_order(item: Waiting | Holding | Request) -> tuple[int, datetime, str]:
     """The sort key of the queue: priority, then time of submission."""
     return (item.priority, item.submitted_at, item.allocation_id)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from shipway_master.allocations.ids import JobId
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.errors import NotFound
 from shipway_master.experiments.changes import ExperimentChanges
@@ -13,9 +15,11 @@ from shipway_master.pages import cut_page
 from shipway_master.rpc import Call
 from shipway_master.services.told import told
 from shipway_master.tasks.errors import BadTask
+from shipway_master.tasks.owners import Owner
 from shipway_master.tasks.places import Places
+from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.tasks import Tasks
-from shipway_master.tasks.views import merge_jobs, view_job
+from shipway_master.tasks.views import view_job
 from shipway_master.usage.waits import QueueTimes
 from shipway_proto.determined.api.v1.job_pb2 import (
     GetJobQueueStatsRequest,
@@ -114,19 +118,21 @@ class JobService:
     ) -> list[job_pb2.Job]:
         records = [one for one in self._tasks.list_open() if pool in ("", one.pool)]
         owners = await self._tasks.owners.load(records)
-        by_id: dict[str, job_pb2.Job] = {}
-        for record, owner in zip(records, owners, strict=True):
-            job = view_job(record, owner, self._tasks.find_run(record.task_id))
-            experiment = self._experiments.find_by_job(job.job_id)
-            if experiment is not None:
-                job.entity_id, job.name = str(experiment.record.id), experiment.record.name
-            known = by_id.setdefault(job.job_id, job)
-            if known is not job:
-                merge_jobs(known, job)
-        jobs = list(by_id.values())
+        by_job: defaultdict[JobId, list[TaskRecord]] = defaultdict(list)
+        for record in records:
+            by_job[record.job_id].append(record)
+        owner_of = {record.job_id: owner for record, owner in zip(records, owners, strict=True)}
+        jobs = [self._view(its, owner_of[job_id]) for job_id, its in by_job.items()]
         jobs = [job for job in jobs if not states or job.summary.state in states]
         jobs.sort(key=_queue_place, reverse=order == ORDER_BY_DESC)
         return jobs
+
+    def _view(self, records: Sequence[TaskRecord], owner: Owner) -> job_pb2.Job:
+        job = view_job([(one, self._tasks.find_run(one.task_id)) for one in records], owner)
+        experiment = self._experiments.find_by_job(job.job_id)
+        if experiment is not None:
+            job.entity_id, job.name = str(experiment.record.id), experiment.record.name
+        return job
 
 
 class _Movable(Protocol[Item]):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from shipway_master.agents.queue import queue_order
 from shipway_master.agents.views import view_container, view_device
 from shipway_master.allocations.allocation import Allocation
 from shipway_master.allocations.exits import Failure, FailureType
@@ -274,12 +275,11 @@ def _fill(
             message.container.CopyFrom(container)
 
 
-def view_job(record: TaskRecord, owner: Owner, run: Allocation | None) -> job_pb2.Job:
-    """Write the job of a task that lives."""
-    summary = view_job_summary([] if run is None else [run])
-    is_scheduled = summary.state == job_pb2.STATE_SCHEDULED
+def view_job(tasks: Sequence[tuple[TaskRecord, Allocation | None]], owner: Owner) -> job_pb2.Job:
+    """Write a job, with all of its tasks that live and the runs of these."""
+    record, _ = tasks[0]
     return job_pb2.Job(
-        summary=summary,
+        summary=view_job_summary([run for _, run in tasks if run is not None]),
         type=_JOB_TYPES[record.task_type],
         submission_time=_stamp(record.started_at),
         username=owner.username,
@@ -290,8 +290,10 @@ def view_job(record: TaskRecord, owner: Owner, run: Allocation | None) -> job_pb
         weight=record.config.resources.weight,
         entity_id=record.task_id,
         job_id=record.job_id,
-        requested_slots=record.slots,
-        allocated_slots=record.slots if is_scheduled else 0,
+        requested_slots=sum(one.slots for one, _ in tasks),
+        allocated_slots=sum(
+            one.slots for one, run in tasks if run is not None and _has_resources(run)
+        ),
         name=record.description or record.name,
         workspace_id=record.workspace_id,
     )
@@ -301,18 +303,9 @@ def view_job_summary(runs: Sequence[Allocation]) -> job_pb2.JobSummary:
     """Write the place of a job in the queue: that of the first of its runs."""
     if any(_has_resources(run) for run in runs):
         return job_pb2.JobSummary(state=job_pb2.STATE_SCHEDULED)
-    ahead = [run.manager.get_jobs_ahead(run.id) for run in runs]
-    return job_pb2.JobSummary(state=job_pb2.STATE_QUEUED, jobs_ahead=min(ahead, default=0))
-
-
-def merge_jobs(job: job_pb2.Job, other: job_pb2.Job) -> None:
-    """Put one more task into the job that it belongs to."""
-    job.requested_slots += other.requested_slots
-    job.allocated_slots += other.allocated_slots
-    if other.summary.state == job_pb2.STATE_SCHEDULED:
-        job.summary.CopyFrom(other.summary)
-    elif job.summary.state != job_pb2.STATE_SCHEDULED:
-        job.summary.jobs_ahead = min(job.summary.jobs_ahead, other.summary.jobs_ahead)
+    first = min(runs, key=lambda run: queue_order(run.request), default=None)
+    ahead = 0 if first is None else first.manager.get_jobs_ahead(first.id)
+    return job_pb2.JobSummary(state=job_pb2.STATE_QUEUED, jobs_ahead=ahead)
 
 
 def _has_resources(run: Allocation) -> bool:
