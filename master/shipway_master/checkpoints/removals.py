@@ -141,20 +141,25 @@ class Removals:
         try:
             await self._tasks.start(record)
         except BaseException:
-            self._live.pop(record.task_id, None)
+            self._forget(record.task_id)
             raise
         return live
 
     def _ended(self, record: TaskRecord) -> None:
-        removal = self._live.pop(record.task_id, None)
+        removal = self._forget(record.task_id)
         if removal is None:
             return
         removal.record = record
         removal.done.set()
         if self._background is not None:
-            forget = self._records.remove(record.task_id)
-            self._background.start(forget, name=f"end of task {record.task_id}")
             self._on_end(removal.collection.experiment_id)
+
+    def _forget(self, task_id: TaskId) -> Removal | None:
+        """Drop a task that removes nothing any more: what it was to remove has a name again."""
+        removal = self._live.pop(task_id, None)
+        if removal is not None and self._background is not None:
+            self._background.start(self._records.remove(task_id), name=f"end of task {task_id}")
+        return removal
 
 
 async def require_done(removals: Iterable[Removal]) -> None:

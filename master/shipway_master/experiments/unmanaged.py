@@ -28,13 +28,15 @@ log = logging.getLogger(__name__)
 _SILENCE_LIMIT = timedelta(minutes=10)
 """Ten of the signs of life that the stock package sends each minute."""
 _LOOK_EVERY_S = 60.0
-_STATES = {
+_BY_WEIGHT = (
     RunState.ACTIVE,
     RunState.PAUSED,
-    RunState.COMPLETED,
-    RunState.CANCELED,
     RunState.ERROR,
-}
+    RunState.CANCELED,
+    RunState.COMPLETED,
+)
+"""What a trial can say of itself; of those that its trials are in, an experiment has the first."""
+_BEING_DELETED = (RunState.DELETING, RunState.DELETE_FAILED)
 
 
 class UnmanagedTrials:
@@ -124,7 +126,7 @@ class UnmanagedTrials:
             async with self._database.writing() as session:
                 await session.execute(statement.values(last_activity_at=now))
             return
-        if state not in _STATES:
+        if state not in _BY_WEIGHT:
             raise ExperimentInWrongState(f"a trial cannot report the state {state}")
         trial.state = state
         trial.ended_at = now if state.is_final else None
@@ -168,16 +170,15 @@ class UnmanagedTrials:
 
     async def _follow(self, experiment: ExperimentRecord) -> None:
         """Have an experiment be in the state that its trials are in."""
-        states = {trial.state for trial in await self._records.load_trials(experiment.id)}
-        if all(state.is_final for state in states):
-            order = (RunState.ERROR, RunState.CANCELED, RunState.COMPLETED)
-            state = next(state for state in order if state in states)
-        else:
-            state = RunState.ACTIVE if RunState.ACTIVE in states else RunState.PAUSED
-        ended_at = datetime.now(UTC) if state.is_final else None
-        statement = update(ExperimentRow).where(ExperimentRow.id == experiment.id)
+        of_trials = select(TrialRow.state).where(TrialRow.experiment_id == experiment.id).distinct()
+        is_kept = ExperimentRow.state.not_in([state.value for state in _BEING_DELETED])
+        statement = update(ExperimentRow).where(ExperimentRow.id == experiment.id, is_kept)
         async with self._database.writing() as session:
-            await session.execute(statement.values(state=state.value, ended_at=ended_at))
+            states = {RunState(one) for one in await session.scalars(of_trials)}
+            state = next((one for one in _BY_WEIGHT if one in states), None)
+            if state is not None:
+                ended_at = datetime.now(UTC) if state.is_final else None
+                await session.execute(statement.values(state=state.value, ended_at=ended_at))
 
 
 def _require_unmanaged(experiment: ExperimentRecord) -> None:

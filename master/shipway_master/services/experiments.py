@@ -7,6 +7,7 @@ import base64
 from dataclasses import replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy.exc import IntegrityError
 
 from shipway_master.cluster.cluster import Cluster
 from shipway_master.errors import InvalidArgument, NotFound
@@ -83,9 +84,13 @@ class ExperimentService:
             plan = await self._plan(
                 request.create_experiment_request, call, external_id=external_id
             )
-            record = await self._experiments.create(plan, is_active=True)
-        else:
-            call.principal.require_owner_or_admin(record.owner_id)
+            try:
+                record = await self._experiments.create(plan, is_active=True)
+            except IntegrityError:  # somebody else said the same just now
+                record = await self._experiments.records.load_by_external_id(external_id)
+                if record is None:
+                    raise
+        call.principal.require_owner_or_admin(record.owner_id)
         response = api.PutExperimentResponse(experiment=await self._view(record, call))
         to_struct(mask_secrets(record.config), response.config)
         return response

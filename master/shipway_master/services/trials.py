@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 
 from shipway_master.checkpoints.latest import find_latest
 from shipway_master.errors import InvalidArgument
@@ -107,7 +108,14 @@ class TrialService:
         experiment = await self._find_experiment(wish.experiment_id, call)
         trial = await self._unmanaged.find_by_external_id(experiment, request.external_trial_id)
         if trial is None:
-            trial = await self._create(wish, call, external_id=request.external_trial_id)
+            try:
+                trial = await self._create(wish, call, external_id=request.external_trial_id)
+            except IntegrityError:  # another process of it said the same just now
+                trial = await self._unmanaged.find_by_external_id(
+                    experiment, request.external_trial_id
+                )
+                if trial is None:
+                    raise
         return api.PutTrialResponse(trial=await self._view(trial))
 
     async def PatchTrial(

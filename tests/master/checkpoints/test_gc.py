@@ -17,6 +17,7 @@ from tests.master.agents.standin import StandInAgent, ack
 from tests.master.asking import eventually, wait_for_end
 from tests.master.checkpointing import get_checkpoint
 from tests.master.checkpoints_in_store import add_checkpoint
+from tests.master.experiments.faults import refusing
 from tests.master.experiments_in_store import CONFIG, STARTED, add_experiment, add_trial
 from tests.master.running import MasterUnderTest, Prepared, master_running
 
@@ -200,6 +201,22 @@ async def test_what_has_a_name_or_is_gone_on_from_stays(
     assert read_uuids(start) == saved[2:4]
     assert too_late.status == 400
     assert "is being removed" in too_late.error["error"]
+
+
+async def test_what_no_task_could_be_started_for_can_get_a_name(
+    master: MasterUnderTest, database: Database
+) -> None:
+    experiment_id, trial_id = await begin(database)
+    saved = await add_checkpoint(database, trial_id)
+    await master.call("POST", "/models", {"name": "cats"})
+    async with refusing(master.data, "INSERT ON tasks"):
+        await apply_policy(master, experiment_id, latest=0)
+
+    async def is_named() -> bool:
+        answer = await master.call("POST", "/models/cats/versions", {"checkpointUuid": saved})
+        return answer.status == 200
+
+    await eventually(is_named)
 
 
 async def test_a_live_trial_keeps_what_it_would_go_on_from(

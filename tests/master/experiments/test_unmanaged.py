@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import yaml
 
 from shipway_master.experiments.records import ExperimentRecords, TrialRecord
 from shipway_master.experiments.states import RunState
 from shipway_master.experiments.unmanaged import UnmanagedTrials
 from shipway_master.store.database import opened
+from tests.master.experiments.living import send
 from tests.master.experiments_in_store import add_experiment, add_trial
 from tests.master.running import MasterUnderTest
 
@@ -51,6 +56,41 @@ async def test_a_silent_trial_is_given_up_once(master: MasterUnderTest) -> None:
             await trials.give_up_silent(before=datetime.now(UTC) - timedelta(minutes=10))
         assert (await load(records, heard_of)).state is RunState.ACTIVE
     assert ended == ["1.a"]
+
+
+async def test_an_experiment_that_is_being_deleted_stays_so(master: MasterUnderTest) -> None:
+    async with opened(master.database_url) as database:
+        records = ExperimentRecords(database)
+        trials = UnmanagedTrials(database, records, announce_end=print)
+        number = await add_experiment(database, unmanaged=True, state="DELETING")
+        trial_id = await add_trial(database, number, task_id="1.a")
+        experiment = await records.load(number)
+        assert experiment is not None
+        await trials.report(experiment, await load(records, trial_id), RunState.COMPLETED)
+        experiment = await records.load(number)
+    assert experiment is not None
+    assert experiment.state is RunState.DELETING
+
+
+async def test_of_two_who_name_the_same_at_once_both_get_the_same(
+    master: MasterUnderTest,
+) -> None:
+    config = yaml.safe_dump({"name": "elsewhere", "searcher": {"name": "single", "metric": "m"}})
+    body: dict[str, Any] = {"config": config, "unmanaged": True}
+    path = "/experiments/by-external-id/theirs"
+    number = await ask_at_once(master, path, body, "experiment")
+    body = {
+        "externalTrialId": "t",
+        "createTrialRequest": {"experimentId": number, "unmanaged": True},
+    }
+    await ask_at_once(master, "/trials", body, "trial")
+
+
+async def ask_at_once(master: MasterUnderTest, path: str, body: Any, kind: str) -> int:
+    """Put something four times at once; return the id of the one that all are told of."""
+    calls = [send(master, "PUT", path, body) for _ in range(4)]
+    (number,) = {answer[kind]["id"] for answer in await asyncio.gather(*calls)}
+    return int(number)
 
 
 async def load(records: ExperimentRecords, trial_id: int) -> TrialRecord:
