@@ -51,7 +51,7 @@ class OutsideTrial:
             path.write_bytes(data)
         return self.report(files, uuid=checkpoint_uuid, **changes)
 
-    def validate(self, steps: int, **metrics: float) -> None:
+    def validate(self, steps: int, **metrics: float | str) -> None:
         """Tell what was measured after *steps*."""
         body = {
             "group": "validation",

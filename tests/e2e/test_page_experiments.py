@@ -121,6 +121,25 @@ def test_all_trials_of_a_search_are_drawn_together_while_they_train(
     assert_no_complaints(window)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [(1e16, 1e16 + 2), (-1e308, 1e308, 0), (0, 5e-324), ("NaN", 1, "Infinity")],
+    ids=str,
+)
+def test_metrics_of_any_size_are_drawn(
+    window: Browser, site: Site, trials: list[OutsideTrial], values: tuple[float | str, ...]
+) -> None:
+    trial = add_trial(trials[0], {})
+    for step, value in enumerate(values):
+        trial.validate(step, odd=value)
+    enter(window, site, "determined")
+    window.open(f"{site.master.url}/#/trials/{trial.trial_id}")
+
+    window.find("article[data-metric=odd] .plot text", text="steps")
+    assert "NaN" not in str(window.evaluate("document.querySelector('.plot .curve').outerHTML"))
+    assert_no_complaints(window)
+
+
 def test_trials_are_sorted_by_the_heads_of_their_table(
     window: Browser, site: Site, trials: list[OutsideTrial]
 ) -> None:

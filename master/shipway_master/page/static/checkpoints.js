@@ -61,7 +61,7 @@ function drawDownload({ uuid, state }) {
   if (!WITH_FILES.includes(state)) return "";
   return make(
     "a",
-    { href: `/checkpoints/${uuid}`, download: "", "aria-label": `Download checkpoint ${uuid}` },
+    { href: `/checkpoints/${encodeURIComponent(uuid)}`, download: "", "aria-label": `Download checkpoint ${uuid}` },
     "Download",
   );
 }

@@ -3,6 +3,7 @@
 import { get, query } from "/page/api.js";
 import { ago, make, update } from "/page/dom.js";
 import { drawActions, drawProgress, drawState } from "/page/experimentparts.js";
+import { formatNumber } from "/page/format.js";
 import { linkToExperiment } from "/page/links.js";
 import { showListing } from "/page/listing.js";
 
@@ -96,10 +97,16 @@ const COLUMNS = [
   { title: "Progress", sort: "SORT_BY_PROGRESS", cell: drawProgress },
   { title: "Searcher", cell: (one) => one.searcherType },
   { title: "Trials", sort: "SORT_BY_NUM_TRIALS", cell: (one) => one.numTrials },
+  { title: "Best", sort: "SORT_BY_SEARCHER_METRIC_VAL", cell: drawBest },
   { title: "Owner", sort: "SORT_BY_USER", cell: (one) => one.username },
   { title: "Project", cell: (one) => `${one.workspaceName} / ${one.projectName}` },
   { title: "Started", sort: "SORT_BY_START_TIME", cell: (one) => ago(one.startTime) },
 ];
+
+function drawBest({ bestTrialSearcherMetric: value, searcherMetric }) {
+  if (value === undefined) return "";
+  return make("span", { className: "value", title: searcherMetric }, formatNumber(value));
+}
 
 function makeFields(wanted) {
   const state = make(

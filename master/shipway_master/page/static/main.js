@@ -10,12 +10,12 @@ import { showTasks } from "/page/tasks.js";
 import { showTrial } from "/page/trial.js";
 
 const VIEWS = [
-  [/^\/experiments$/, (page, _, query) => showExperiments(page, query)],
-  [/^\/experiments\/(\d+)$/, (page, id) => showExperiment(page, Number(id))],
-  [/^\/trials\/(\d+)$/, (page, id) => showTrial(page, Number(id))],
-  [/^\/tasks$/, (page) => showTasks(page)],
-  [/^\/tasks\/(.+)$/, (page, id) => showTask(page, decodeURIComponent(id))],
-  [/^/, (page) => showAgents(page)],
+  [/^\/experiments$/, "Experiments", (page, _, query) => showExperiments(page, query)],
+  [/^\/experiments\/(\d+)$/, "Experiment", (page, id) => showExperiment(page, Number(id))],
+  [/^\/trials\/(\d+)$/, "Trial", (page, id) => showTrial(page, Number(id))],
+  [/^\/tasks$/, "Tasks", (page) => showTasks(page)],
+  [/^\/tasks\/(.+)$/, "Task", (page, id) => showTask(page, decodeURIComponent(id))],
+  [/^/, "Agents", (page) => showAgents(page)],
 ];
 
 const byId = (id) => document.getElementById(id);
@@ -102,8 +102,11 @@ function route(user) {
     else link.removeAttribute("aria-current");
   }
   const page = { main, user, act, tell, repeat, signal: leaving.signal };
-  const [pattern, show] = VIEWS.find(([one]) => one.test(path));
-  show(page, path.match(pattern)[1], new URLSearchParams(query));
+  const [pattern, name, show] = VIEWS.find(([one]) => one.test(path));
+  const [, id] = path.match(pattern);
+  const cluster = byId("cluster").textContent;
+  document.title = [[name, id].filter(Boolean).join(" "), cluster, "Shipway"].filter(Boolean).join(" – ");
+  show(page, id, new URLSearchParams(query));
 }
 
 async function begin() {

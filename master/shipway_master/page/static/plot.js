@@ -11,6 +11,7 @@ import { draw, writePath } from "/page/svg.js";
 const HEIGHT = 260;
 const EDGE = { top: 10, right: 14, bottom: 36 };
 const LETTER = 7;
+const GREATEST = 1e300; // differences of greater ones may be none any more
 
 export class Plot {
   #curves = [];
@@ -86,7 +87,7 @@ export class Plot {
 
   /** The curves that are not switched off, of a logarithmic plot without what has no logarithm. */
   #listVisible() {
-    const isShown = ([, up]) => Number.isFinite(up) && (!this.#isLog || up > 0);
+    const isShown = ([, up]) => Math.abs(up) <= GREATEST && (!this.#isLog || up > 0);
     return this.#curves
       .filter(({ key }) => !this.#hidden.has(key))
       .map((curve) => ({

@@ -19,6 +19,7 @@ export class Reader {
     this.#mark = mark;
     this.element = make("output", { className: "tip", hidden: true });
     drawing.addEventListener("pointermove", (event) => this.#follow(event));
+    drawing.addEventListener("pointerdown", (event) => this.#follow(event));
     drawing.addEventListener("pointerleave", () => this.#leave());
     drawing.addEventListener("blur", () => this.#leave());
     drawing.addEventListener("keydown", (event) => this.#step(event));

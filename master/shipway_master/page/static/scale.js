@@ -1,6 +1,8 @@
 // Where values lie on an axis, and at which of them it has marks.
 
-const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
+const MOST_MARKS = 50;
+const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200,
+  86400];
 
 /** The least and the greatest of some numbers; null when there are none. */
 export function findRange(numbers) {
@@ -42,7 +44,7 @@ export function logAxis([low, high], length, count) {
   const powers = [];
   for (let power = first; power <= last; power += every) powers.push(power);
   const finer = powers.length < 3 ? [1, 2, 5] : [1];
-  const marks = powers.flatMap((power) => finer.map((digit) => digit * 10 ** power));
+  const marks = powers.flatMap((power) => finer.map((digit) => Number(`${digit}e${power}`)));
   return {
     at: (value) => ((Math.log10(value) - from) / span) * length,
     marks: marks.filter((mark) => mark >= low && mark <= high),
@@ -52,15 +54,19 @@ export function logAxis([low, high], length, count) {
 function evenAxis(low, high, length, step) {
   const isFlat = low === high;
   const [from, to] = isFlat ? [low - step, high + step] : [low, high];
+  const first = Math.ceil(from / step);
   const marks = [];
-  for (let count = Math.ceil(from / step); count * step <= to + step * 1e-9; count += 1) {
-    marks.push(Number((count * step).toPrecision(12)));
+  // Counted apart from the first one, which may be too great a number to grow by one.
+  for (let more = 0; more < MOST_MARKS; more += 1) {
+    const mark = (first + more) * step;
+    if (mark > to + step * 1e-9) break;
+    marks.push(Number(mark.toPrecision(12)));
   }
   return { at: (value) => ((value - from) / (to - from)) * length, marks };
 }
 
 /** The next greater of 1, 2, 5, 10, 20 … */
 function roundUp(number) {
-  const power = 10 ** Math.floor(Math.log10(number));
-  return [1, 2, 5, 10].find((digit) => digit * power >= number * (1 - 1e-9)) * power;
+  const power = 10 ** Math.floor(Math.log10(number)) || Number.MIN_VALUE;
+  return ([1, 2, 5].find((digit) => digit * power >= number * (1 - 1e-9)) ?? 10) * power;
 }

@@ -11,6 +11,8 @@ import { showLog } from "/page/log.js";
 import { TrialPlots } from "/page/trialplots.js";
 import { drawMetric } from "/page/trials.js";
 
+const LATE_MS = 60000;
+
 export function showTrial(page, id) {
   const { main, user, act, repeat, signal } = page;
   const head = make("section");
@@ -36,7 +38,7 @@ export function showTrial(page, id) {
     const isFirst = known === null;
     known = trial;
     if (isFirst) {
-      showHardware(page, hardware, id, () => !hasEnded(known));
+      showHardware(page, hardware, id, () => mayBeRead(known));
       showCheckpoints(page, checkpoints, `/trials/${id}`);
       showLog(page, log, `/trials/${id}`);
     }
@@ -44,6 +46,9 @@ export function showTrial(page, id) {
   }
   repeat(look, 3, signal);
 }
+
+/** Whether readings of the hardware may still come; the last ones come after the end. */
+const mayBeRead = (trial) => !hasEnded(trial) || Date.now() - Date.parse(trial.endTime) < LATE_MS;
 
 function describe(trial, experiment, actions) {
   const { searcherMetric } = experiment;
