@@ -181,6 +181,19 @@ class UnmanagedTrials:
                 await session.execute(statement.values(state=state.value, ended_at=ended_at))
 
 
+def require_managed(experiment: ExperimentRecord) -> None:
+    """Refuse to start or stop what runs elsewhere; what has ended can be asked of anything.
+
+    Raises:
+        ExperimentInWrongState: It lives, and its trials are not here.
+    """
+    if experiment.unmanaged and not experiment.state.is_final:
+        raise ExperimentInWrongState(
+            f"experiment {experiment.id} runs elsewhere: only the program that reports for it can "
+            f"stop it, or it ends when that is silent for {_SILENCE_LIMIT.seconds // 60} minutes"
+        )
+
+
 def _require_unmanaged(experiment: ExperimentRecord) -> None:
     if not experiment.unmanaged:
         raise ExperimentInWrongState(

@@ -12,6 +12,7 @@ from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.records import ExperimentRecord
 from shipway_master.experiments.states import RunState
 from shipway_master.experiments.trialdeletion import TrialDeletions
+from shipway_master.experiments.unmanaged import require_managed
 from shipway_master.queries.loading import get_experiment_row, get_trial_row
 from shipway_master.services.told import told
 from shipway_master.store.database import Database
@@ -41,29 +42,29 @@ class ExperimentActions:
 
     async def activate(self, experiment_id: int, who: Principal) -> None:
         """Let its trials run."""
-        record = await self._find(experiment_id, who)
+        record = await self._find_managed(experiment_id, who)
         with told():
             await self._experiments.get(record.id).activate()
 
     async def pause(self, experiment_id: int, who: Principal) -> None:
         """Have its trials leave their resources."""
-        record = await self._find(experiment_id, who)
+        record = await self._find_managed(experiment_id, who)
         with told():
             await self._experiments.get(record.id).pause()
 
     async def cancel(self, experiment_id: int, who: Principal) -> None:
         """Have its trials end in good order."""
-        record = await self._find(experiment_id, who)
+        record = await self._find_managed(experiment_id, who)
         await self._changes.stop(record, RunState.STOPPING_CANCELED, reason="user requested cancel")
 
     async def kill(self, experiment_id: int, who: Principal) -> None:
         """End its trials at once."""
-        record = await self._find(experiment_id, who)
+        record = await self._find_managed(experiment_id, who)
         await self._changes.stop(record, RunState.STOPPING_KILLED, reason="user requested kill")
 
     async def kill_trial(self, experiment_id: int, trial_id: int, who: Principal) -> None:
         """End one of its trials at once."""
-        record = await self._find(experiment_id, who)
+        record = await self._find_managed(experiment_id, who)
         await self._experiments.stop_trial(
             record.id, trial_id, RunState.STOPPING_KILLED, reason="user requested kill"
         )
@@ -157,6 +158,12 @@ class ExperimentActions:
         with told():
             record = await self._experiments.load_record(experiment_id)
         who.require_owner_or_admin(record.owner_id)
+        return record
+
+    async def _find_managed(self, experiment_id: int, who: Principal) -> ExperimentRecord:
+        record = await self._find(experiment_id, who)
+        with told():
+            require_managed(record)
         return record
 
     async def _get_row(

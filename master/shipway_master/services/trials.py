@@ -11,7 +11,7 @@ from shipway_master.experiments.errors import TrialNotFound
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.records import ExperimentRecord, TrialRecord
 from shipway_master.experiments.states import RunState
-from shipway_master.experiments.unmanaged import UnmanagedTrials
+from shipway_master.experiments.unmanaged import UnmanagedTrials, require_managed
 from shipway_master.queries.loading import load_trial
 from shipway_master.rpc import Call
 from shipway_master.services.told import told
@@ -48,6 +48,8 @@ class TrialService:
     async def KillTrial(self, request: api.KillTrialRequest, call: Call) -> api.KillTrialResponse:
         """End a trial at once; one that has ended stays as it is."""
         experiment, trial = await self._find(request.id, call)
+        with told():
+            require_managed(experiment)
         await self._experiments.stop_trial(
             experiment.id, trial.id, RunState.STOPPING_KILLED, reason="user requested kill"
         )

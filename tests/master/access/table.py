@@ -343,7 +343,7 @@ TABLE: Final[dict[str, Row]] = {
     # runs
     "GetRunMetadata": _row(_USER, run_id="$trial"),
     "PostRunMetadata": _row(_TRIAL, run_id="$trial", metadata={"a": 1}),
-    "KillRuns": _row(_OWNER, run_ids=["$trial"]),
+    "KillRuns": _row(_OWNER, _STATE, run_ids=["$trial"]),
     "PauseRuns": _row(_OWNER, _STATE, run_ids=["$trial"]),
     "ResumeRuns": _row(_OWNER, _STATE, run_ids=["$trial"]),
     "DeleteRuns": _row(_OWNER, _STATE, run_ids=["$trial"]),
@@ -372,7 +372,7 @@ TABLE: Final[dict[str, Row]] = {
     "CompareTrials": _row(_USER, trial_ids=["$trial"]),
     "GetTrialProfilerAvailableSeries": _row(_USER, trial_id="$trial"),
     "GetTrialProfilerMetrics": _row(_USER, labels={"trial_id": "$trial", "name": "a"}),
-    "KillTrial": _row(_OWNER, id="$trial"),
+    "KillTrial": _row(_OWNER, _STATE, id="$trial"),
     "GetTrialRemainingLogRetentionDays": _row(_USER, id="$trial"),
     "PutTrialRetainLogs": _row(_OWNER, trial_id="$trial", num_days=5),
     "PatchTrial": _row(_TRIAL, trial_id="$trial", state="STATE_COMPLETED"),

@@ -7,6 +7,7 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 import yaml
 
 from shipway_master.experiments.records import ExperimentRecords, TrialRecord
@@ -98,3 +99,16 @@ async def load(records: ExperimentRecords, trial_id: int) -> TrialRecord:
     trial = await records.load_trial(trial_id)
     assert trial is not None
     return trial
+
+
+@pytest.mark.parametrize("verb", ["activate", "pause", "cancel", "kill"])
+async def test_what_runs_elsewhere_cannot_be_started_or_stopped_here(
+    master: MasterUnderTest, verb: str
+) -> None:
+    async with opened(master.database_url) as database:
+        number = await add_experiment(database, unmanaged=True)
+
+    answer = await master.call("POST", f"/experiments/{number}/{verb}")
+
+    assert answer.status == 400
+    assert b"runs elsewhere: only the program that reports for it can stop it" in answer.body
