@@ -61,7 +61,11 @@ function drawDownload({ uuid, state }) {
   if (!WITH_FILES.includes(state)) return "";
   return make(
     "a",
-    { href: `/checkpoints/${encodeURIComponent(uuid)}`, download: "", "aria-label": `Download checkpoint ${uuid}` },
+    {
+      href: `/checkpoints/${encodeURIComponent(uuid)}`,
+      download: "",
+      "aria-label": `Download checkpoint ${uuid}`,
+    },
     "Download",
   );
 }

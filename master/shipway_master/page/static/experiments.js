@@ -28,7 +28,7 @@ export function showExperiments(page, wanted) {
   let again = () => {};
   const drawChosen = () => update(
     actions,
-    make("span", { className: "quiet" }, chosen.size ? `${chosen.size} chosen:` : "Choose some to act on them."),
+    make("span", { className: "quiet" }, tellHowMany(chosen.size)),
     ...drawActions([...chosen.values()], (work) => page.act(async () => {
       try {
         await work();
@@ -85,6 +85,8 @@ export function showExperiments(page, wanted) {
     again();
   });
 }
+
+const tellHowMany = (count) => (count ? `${count} chosen:` : "Choose some to act on them.");
 
 const COLUMNS = [
   { title: "Id", sort: "SORT_BY_ID", cell: (one) => linkToExperiment(one.id) },

@@ -118,6 +118,11 @@ class Readings {
     }
   }
 
+  #listSeries() {
+    const places = [this.#agents, this.#harness].flatMap((measures) => [...measures.values()]);
+    return places.flatMap((one) => [...one.values()]);
+  }
+
   listNames() {
     const names = new Set([...this.#agents.keys(), ...this.#harness.keys()]);
     const rank = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
@@ -127,8 +132,7 @@ class Readings {
   /** The curves of one measure, over the seconds since the first reading of all. */
   listCurves(name) {
     const found = this.#agents.get(name) ?? this.#harness.get(name); // both may have read the same
-    const all = [this.#agents, this.#harness].flatMap((one) => [...one.values()]).flatMap((one) => [...one.values()]);
-    const begin = Math.min(...all.map((series) => series.begin));
+    const begin = Math.min(...this.#listSeries().map((series) => series.begin));
     return [...found.keys()].sort().map((where) => ({
       key: where,
       name: where || "reading",

@@ -8,7 +8,11 @@ const FIRST_LINES = 1000;
 const MOST_LINES = 5000;
 
 export function showLog({ signal, tell }, section, path) {
-  const search = make("input", { type: "search", placeholder: "Only lines with …", "aria-label": "Only lines with" });
+  const search = make("input", {
+    type: "search",
+    placeholder: "Only lines with …",
+    "aria-label": "Only lines with",
+  });
   const follow = make("input", { type: "checkbox", checked: true });
   const output = make("div", { className: "log", id: "log", tabIndex: 0 });
   section.replaceChildren(

@@ -4,12 +4,12 @@ import { query, stream } from "/page/api.js";
 import { make, update } from "/page/dom.js";
 import { formatHparams } from "/page/format.js";
 import { linkToTrial } from "/page/links.js";
+import { isOfMachine } from "/page/metricgroups.js";
 import { Plot } from "/page/plot.js";
 import { pause, whileSeen } from "/page/seen.js";
 
 const MOST_TRIALS = 100;
 const MOST_POINTS = 400;
-const MACHINE_GROUPS = ["gpu", "cpu", "memory", "disk", "network"];
 
 /** Show the plot; `isLive` tells whether more may come. */
 export function showSearchPlot(page, section, { id, searcherMetric, isLive }) {
@@ -88,7 +88,7 @@ async function listNames(select, { id, searcherMetric, signal }) {
   const path = `/experiments/metrics-stream/metric-names?${query({ ids: id, periodSeconds: 60 })}`;
   let names = [];
   for await (const first of stream(path, signal)) {
-    names = first.metricNames.filter(({ group }) => !MACHINE_GROUPS.includes(group));
+    names = first.metricNames.filter(({ group }) => !isOfMachine(group));
     break;
   }
   const groups = [...new Set(names.map(({ group }) => group))].sort().reverse(); // validation first

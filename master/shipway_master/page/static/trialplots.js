@@ -3,12 +3,11 @@
 import { get, query } from "/page/api.js";
 import { Looks } from "/page/colors.js";
 import { make, update } from "/page/dom.js";
+import { groupOfKey, isOfMachine } from "/page/metricgroups.js";
 import { Plot } from "/page/plot.js";
 
 const MOST_PLOTS = 8;
 const MOST_POINTS = 400;
-const MACHINE_GROUPS = ["gpu", "cpu", "memory", "disk", "network"];
-const GROUPS = { avg_metrics: "training", validation_metrics: "validation" };
 
 export class TrialPlots {
   #page;
@@ -75,8 +74,8 @@ export class TrialPlots {
 function listMetrics(summary) {
   const found = new Map();
   for (const [key, metrics] of Object.entries(summary ?? {})) {
-    const group = GROUPS[key] ?? key;
-    if (MACHINE_GROUPS.includes(group)) continue;
+    const group = groupOfKey(key);
+    if (isOfMachine(group)) continue;
     for (const [name, { type }] of Object.entries(metrics)) {
       if (type === "number") found.set(name, [...(found.get(name) ?? []), group]);
     }
@@ -93,6 +92,8 @@ const listCurves = (groups, name) => groups
   .map(({ group, data }) => ({
     key: group,
     name: group,
-    points: data.filter(({ values }) => name in values).map(({ batches, values }) => [batches, Number(values[name])]),
+    points: data
+      .filter(({ values }) => name in values)
+      .map(({ batches, values }) => [batches, Number(values[name])]),
   }))
   .filter(({ points }) => points.length > 0);
