@@ -79,7 +79,8 @@ class ExperimentChanges:
         self._storage = storage
         self._logbook = logbook
         self._background = background
-        self._continuing = asyncio.Lock()
+        self._going_on = asyncio.Lock()
+        """Held by who decides whether something that has ended goes on, or goes."""
         self._deletions: dict[int, asyncio.Task[None]] = {}
 
     async def stop(self, record: ExperimentRecord, wish: RunState, *, reason: str) -> None:
@@ -97,12 +98,14 @@ class ExperimentChanges:
             ExperimentInWrongState: It has not ended.
             FailedPrecondition: A checkpoint of it is a version of a registered model.
         """
-        if not record.state.is_final or self._experiments.find(record.id) is not None:
-            raise ExperimentInWrongState(
-                f"experiment {record.id} has not ended: cancel or kill it before you delete it"
-            )
-        await self._storage.require_removable(record.id)
-        await self._set_state(record.id, RunState.DELETING)
+        async with self._going_on:
+            record = await self._experiments.load_record(record.id)
+            if not record.state.is_final or self._experiments.find(record.id) is not None:
+                raise ExperimentInWrongState(
+                    f"experiment {record.id} has not ended: cancel or kill it before you delete it"
+                )
+            await self._storage.require_removable(record.id)
+            await self._set_state(record.id, RunState.DELETING)
         self._start_deletion(record.id)
 
     async def delete_wholly(self, experiment_id: int) -> None:
@@ -182,7 +185,7 @@ class ExperimentChanges:
             ExperimentInWrongState: It has not ended, or all is complete.
             BadExperiment: The configuration must not be changed so.
         """
-        async with self._continuing:  # of two who want it at once, one comes too late
+        async with self._going_on:  # of two who want it at once, one comes too late
             await self._go_on(await self._experiments.load_record(record.id), override_text)
 
     async def _go_on(self, record: ExperimentRecord, override_text: str) -> None:

@@ -76,6 +76,8 @@ class TrialDeletions:
     async def _delete(self, experiment_id: int, trial_id: int) -> None:
         try:
             await self._storage.empty_trial(experiment_id, trial_id)
+            if self._experiments.find(experiment_id) is not None:
+                raise ExperimentInWrongState(f"experiment {experiment_id} goes on meanwhile")
             await self._delete_rows(experiment_id, trial_id)
         except _NOT_DELETED as error:
             log.warning(
