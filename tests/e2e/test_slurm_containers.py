@@ -117,11 +117,11 @@ def test_a_trial_in_podman_goes_on_from_its_checkpoint(
     podman.run(["import", str(write_python_image(tmp_path)), "localhost/lab:python"], limit_s=60)
     config = write_config_of_ranks(
         tmp_path,
-        resources={"resource_pool": "gpu", "slots_per_trial": 4},
-        slurm={"slots_per_node": 2},
+        resources={"resource_pool": "gpu", "slots_per_trial": 2},
+        slurm={"slots_per_node": 1},
     )
     image = "environment.image=localhost/lab:python"
-    train_with_a_pause(podman_site, config, "--config", image, ranks=4)
+    train_with_a_pause(podman_site, config, "--config", image, ranks=2)
     podman_site.slurm.clear()
 
 

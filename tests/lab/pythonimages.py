@@ -24,7 +24,6 @@ print(json.dumps([sys._base_executable, *(names[key] for key in keys)]))
 """
 _LEFT_OUT = {
     "tkinter",
-    "__pycache__",
     "site-packages",
     "dist-packages",
     "test",
@@ -56,4 +55,5 @@ def _list_libraries(users: Sequence[Path]) -> list[Path]:
 
 def _without_needless(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     name = Path(entry.name).name
-    return None if name in _LEFT_OUT or name.startswith("config-") else entry
+    is_needless = name in _LEFT_OUT or name.startswith("config-") or ".opt-" in name
+    return None if is_needless else entry
