@@ -44,8 +44,11 @@ def find_rendezvous_host(addresses: Sequence[Address]) -> str | None:
 
 
 def rank_resources(slots: Sequence[tuple[ResourcesId, int]]) -> list[ResourcesId]:
-    """Order the resources of an allocation by rank: the largest share is the chief."""
-    return [resources_id for resources_id, _ in sorted(slots, key=lambda item: -item[1])]
+    """Order the resources of an allocation by rank: the smallest share is the chief.
+
+    Fact: task-environment.md 9.3.
+    """
+    return [resources_id for resources_id, _ in sorted(slots, key=lambda item: item[1])]
 
 
 class Rendezvous:

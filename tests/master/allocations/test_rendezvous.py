@@ -46,15 +46,15 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_lists_are_in_rank_order_and_the_largest_share_is_the_chief() -> None:
+async def test_lists_are_in_rank_order_and_the_smallest_share_is_the_chief() -> None:
     meeting = make((A, 1), (B, 4), (C, 2))
     waiting = {name: watch(meeting, name) for name in (A, B, C)}
     for number, name in enumerate((A, B, C)):
         meeting.set_started(name, [address(host=f"10.0.0.{number}")])
     infos = {name: await task for name, task in waiting.items()}
-    assert {name: info.rank for name, info in infos.items()} == {B: 0, C: 1, A: 2}
-    assert infos[A].addresses == ("10.0.0.1", "10.0.0.2", "10.0.0.0")
-    assert infos[A].slots == (4, 2, 1)
+    assert {name: info.rank for name, info in infos.items()} == {A: 0, C: 1, B: 2}
+    assert infos[A].addresses == ("10.0.0.0", "10.0.0.2", "10.0.0.1")
+    assert infos[A].slots == (1, 2, 4)
     assert meeting.is_complete
 
 
