@@ -170,12 +170,19 @@ class Experiments:
             except (BadExperiment, BadExperimentConfig, SearchError) as error:
                 # None of the others is to suffer from it.
                 log.error("%s", error, extra={"experiment_id": record.id})
-                record.state, record.ended_at = RunState.ERROR, datetime.now(UTC)
-                await self.records.save(record)
+                await self._give_up(record, trials)
                 continue
             experiment.adopt(trials)
             for trial in trials:
                 self._watch_log(trial.task_id)
+
+    async def _give_up(self, record: ExperimentRecord, trials: Sequence[TrialRecord]) -> None:
+        """End an experiment that cannot go on; what still runs of it is ended by `resume`."""
+        failed: Mapping[str, Any] = {"state": RunState.ERROR, "ended_at": datetime.now(UTC)}
+        for trial in trials:
+            if not trial.state.is_final:
+                await self.records.save_trial(replace(trial, **failed))
+        await self.records.save(replace(record, **failed))
 
     async def _find_source_again(
         self, record: ExperimentRecord, trials: Sequence[TrialRecord]
@@ -191,6 +198,12 @@ class Experiments:
             for trial in experiment.trials.values():
                 if trial.record.early_exit is not None and not trial.record.state.is_final:
                     self._end_soon(trial)
+        for task in self._tasks.list_open():
+            if task.task_type is TaskType.TRIAL and task.task_id not in self._by_task:
+                self._background.start(
+                    self._tasks.kill(task, reason="its experiment has ended"),
+                    name=f"end of task {task.task_id}",
+                )
 
     async def go_on(self, record: ExperimentRecord, trials: Sequence[TrialRecord]) -> None:
         """Make an experiment that has ended a live one again, some of whose trials go on."""
@@ -305,7 +318,10 @@ class Experiments:
 
     async def begin_run(self, record: TaskRecord, run: int) -> None:
         """Number a run of a trial, and give it its ports."""
-        _, trial = self._by_task[record.task_id]
+        found = self._by_task.get(record.task_id)
+        if found is None:  # its experiment has ended, and so will it
+            return
+        _, trial = found
         others = (one.record for _, one in self._by_task.values() if one is not trial)
         trial.record.ports = choose_ports({port for one in others for port in one.ports})
         trial.record.run = run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.master.agents.standin import StandInAgent, ack
-from tests.master.asking import eventually, read_log, wait_for_line
+from tests.master.asking import eventually, read_log, wait_for_end, wait_for_line
 from tests.master.experiments.faults import change, copy_data, heal, refusing
 from tests.master.experiments.living import (
     PlayedTrial,
@@ -198,6 +198,30 @@ async def check_that_it_leaves(lives: Lives, trial: PlayedTrial, number: int, en
             await agent.end(trial.start, code=137)
             await wait_for_state(master, number, end)
             assert agent.starts.empty()
+
+
+@pytest.mark.parametrize("has_run", [True, False], ids=["runs", "was never started"])
+async def test_what_is_left_of_an_experiment_that_cannot_be_read_ends(
+    lives: Lives, has_run: bool
+) -> None:
+    agent = StandInAgent("")
+    async with lives.next() as master:
+        agent.url = master.url
+        async with agent.connected():
+            number = await create(master)
+            trial = await next_run(master, agent)
+    change(lives.data, "UPDATE experiments SET search = ?", ['{"version": 0}'])
+    if not has_run:
+        change(lives.data, "DELETE FROM allocations")
+    async with lives.next() as master:
+        agent.url = master.url
+        assert await fetch_state(master, number) == "ERROR"
+        assert (await fetch_trials(master, number))[0]["state"] == "STATE_ERROR"
+        if has_run:
+            async with agent.connected(reconnect=True, acks=[ack(trial.start, "RUNNING")]):
+                assert await agent.next_kill() == trial.container_id
+                await agent.end(trial.start, code=137)
+        await wait_for_end(master, trial.task_id)
 
 
 async def test_a_task_that_outlived_its_experiment_in_the_database_ends(lives: Lives) -> None:
