@@ -112,8 +112,8 @@ class TrialRow(Base):
     run_metadata: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     total_batches: Mapped[int] = mapped_column(default=0)
     """The most steps that any report of its named."""
-    best_validation_id: Mapped[int | None]
-    latest_validation_id: Mapped[int | None]
+    best_validation_id: Mapped[int | None] = mapped_column(BigInteger)
+    latest_validation_id: Mapped[int | None] = mapped_column(BigInteger)
     searcher_metric: Mapped[float | None] = mapped_column(Double)
     """Value of the searcher's metric in its best validation."""
     summary_metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
