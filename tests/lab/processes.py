@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,13 +18,25 @@ class LabError(Exception):
     """A service of the lab did not do what it was started for; the text holds its logs' tails."""
 
 
+_FIRST_PORT, _PART, _PARTS = 13000, 2000, 8
+_tries = itertools.count(random.SystemRandom().randrange(_PART))
+
+
 def free_ports(count: int) -> list[int]:
-    """Return *count* different ports of 127.0.0.1 that nobody listens on at this moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return *count* different ports of 127.0.0.1 that nobody listens on at this moment.
+
+    They lie below those that the kernel gives to connections, and each process of tests has a part of
+    its own: what is free now is still free when a daemon has started.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = _FIRST_PORT + worker % _PARTS * _PART
+    found: list[int] = []
+    while len(found) < count:
+        port = first + next(_tries) % _PART
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def run(

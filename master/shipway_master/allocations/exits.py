@@ -21,6 +21,8 @@ class FailureType(StrEnum):
     AGENT_FAILED = "agent failed while the container was running"
     AGENT_ERROR = "agent failed to launch the container"
     RESTORE_ERROR = "container failed to restore after agent failure"
+    UNLAUNCHABLE = "task cannot be launched as it is"
+    """The master's own finding; on no wire."""
     UNKNOWN = "unknown agent failure"
 
 

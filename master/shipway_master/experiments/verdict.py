@@ -87,5 +87,5 @@ def _count(failures: int) -> str:
 def _can_never_run(outcome: Outcome) -> bool:
     failure = outcome.failure
     return failure is not None and (
-        failure.type is FailureType.TASK_ABORTED or _NEVER_SUBMITTED in failure.message
+        failure.type is FailureType.UNLAUNCHABLE or _NEVER_SUBMITTED in failure.message
     )

@@ -51,7 +51,11 @@ async def launch(
 ) -> DispatchStatus:
     """Launch a job and return the launcher's answer.
 
-    A launch whose answer did not come is looked for, and never repeated.
+    A launch whose answer did not come is looked for, and never repeated. One that did not reach the
+    launcher is tried again while somebody wants it.
+
+    Args:
+        lost_after_s: How long a launcher that cannot be reached is waited for, in seconds.
 
     Raises:
         LaunchFailed: There is no job.
@@ -61,23 +65,35 @@ async def launch(
             build_manifest, started, dispatch.record.resources_id, target, site
         )
     except Unlaunchable as error:
-        raise _failed(str(error)) from error
-    for attempt in (1, 2):
+        raise _failed(str(error), type=FailureType.UNLAUNCHABLE) from error
+    deadline = asyncio.get_running_loop().time() + lost_after_s
+    was_token_refused, is_told = False, False
+    for delay_s in backoff_delays_s(limit_s=10.0):
         try:
             return await client.launch(manifest, user=user, dispatch_id=dispatch.record.id)
-        except TokenRefused as error:
-            if attempt == 2:
+        except TokenRefused as error:  # it may have been renewed, and is read anew
+            if was_token_refused:
                 raise _failed(str(error)) from error
+            was_token_refused = True
+            continue
         except LauncherUnreachable as error:
-            if not error.may_have_arrived:
-                raise _failed(f"{UNREACHABLE} {error}") from error
-            log.warning("the answer to a launch was lost", extra={"error": str(error)})
-            return await look_for(client, dispatch, str(error), lost_after_s=lost_after_s)
+            text = f"{UNREACHABLE} {error}"
+            if error.may_have_arrived:
+                log.warning("the answer to a launch was lost", extra={"error": str(error)})
+                return await look_for(client, dispatch, str(error), lost_after_s=lost_after_s)
+            is_over = asyncio.get_running_loop().time() + delay_s >= deadline
+            if is_over or dispatch.kill_wanted:
+                # Nothing of the task has been done: trying again costs it nothing.
+                raise _failed(text, type=FailureType.AGENT_ERROR) from error
+            if not is_told:
+                await dispatch.holder.say(f"{text} It is tried again for {lost_after_s:.0f} s.")
+                is_told = True
+            await asyncio.sleep(delay_s)
         except LauncherUnreadable as error:
             return await look_for(client, dispatch, str(error), lost_after_s=lost_after_s)
         except LauncherRefused as error:
             raise _failed(str(error)) from error
-    raise AssertionError("the second attempt returns or raises")
+    raise AssertionError("the delays have no end")
 
 
 async def look_for(
@@ -107,6 +123,11 @@ async def look_for(
     raise AssertionError("the delays have no end")
 
 
-def _failed(text: str, *, may_exist: bool = False) -> LaunchFailed:
-    failure = Failure(type=FailureType.RESOURCES_FAILED, message=text)
+def _failed(
+    text: str,
+    *,
+    type: FailureType = FailureType.RESOURCES_FAILED,  # noqa: A002
+    may_exist: bool = False,
+) -> LaunchFailed:
+    failure = Failure(type=type, message=text)
     return LaunchFailed(failure, may_exist=may_exist)

@@ -298,6 +298,31 @@ async def test_a_launch_that_is_refused(
     (await next_job(launcher, await launch(site, {"entrypoint": ["y"], "resources": POOL}))).end()
 
 
+async def test_a_launch_waits_for_a_launcher_that_is_away_for_a_moment(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    launcher = StandInLauncher(tmp_path / "token")
+    async with launcher.running():
+        port = launcher.port
+    more = [{"resource_manager": launcher.config(port=port, lost_after=60)}]
+    async with master_running(
+        prepared, tmp_path / "data", additional_resource_managers=more
+    ) as master:
+        async with launcher.running():
+            await eventually(lambda: has_pool(master))
+        waiting = await launch(master, {"entrypoint": ["x"], "resources": POOL})
+        await eventually(lambda: says(master, waiting, "It is tried again"))
+        async with launcher.running():
+            (await next_job(launcher, waiting)).run()
+            await wait_for_state(master, waiting, "PULLING")
+        assert len(launcher.launches) == 1
+
+
+async def says(master: MasterUnderTest, task_id: str, text: str) -> bool:
+    """Whether the task's log has a line with *text*."""
+    return any(text in line for line in await read_log(master, task_id))
+
+
 async def test_a_launcher_that_is_down_fails_the_task_and_loses_nothing(
     prepared: Prepared, tmp_path: Path
 ) -> None:
