@@ -153,10 +153,9 @@ class ExperimentRecords:
     ) -> None:
         """Store how an experiment is, and with it trials that came out of that; they get ids."""
         statement = update(ExperimentRow).where(ExperimentRow.id == record.id)
-        of_experiment = select(ExperimentRow.project_id).where(ExperimentRow.id == record.id)
         async with self._database.writing() as session:
-            await session.execute(statement.values(**_changing(record)))
-            project_id = (await session.execute(of_experiment)).scalar_one()
+            changing = statement.values(**_changing(record)).returning(ExperimentRow.project_id)
+            project_id = (await session.execute(changing)).scalar_one()
             rows = [_make_row(trial, project_id) for trial in new_trials]
             session.add_all(rows)
             await session.flush()
