@@ -44,14 +44,20 @@ def choose_callers(rpc: str, right: Right) -> list[Caller]:
     return sorted(chosen, key=lambda caller: caller is not Caller.SELF)
 
 
-async def ask(master: MasterUnderTest, rpc: str, data: bytes, token: str | None) -> StatusCode:
-    """Call an RPC; an answer that does not come is as good as one, for whoever waits may."""
+async def ask(
+    master: MasterUnderTest, rpc: str, data: bytes, token: str | None, *, may_wait: bool = True
+) -> StatusCode:
+    """Call an RPC; an answer that does not come is as good as one, for whoever waits may.
+
+    Who is refused is told so, and must not wait: *may_wait* is off.
+    """
     path = f"/{SERVICE_NAME}/{rpc}"
     metadata = () if token is None else (("authorization", f"Bearer {token}"),)
     message: Any = data
     # A unary answer is a stream of one.
     call: Any = master.channel.unary_stream(path)(message, metadata=metadata)
-    waits = METHODS[rpc].is_stream or rpc in ("AllocationAllGather", "AllocationPreemptionSignal")
+    is_long = METHODS[rpc].is_stream or rpc in ("AllocationAllGather", "AllocationPreemptionSignal")
+    waits = is_long and may_wait
     try:
         answer = await asyncio.wait_for(call.read(), _WAIT_S if waits else _LIMIT_S)
         return read_results(METHODS[rpc].response.FromString(answer or b""))
@@ -103,7 +109,9 @@ async def test_who_may(world: World, rpc: str) -> None:
     refused = [caller for caller in in_order if caller not in row.right.callers]
 
     async def ask_as(caller: Caller) -> StatusCode:
-        return await ask(world.master, rpc, data, token_for(world, caller, own))
+        may_wait = caller in permitted and row.answer is StatusCode.OK
+        token = token_for(world, caller, own)
+        return await ask(world.master, rpc, data, token, may_wait=may_wait)
 
     answers = dict(zip(refused, await asyncio.gather(*map(ask_as, refused)), strict=True))
     answers[permitted[0]] = await ask_as(permitted[0])
