@@ -58,7 +58,7 @@ def write_config_of_ranks(folder: Path, **changes: Any) -> Path:
     return write_config(
         folder,
         "python ranks.py",
-        hyperparameters={"steps": 40, "pause": 0.3},
+        hyperparameters={"steps": 60, "pause": 0.3},
         bind_mounts=[{"host_path": venv, "container_path": venv, "read_only": True}],
         **changes,
     )
@@ -105,7 +105,7 @@ def fetch_trials(api: Api, experiment_id: int) -> list[Any]:
 
 def wait_for_trial(api: Api, experiment_id: int) -> Any:
     """Wait for the first trial of an experiment."""
-    wait_until(lambda: fetch_trials(api, experiment_id), "a trial", limit_s=20)
+    wait_until(lambda: fetch_trials(api, experiment_id), "a trial", limit_s=60)
     return fetch_trials(api, experiment_id)[0]
 
 

@@ -61,15 +61,21 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("mode", ["direct", "master"])
 def test_a_checkpoint_is_fetched_whole(
-    site: Site, trial: OutsideTrial, storage: Path, tmp_path: Path, mode: str
+    site: Site, trial: OutsideTrial, storage: Path, tmp_path: Path
 ) -> None:
     one = trial.save(storage, FILES)
+    modes = ("direct", "master")
 
-    site.det.run("checkpoint", "download", one, "--mode", mode, "-o", str(tmp_path / "got"))
+    answers = site.det.run_several(
+        *(
+            ["checkpoint", "download", one, "--mode", mode, "-o", str(tmp_path / mode)]
+            for mode in modes
+        )
+    )
 
-    assert read_tree(tmp_path / "got") == FILES
+    assert [status for status, _ in answers] == [0, 0], answers
+    assert [read_tree(tmp_path / mode) for mode in modes] == [FILES, FILES]
 
 
 def test_checkpoints_are_described_and_listed(
@@ -80,11 +86,12 @@ def test_checkpoints_are_described_and_listed(
     trial.validate(30, loss=0.5)
     trial.validate(40, loss=0.25)
 
-    described = site.det.run("checkpoint", "describe", first).stdout
-    listed = site.det.run("e", "list-checkpoints", str(trial.experiment_id), "--csv").stdout
-    best = site.det.run(
-        *("e", "list-checkpoints", str(trial.experiment_id), "--best", "1", "--csv")
-    ).stdout
+    answers = site.det.run_several(
+        ["checkpoint", "describe", first],
+        ["e", "list-checkpoints", str(trial.experiment_id), "--csv"],
+        ["e", "list-checkpoints", str(trial.experiment_id), "--best", "1", "--csv"],
+    )
+    described, listed, best = (text for _, text in answers)
 
     assert first in described
     assert '"loss": 0.5' in described

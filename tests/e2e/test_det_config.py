@@ -87,19 +87,21 @@ def test_a_template_below_and_secrets_hidden(site: Site, tmp_path: Path, model: 
     assert read["environment"]["registry_auth"]["username"] == "u"
     assert "s3cr" not in json.dumps(read)
 
-    site.det.run("experiment", "kill", experiment_id)
-    site.det.run("experiment", "wait", experiment_id, check=False)
-    for wish, told in (
-        ("project=x", "override config: project: it cannot be changed here"),
-        ("max_restarts=-1", "max_restarts: it must be at least 0, not -1"),
-        ("searcher.name=random", "searcher.name: it cannot be changed; it is single"),
-    ):
-        refused = site.det.run(
-            *("experiment", "continue", experiment_id, "--config", wish), check=False
-        )
-        assert refused.returncode != 0
-        assert told in " ".join(refused.stderr.split())
-    site.det.run("template", "remove", "low")
+    wishes = {
+        "project=x": "override config: project: it cannot be changed here",
+        "max_restarts=-1": "max_restarts: it must be at least 0, not -1",
+        "searcher.name=random": "searcher.name: it cannot be changed; it is single",
+    }
+    answers = site.det.run_several(
+        ["experiment", "kill", experiment_id],
+        ["experiment", "wait", experiment_id],
+        *(["experiment", "continue", experiment_id, "--config", wish] for wish in wishes),
+        ["template", "remove", "low"],
+    )
+    assert answers[-1][0] == 0
+    for told, (status, output) in zip(wishes.values(), answers[2:-1], strict=True):
+        assert status != 0
+        assert told in " ".join(output.split())
 
 
 def read_config(site: Site, experiment_id: str) -> dict[str, Any]:

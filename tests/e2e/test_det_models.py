@@ -46,23 +46,26 @@ def test_a_model_from_its_making_to_its_end(site: Site) -> None:
 
     site.api.call("POST", "/api/v1/workspaces", {"name": "models-go-here"})
 
-    site.det.run("model", "create", "zoo", "--description", "all animals")
-    site.det.run("model", "register-version", "zoo", one)
-    registered = json.loads(site.det.run("model", "register-version", "zoo", one, "--json").stdout)
-    versions = site.det.run("model", "list-versions", "zoo").stdout
-    described = site.det.run("model", "describe", "zoo", "--version", "1").stdout
-    site.det.run("model", "move", "zoo", "-w", "models-go-here")
-    in_workspace = site.det.run("model", "list", "-w", "models-go-here", "--json").stdout
-    kept = site.det.run("checkpoint", "delete", one, "--yes", check=False)
-    site.det.run("model", "delete", "zoo")
+    answers = site.det.run_several(
+        ["model", "create", "zoo", "--description", "all animals"],
+        ["model", "register-version", "zoo", one],
+        ["model", "register-version", "zoo", one, "--json"],
+        ["model", "list-versions", "zoo"],
+        ["model", "describe", "zoo", "--version", "1"],
+        ["model", "move", "zoo", "-w", "models-go-here"],
+        ["model", "list", "-w", "models-go-here", "--json"],
+        ["checkpoint", "delete", one, "--yes"],
+        ["model", "delete", "zoo"],
+    )
+    _, _, registered, versions, described, _, in_workspace, kept, _ = (text for _, text in answers)
 
-    assert registered["modelVersion"]["version"] == 2
+    assert [status for status, _ in answers] == [0] * 7 + [1, 0], answers
+    assert json.loads(registered)["modelVersion"]["version"] == 2
     assert len(re.findall(one, versions)) == 2
     assert "all animals" in described
     assert one in described
     assert [model["name"] for model in json.loads(in_workspace)] == ["zoo"]
-    assert kept.returncode == 1
-    assert "is version 1 of the model 'zoo'" in kept.stdout + kept.stderr
+    assert "is version 1 of the model 'zoo'" in kept
     assert site.api.call("GET", "/api/v1/models?name=zoo")["models"] == []
 
 

@@ -58,10 +58,12 @@ def test_a_tensorboard_is_started_opened_listed_and_killed(site: Site, tmp_path:
     page = site.api.send("GET", f"/proxy/{board_id}/")
     link = site.api.send("GET", f"/det/interactive/{board_id}/tensorboard/x/y/z")
     without_login, _ = Api(site.master.url).send("GET", f"/proxy/{board_id}/")
-    listed = site.det.run("tensorboard", "list").stdout
-    site.det.run("tensorboard", "set", "priority", board_id, "7")
-    shown = site.det.run("tensorboard", "config", board_id).stdout
-    site.det.run("tensorboard", "kill", board_id)
+    answers = site.det.run_several(
+        ["tensorboard", "list"],
+        ["tensorboard", "set", "priority", board_id, "7"],
+        ["tensorboard", "config", board_id],
+        ["tensorboard", "kill", board_id],
+    )
     wait_for_end(site.api, board_id)
     site.det.run("experiment", "delete-tb-files", str(ids[0]))
 
@@ -69,6 +71,8 @@ def test_a_tensorboard_is_started_opened_listed_and_killed(site: Site, tmp_path:
     assert page == (200, files)
     assert link == page
     assert without_login == 401
+    assert [status for status, _ in answers] == [0] * 4, answers
+    listed, _, shown, _ = (text for _, text in answers)
     assert re.search(rf"{board_id}.*{ids[0]}.*{ids[1]}", listed)
     assert "priority: 7" in shown
     assert [folder.exists() for folder in folders] == [False, True]

@@ -40,7 +40,7 @@ def test_a_trial_is_pre_empted_by_slurm_and_goes_on_from_its_checkpoint(
     config = write_config(
         tmp_path,
         "python ranks.py",
-        hyperparameters={"steps": 12, "pause": 0.5},
+        hyperparameters={"steps": 60, "pause": 0.5},
         **TWO_NODES,
     )
     experiment_id = create(site, config)
@@ -49,7 +49,7 @@ def test_a_trial_is_pre_empted_by_slurm_and_goes_on_from_its_checkpoint(
     first = job_of(site, task_id)
 
     urgent = submit_urgent(slurm, "sleep 300")
-    left = wait_for_line(site.api, experiment_id, "leaving after step", limit_s=30)
+    left = wait_for_line(site.api, experiment_id, "leaving after step")
     slurm.wait_for_job(urgent, "RUNNING")
     assert slurm.job_states()[first] == "COMPLETED", "the job ended by itself, Slurm did not end it"
     step = int(left.split()[-1])
@@ -59,8 +59,8 @@ def test_a_trial_is_pre_empted_by_slurm_and_goes_on_from_its_checkpoint(
     assert wait_for_end(site.api, experiment_id)["state"] == "STATE_COMPLETED"
     trial = fetch_trials(site.api, experiment_id)[0]
     assert int(trial["restarts"]) == 0, "a pre-emption is no failure"
-    assert fetch_steps(site.api, int(trial["id"])) == list(range(1, 13)), "no gap and no double"
-    assert fetch_steps(site.api, int(trial["id"]), "validation") == [step, 12]
+    assert fetch_steps(site.api, int(trial["id"])) == list(range(1, 61)), "no gap and no double"
+    assert fetch_steps(site.api, int(trial["id"]), "validation") == [step, 60]
     runs = [one["allocationId"] for one in fetch_task(site.api, task_id)["allocations"]]
     assert runs == [f"{task_id}.2", f"{task_id}.1"]
     text = "\n".join(fetch_log(site.api, task_id))
