@@ -95,7 +95,7 @@ async def test_the_series_of_a_trial_are_listed_once(master: MasterUnderTest) ->
 async def test_following(master: MasterUnderTest, path: str, first: Any, second: Any) -> None:
     await post(master, first)
     url = f"{master.url}/api/v1{path}"
-    async with asyncio.timeout(10), master.session.get(url, headers=master.auth()) as stream:
+    async with asyncio.timeout(30), master.session.get(url, headers=master.auth()) as stream:
         assert b"cpu" in await stream.content.readline()
         await post(master, batch("other", trial=8))
         await post(master, second)
