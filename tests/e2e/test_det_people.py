@@ -36,39 +36,47 @@ def test_a_command_from_a_template(site: Site, tmp_path: Path) -> None:
     template = tmp_path / "template.yaml"
     template.write_text("description: from a template\nresources:\n  slots: 2\n")
 
-    site.det.run("template", "create", "two-slots", str(template))
-    listed = site.det.run("template", "list").stdout
-    described = site.det.run("template", "describe", "two-slots").stdout
-    command_id = site.det.run(
-        *("cmd", "run", "--detach", "--template", "two-slots"),
-        *("--config", "resources.slots=1", "echo started"),
-    ).stdout.strip()
+    run = ("cmd", "run", "--detach", "--template", "two-slots", "--config", "resources.slots=1")
+    first = site.det.run_several(
+        ["template", "create", "two-slots", str(template)],
+        ["template", "list"],
+        ["template", "describe", "two-slots"],
+        [*run, "echo started"],
+    )
+    assert [status for status, _ in first] == [0] * 4, first
+    _, listed, described, launched = (text for _, text in first)
+    command_id = launched.strip()
     wait_for_log(site.api, command_id, "started")
     template.write_text("description: changed\n")
-    site.det.run("template", "set", "two-slots", str(template))
-    changed = site.det.run("template", "describe", "two-slots").stdout
-    site.det.run("template", "remove", "two-slots")
-    gone = site.det.run("template", "describe", "two-slots", check=False)
+    *_, (_, changed), (removed, _), (gone, told) = site.det.run_several(
+        ["template", "set", "two-slots", str(template)],
+        ["template", "describe", "two-slots"],
+        ["template", "remove", "two-slots"],
+        ["template", "describe", "two-slots"],
+    )
 
     assert re.search(r"^\s*two-slots\s*", listed, re.MULTILINE)
     assert "from a template" in described
     command = fetch_command(site.api, command_id)
     assert command["description"] == "from a template"
     assert "changed" in changed
-    assert gone.returncode == 1
-    assert "not found" in gone.stdout + gone.stderr
+    assert (removed, gone) == (0, 1)
+    assert "not found" in told
 
 
 def test_the_masters_log_and_its_notice(site: Site) -> None:
-    log = site.admin.run("master", "logs", "--tail", "5").stdout
-    site.admin.run(
-        *("master", "cluster-message", "set", "--message", "down at five", "--duration", "1h")
+    notice = ("master", "cluster-message")
+    answers = site.admin.run_several(
+        [*notice, "set", "--message", "down at five", "--duration", "1h"],
+        [*notice, "get"],
+        [*notice, "clear"],
+        [*notice, "get"],
+        ["master", "logs", "--tail", "5"],
+        ["task", "cleanup-logs"],
     )
-    told = site.admin.run("master", "cluster-message", "get").stdout
-    site.admin.run("master", "cluster-message", "clear")
-    cleared = site.admin.run("master", "cluster-message", "get").stdout
-    removed = site.admin.run("task", "cleanup-logs").stdout
+    _, told, _, cleared, log, removed = (text for _, text in answers)
 
+    assert [status for status, _ in answers] == [0] * 6, answers
     assert len(log.splitlines()) == 5
     assert "down at five" in told
     assert "down at five" not in cleared
@@ -100,16 +108,18 @@ def test_the_queue_and_places_in_it(site: Site) -> None:
     waiting = site.det.run("cmd", "run", "--detach", *slots, "true").stdout.strip()
     job_id = fetch_command(site.api, waiting)["jobId"]
 
-    site.det.run("job", "update", job_id, "--priority", "7")
-    listed = site.det.run("job", "list").stdout
-    refused = site.det.run("job", "update", job_id, "--weight", "2", check=False)
-    site.det.run("cmd", "kill", running)
+    (updated, _), (_, listed), (refused, told), (killed, _) = site.det.run_several(
+        ["job", "update", job_id, "--priority", "7"],
+        ["job", "list"],
+        ["job", "update", job_id, "--weight", "2"],
+        ["cmd", "kill", running],
+    )
     wait_for_end(site.api, waiting)
 
     [row] = [line for line in listed.splitlines() if job_id in line]
     assert re.search(r"\|\s+7\s+\|", row)
-    assert refused.returncode == 1
-    assert "a weight means nothing" in refused.stdout + refused.stderr
+    assert (updated, refused, killed) == (0, 1, 0)
+    assert "a weight means nothing" in told
 
 
 def test_the_search_of_the_documentation_is_previewed_as_it_says(
