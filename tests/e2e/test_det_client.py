@@ -20,10 +20,12 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 @pytest.fixture
 def sleeper(site: Site) -> Iterator[str]:
     """The id of a command that runs on two slots until it is killed."""
-    command_id = site.det.run(
-        *("cmd", "run", "--detach", "--config", "resources.slots=2"),
-        *("--config", "description=a sleeper", "echo awake; exec sleep 1000"),
-    ).stdout.strip()
+    config = {
+        "description": "a sleeper",
+        "resources": {"slots": 2},
+        "entrypoint": ["echo awake; exec sleep 1000"],
+    }
+    command_id: str = site.api.call("POST", "/api/v1/commands", {"config": config})["command"]["id"]
     wait_for_log(site.api, command_id, "awake")
     yield command_id
     site.api.call("POST", f"/api/v1/commands/{command_id}/kill")
@@ -228,17 +230,19 @@ def test_task_logs_with_filters(site: Site) -> None:
     ).stdout.strip()
     wait_for_end(site.api, command_id)
 
-    def logs(*options: str) -> list[str]:
-        text = site.det.run("task", "logs", *options, command_id).stdout
-        return re.findall(r"line-\d|wrong", text)
+    texts = site.det.run_several(
+        ["task", "logs", command_id],
+        ["task", "logs", "--stdtype", "stderr", command_id],
+        ["task", "logs", "--source", "task", "--stdtype", "stdout", "--tail", "2", command_id],
+        ["task", "logs", "--json", "--stdtype", "stderr", command_id],
+    )
+    everything, errors, last, _ = (re.findall(r"line-\d|wrong", text) for _, text in texts)
 
-    everything = logs()
     assert sorted(everything) == ["line-1", "line-2", "line-3", "line-4", "line-5", "wrong"]
     assert [one for one in everything if one != "wrong"] == [f"line-{n}" for n in range(1, 6)]
-    assert logs("--stdtype", "stderr") == ["wrong"]
-    assert len(logs("--source", "task", "--stdtype", "stdout", "--tail", "2")) == 2
-    entries = site.det.run("task", "logs", "--json", "--stdtype", "stderr", command_id).stdout
-    assert '"agentId": "agent-a"' in entries
+    assert errors == ["wrong"]
+    assert len(last) == 2
+    assert '"agentId": "agent-a"' in texts[-1][1]
 
 
 def test_job_list(site: Site, sleeper: str) -> None:
