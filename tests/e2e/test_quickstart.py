@@ -72,6 +72,7 @@ def shell(home: Path, slurm: Slurm) -> Iterator[subprocess.Popen[str]]:
     slurm.clear()
 
 
+@pytest.mark.usefixtures("det")  # says so where the stock client is not there
 def test_a_distributed_trial_in_ten_commands(shell: subprocess.Popen[str]) -> None:
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
 
