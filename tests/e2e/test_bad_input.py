@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -198,38 +197,24 @@ def test_the_launcher_refuses_a_body_over_the_limit(slurm_site: SlurmSite) -> No
     assert slurm_site.launcher.api().send("GET", "/info/version/server")[0] == 200
 
 
-@pytest.fixture
-def launcher_down(slurm_site: SlurmSite) -> Iterator[SlurmSite]:
-    """The site while its launcher is down."""
-    slurm_site.launcher.stop()
+def test_a_command_waits_for_a_launcher_that_is_down_and_all_else_goes_on(
+    slurm_site: SlurmSite,
+) -> None:
+    site = slurm_site
+    site.launcher.stop()
     try:
-        yield slurm_site
+        command_id = site.det.run(
+            "cmd", "run", "--detach", "--config", "resources.resource_pool=gpu", "echo back again"
+        ).stdout.strip()
+        line = wait_for_log(site.api, command_id, "It is tried again")
+        assert "launcher" in line
+        assert "still" in site.det.run("cmd", "run", "echo still here").stdout
+        pools = site.api.call("GET", "/api/v1/resource-pools")["resourcePools"]
+        assert "gpu" in {pool["name"] for pool in pools}
     finally:
-        slurm_site.launcher.start()
-
-
-def test_a_launcher_that_is_down_costs_only_the_command(launcher_down: SlurmSite) -> None:
-    site = launcher_down
-    command_id = site.det.run(
-        "cmd", "run", "--detach", "--config", "resources.resource_pool=gpu", "true"
-    ).stdout.strip()
+        site.launcher.start()
     wait_for_end(site.api, command_id)
-    text = "\n".join(fetch_log(site.api, command_id))
-    assert "launcher" in text
-    assert fetch_command(site.api, command_id)["state"] == "STATE_TERMINATED"
-    assert "still" in site.det.run("cmd", "run", "echo still here").stdout
-    assert "gpu" in {
-        pool["name"] for pool in site.api.call("GET", "/api/v1/resource-pools")["resourcePools"]
-    }
-
-
-def test_after_a_launcher_was_down_jobs_run_again(slurm_site: SlurmSite) -> None:
-    slurm_site.launcher.stop()
-    slurm_site.launcher.start()
-    done = slurm_site.det.run(
-        "cmd", "run", "--config", "resources.resource_pool=gpu", "echo back again"
-    )
-    assert "back again" in done.stdout
+    assert "back again" in fetch_log(site.api, command_id)
 
 
 def test_a_controller_that_is_down_loses_no_job(slurm_site: SlurmSite) -> None:

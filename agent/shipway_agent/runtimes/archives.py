@@ -52,7 +52,10 @@ def tar_of(archive: Archive) -> bytes:
     ) as tar:
         for item in archive.items:
             tar.addfile(_tar_entry(item), io.BytesIO(item.content))
-    return buffer.getvalue()
+        end = buffer.tell()
+    # Two empty blocks are the end. Python adds more, and podman's unpacker, which reads none of them
+    # and may be gone before they come, fails with a broken pipe then.
+    return buffer.getvalue()[: end + 2 * tarfile.BLOCKSIZE]
 
 
 def unpack(archives: Iterable[Archive], root: Path) -> None:

@@ -36,6 +36,8 @@ class StateFile:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return None
+        if not data.strip(b"\0"):
+            return None  # a crash came between the making of the file and the first record
         slots = [
             _parse(data[place : place + _SLOT_BYTES]) for place in range(0, len(data), _SLOT_BYTES)
         ]

@@ -90,6 +90,15 @@ async def test_what_was_delivered_before_a_kill_does_not_come_again(tmp_path: Pa
     assert first.numbers + second.numbers == [0, 1]
 
 
+async def test_a_record_that_was_never_written_is_none(tmp_path: Path) -> None:
+    async with running(tmp_path) as lane:
+        await lane.put(make_message(0))
+    (
+        tmp_path / "logs.state"
+    ).touch()  # a kill came between the making of the file and its first record
+    assert (await read_all(tmp_path, 1)).numbers == [0]
+
+
 async def test_messages_cross_files_in_order(tmp_path: Path) -> None:
     async with running(tmp_path) as lane:
         for number in range(100):

@@ -59,8 +59,8 @@ async def test_agents_of_different_sizes_where_that_is_set(
         met = await asyncio.gather(*(meet(master, start) for start in starts))
 
     assert [len(start["Container"]["devices"]) for start in starts] == [2, 4]
-    assert [one["rank"] for one in met] == [1, 0], "the largest share is the chief"
-    assert [one["slots"] for one in met] == [[4, 2], [4, 2]]
+    assert [one["rank"] for one in met] == [0, 1], "the smallest share is the chief"
+    assert [one["slots"] for one in met] == [[2, 4], [2, 4]]
 
 
 async def test_sizes_are_not_mixed_by_themselves(master: MasterUnderTest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc.aio
-import psutil
 
 from shipway_master.rpc import METHODS, Method
 from tests.lab.shipway import Api, Master
@@ -47,7 +47,8 @@ class Target:
     @property
     def memory_mib(self) -> float:
         """What the master holds of the machine's memory."""
-        return float(psutil.Process(self.master.pid).memory_info().rss) / 2**20
+        pages = int(Path(f"/proc/{self.master.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def errors(self) -> list[str]:
         """What the master's log has of tracebacks and of errors of its own."""
