@@ -10,17 +10,15 @@ from google.protobuf.struct_pb2 import ListValue
 from sqlalchemy import delete, select, update
 
 from shipway_master.background import Background
-from shipway_master.checkpoints.gc import CollectionFailed
-from shipway_master.errors import MasterError
 from shipway_master.experiments.config import BadExperimentConfig, override
 from shipway_master.experiments.errors import (
     BadExperiment,
     ExperimentInWrongState,
-    ExperimentRefused,
 )
 from shipway_master.experiments.experiment import LiveExperiment
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.records import ExperimentRecord
+from shipway_master.experiments.remains import NOT_DELETED, remove_logs
 from shipway_master.experiments.states import RunState
 from shipway_master.logbook import LogBook
 from shipway_master.policies.model import Workload
@@ -28,18 +26,14 @@ from shipway_master.policies.records import PolicyRecords
 from shipway_master.searchers.actions import Create
 from shipway_master.searchers.searcher import Searcher
 from shipway_master.store.database import Database
-from shipway_master.store.experiments import ExperimentRow, TrialRow, TrialTaskRow
-from shipway_master.store.tasks import TaskRow
+from shipway_master.store.experiments import ExperimentRow, TrialRow
 from shipway_master.structs import list_to_plain
-from shipway_master.tasks.errors import TaskRefused
 from shipway_master.tasks.places import Places
 from shipway_master.tasks.records import TaskRecord
 from shipway_master.tasks.tasks import Tasks
 from shipway_proto.determined.experiment.v1.experiment_pb2 import PatchExperiment
 
 log = logging.getLogger(__name__)
-
-_NOT_DELETED = (CollectionFailed, MasterError, TaskRefused, ExperimentRefused, RuntimeError)
 
 
 class Storage(Protocol):
@@ -144,7 +138,7 @@ class ExperimentChanges:
         try:
             await self._storage.empty(experiment_id)
             await self._delete_rows(experiment_id)
-        except _NOT_DELETED as error:
+        except NOT_DELETED as error:
             log.warning(
                 "an experiment cannot be deleted",
                 extra={"experiment_id": experiment_id, "error": str(error)},
@@ -154,18 +148,10 @@ class ExperimentChanges:
             log.info("experiment deleted", extra={"experiment_id": experiment_id})
 
     async def _delete_rows(self, experiment_id: int) -> None:
-        tasks = (
-            select(TrialTaskRow.task_id)
-            .join(TrialRow, TrialRow.id == TrialTaskRow.trial_id)
-            .where(TrialRow.experiment_id == experiment_id)
-        )
-        async with self._database.reading() as session:
-            task_ids = (await session.scalars(tasks)).all()
-        for task_id in task_ids:
-            await self._logbook.remove(task_id)
+        of_trials = TrialRow.experiment_id == experiment_id
+        tasks = await remove_logs(self._database, self._logbook, of_trials)
         async with self._database.writing() as session:
-            for task_id in task_ids:
-                await session.execute(delete(TaskRow).where(TaskRow.task_id == task_id))
+            await session.execute(tasks)
             await session.execute(delete(ExperimentRow).where(ExperimentRow.id == experiment_id))
 
     async def _set_state(self, experiment_id: int, state: RunState) -> None:

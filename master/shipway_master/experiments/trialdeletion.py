@@ -5,24 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 
 from shipway_master.background import Background
-from shipway_master.checkpoints.gc import CollectionFailed
-from shipway_master.errors import MasterError
-from shipway_master.experiments.errors import ExperimentInWrongState, ExperimentRefused
+from shipway_master.experiments.errors import ExperimentInWrongState
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.records import ExperimentRecord
+from shipway_master.experiments.remains import NOT_DELETED, remove_logs
 from shipway_master.logbook import LogBook
 from shipway_master.store.database import Database
-from shipway_master.store.experiments import TrialRow, TrialTaskRow
-from shipway_master.store.tasks import TaskRow
-from shipway_master.tasks.errors import TaskRefused
+from shipway_master.store.experiments import TrialRow
 from shipway_master.trialmetrics.besttrial import renew_best_trial
 
 log = logging.getLogger(__name__)
-
-_NOT_DELETED = (CollectionFailed, MasterError, TaskRefused, ExperimentRefused, RuntimeError)
 
 
 class TrialStorage(Protocol):
@@ -79,7 +74,7 @@ class TrialDeletions:
             if self._experiments.find(experiment_id) is not None:
                 raise ExperimentInWrongState(f"experiment {experiment_id} goes on meanwhile")
             await self._delete_rows(experiment_id, trial_id)
-        except _NOT_DELETED as error:
+        except NOT_DELETED as error:
             log.warning(
                 "a trial cannot be deleted", extra={"trial_id": trial_id, "error": str(error)}
             )
@@ -89,12 +84,8 @@ class TrialDeletions:
             self._going_on.discard(trial_id)
 
     async def _delete_rows(self, experiment_id: int, trial_id: int) -> None:
-        its_tasks = select(TrialTaskRow.task_id).where(TrialTaskRow.trial_id == trial_id)
-        async with self._database.reading() as session:
-            task_ids = (await session.scalars(its_tasks)).all()
-        for task_id in task_ids:
-            await self._logbook.remove(task_id)
+        tasks = await remove_logs(self._database, self._logbook, TrialRow.id == trial_id)
         async with self._database.writing() as session:
-            await session.execute(delete(TaskRow).where(TaskRow.task_id.in_(task_ids)))
+            await session.execute(tasks)
             await session.execute(delete(TrialRow).where(TrialRow.id == trial_id))
             await renew_best_trial(session, experiment_id)
