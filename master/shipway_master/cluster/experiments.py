@@ -136,7 +136,7 @@ async def running_experiments(
             collector=collector,
             services=[
                 ExperimentService(database, experiments, changes, actions, cluster, placement),
-                TrialService(database, experiments, unmanaged, KnownTrials(database)),
+                TrialService(database, experiments, actions, unmanaged, KnownTrials(database)),
                 CheckpointReportService(database, CheckpointRecords(database)),
                 CheckpointService(database, CheckpointRecords(database), collector),
                 TensorboardFileService(database, collector),

@@ -11,9 +11,10 @@ from shipway_master.experiments.errors import TrialNotFound
 from shipway_master.experiments.experiments import Experiments
 from shipway_master.experiments.records import ExperimentRecord, TrialRecord
 from shipway_master.experiments.states import RunState
-from shipway_master.experiments.unmanaged import UnmanagedTrials, require_managed
+from shipway_master.experiments.unmanaged import UnmanagedTrials
 from shipway_master.queries.loading import load_trial
 from shipway_master.rpc import Call
+from shipway_master.services.actions import ExperimentActions
 from shipway_master.services.told import told
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import TrialRow
@@ -37,22 +38,19 @@ class TrialService:
         self,
         database: Database,
         experiments: Experiments,
+        actions: ExperimentActions,
         unmanaged: UnmanagedTrials,
         known: KnownTrials,
     ) -> None:
         self._database = database
-        self._experiments = experiments
+        self._experiments, self._actions = experiments, actions
         self._unmanaged = unmanaged
         self._known = known
 
     async def KillTrial(self, request: api.KillTrialRequest, call: Call) -> api.KillTrialResponse:
         """End a trial at once; one that has ended stays as it is."""
         experiment, trial = await self._find(request.id, call)
-        with told():
-            require_managed(experiment)
-        await self._experiments.stop_trial(
-            experiment.id, trial.id, RunState.STOPPING_KILLED, reason="user requested kill"
-        )
+        await self._actions.kill_trial(experiment.id, trial.id, call.principal)
         return api.KillTrialResponse()
 
     # what its processes say
