@@ -90,11 +90,6 @@ class CheckpointRecords:
         async with self._database.reading() as session:
             return (await load_found(session, [parse_uuid(uuid)]))[0]
 
-    async def get_all(self, uuids: Collection[str]) -> list[Found]:
-        """Find checkpoints, each once; raises as `get`."""
-        async with self._database.reading() as session:
-            return await load_found(session, [parse_uuid(one) for one in uuids])
-
     async def set_meta(self, uuid: str, meta: Mapping[str, Any]) -> Found:
         """Replace the writer's own data of a checkpoint; raises as `get`.
 

@@ -113,10 +113,6 @@ class Experiments:
         """The live experiment of that job."""
         return next((one for one in self._live.values() if one.record.job_id == job_id), None)
 
-    def list_live(self) -> list[LiveExperiment]:
-        """The experiments that live, oldest first."""
-        return list(self._live.values())
-
     def find_trial(self, trial_id: int) -> tuple[LiveExperiment, LiveTrial] | None:
         """The trial of that id and its experiment, if this lives."""
         for experiment in self._live.values():

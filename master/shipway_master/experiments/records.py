@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from shipway_master.allocations.ids import JobId, TaskId
 from shipway_master.experiments.states import RunState
@@ -225,12 +225,6 @@ class ExperimentRecords:
         async with self._database.reading() as session:
             row = await session.get(TrialTaskRow, task_id)
         return None if row is None else row.trial_id
-
-    async def count_trials(self, experiment_id: int) -> int:
-        """Count the trials of an experiment."""
-        statement = select(func.count()).where(TrialRow.experiment_id == experiment_id)
-        async with self._database.reading() as session:
-            return await session.scalar(statement) or 0
 
     async def _load_where(self, *conditions: Any) -> list[ExperimentRecord]:
         from_projects = (

@@ -65,7 +65,7 @@ async def launch(
             build_manifest, started, dispatch.record.resources_id, target, site
         )
     except Unlaunchable as error:
-        raise _failed(str(error), type=FailureType.UNLAUNCHABLE) from error
+        raise _failed(str(error), kind=FailureType.UNLAUNCHABLE) from error
     deadline = asyncio.get_running_loop().time() + lost_after_s
     was_token_refused, is_told = False, False
     for delay_s in backoff_delays_s(limit_s=10.0):
@@ -84,7 +84,7 @@ async def launch(
             is_over = asyncio.get_running_loop().time() + delay_s >= deadline
             if is_over or dispatch.kill_wanted:
                 # Nothing of the task has been done: trying again costs it nothing.
-                raise _failed(text, type=FailureType.AGENT_ERROR) from error
+                raise _failed(text, kind=FailureType.AGENT_ERROR) from error
             if not is_told:
                 await dispatch.holder.say(f"{text} It is tried again for {lost_after_s:.0f} s.")
                 is_told = True
@@ -126,8 +126,8 @@ async def look_for(
 def _failed(
     text: str,
     *,
-    type: FailureType = FailureType.RESOURCES_FAILED,  # noqa: A002
+    kind: FailureType = FailureType.RESOURCES_FAILED,
     may_exist: bool = False,
 ) -> LaunchFailed:
-    failure = Failure(type=type, message=text)
+    failure = Failure(type=kind, message=text)
     return LaunchFailed(failure, may_exist=may_exist)
