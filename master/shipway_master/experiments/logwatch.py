@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
-from shipway_master.errors import InvalidArgument
 from shipway_master.logbook.lines import LogLine
-from shipway_master.logbook.search import pattern_search
+from shipway_master.logbook.search import many_search, pattern_search
 from shipway_master.tasks.logpolicy import LogPolicy
 
 OnMatch = Callable[[str, LogPolicy, LogLine], None]
@@ -19,8 +18,6 @@ _CONFIGURATION = '"log_policies": ['
 """The harness prints the whole configuration, the patterns included, when it begins."""
 
 _task_id = attrgetter("task_id")
-_ANCHORS = ("\\A", "\\z")
-"""Mean the ends of a line, and would mean those of many lines at once."""
 
 
 @dataclass(slots=True)
@@ -28,8 +25,8 @@ class _Watched:
     """The policies of one task."""
 
     policies: Sequence[tuple[LogPolicy, Callable[[str], object]]]
-    may_match: Callable[[str], object] | None
-    """Says of many lines at once by a false value that none of them matches."""
+    may_match: Callable[[Sequence[str]], bool]
+    """Says of many lines at once whether any of them may match."""
     seen: set[tuple[int, str | None]] = field(default_factory=set[tuple[int, "str | None"]])
 
 
@@ -47,11 +44,9 @@ class LogWatch:
             self.forget(task_id)
             return
         patterns = [one.pattern or "" for one in active]
-        has_anchor = any(anchor in pattern for pattern in patterns for anchor in _ANCHORS)
-        any_of_them = "|".join(f"(?:{pattern})" for pattern in patterns)
         self._watched[task_id] = _Watched(
-            policies=[(one, pattern_search(one.pattern or "")) for one in active],
-            may_match=None if has_anchor else _try_pattern(f"(?m){any_of_them}"),
+            policies=list(zip(active, map(pattern_search, patterns), strict=True)),
+            may_match=many_search(patterns),
         )
 
     def forget(self, task_id: str) -> None:
@@ -70,22 +65,14 @@ class LogWatch:
 
 
 def _find(watched: _Watched, lines: Sequence[LogLine]) -> Iterator[tuple[LogPolicy, LogLine]]:
-    if watched.may_match is not None and not watched.may_match("".join(one.text for one in lines)):
+    texts = [line.text.rstrip("\r\n") for line in lines]
+    if not watched.may_match(texts):
         return
-    for line in lines:
-        if line.source == "master" or _CONFIGURATION in line.text:
+    for line, text in zip(lines, texts, strict=True):
+        if line.source == "master" or _CONFIGURATION in text:
             continue
-        text = line.text.rstrip("\r\n")
         for number, (policy, matches) in enumerate(watched.policies):
             key = number, line.agent_id
             if key not in watched.seen and matches(text):
                 watched.seen.add(key)
                 yield policy, line
-
-
-def _try_pattern(pattern: str) -> Callable[[str], object] | None:
-    """Build a test, unless all patterns together are too long for one."""
-    try:
-        return pattern_search(pattern)
-    except InvalidArgument:
-        return None

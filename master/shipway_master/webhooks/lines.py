@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from shipway_master.errors import InvalidArgument, Unavailable
 from shipway_master.logbook.lines import LogLine
-from shipway_master.logbook.search import pattern_search
+from shipway_master.logbook.search import many_search, pattern_search
 from shipway_master.store.database import Database
 from shipway_master.store.experiments import ExperimentRow, TrialRow, TrialTaskRow
 from shipway_master.store.tasks import TaskRow
@@ -51,6 +51,7 @@ class LineWatch:
     def __init__(self, database: Database, records: WebhookRecords, sender: Sender) -> None:
         self._database, self._records, self._sender = database, records, sender
         self._searches: Sequence[_Search] = ()
+        self._may_find = many_search([])
         self._told: OrderedDict[str, set[int]] = OrderedDict()
         self._found: asyncio.Queue[tuple[_Search, FoundLine]] = asyncio.Queue(_MOST_FOUND)
 
@@ -62,6 +63,7 @@ class LineWatch:
             for trigger in webhook.triggers
             if trigger.kind is TriggerKind.TASK_LOG
         ]
+        self._may_find = many_search([one.trigger.condition["regex"] for one in self._searches])
 
     def see(self, lines: Sequence[LogLine]) -> None:
         """Look at lines that have been stored."""
@@ -71,12 +73,13 @@ class LineWatch:
             self._look(task_id, [one for one in of_task if one.source != "master"])
 
     def _look(self, task_id: str, lines: Sequence[LogLine]) -> None:
+        texts = [line.text.rstrip("\r\n") for line in lines]
         told = self._told.get(task_id, set())
-        for search in self._searches:
+        for search in self._searches if self._may_find(texts) else ():
             if search.trigger.id in told:
                 continue
-            for line in lines:
-                if search.finds(line.text.rstrip("\r\n")):
+            for line, text in zip(lines, texts, strict=True):
+                if search.finds(text):
                     told.add(search.trigger.id)
                     self._note(search, line)
                     break

@@ -36,6 +36,14 @@ def test_each_line_is_looked_at_alone(watch: LogWatch, found: list[object]) -> N
     assert found == [("t1", "oom", "a"), ("t1", "ecc", "a")]
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_the_end_of_a_line_is_that_of_its_text(
+    watch: LogWatch, found: list[object], end: str
+) -> None:
+    watch.see([line(f"loss 1{end}"), line(f"ECC error 7{end}"), line(f"loss 2{end}")])
+    assert found == [("t1", "ecc", "a")]
+
+
 def test_what_spans_two_lines_is_no_match(watch: LogWatch, found: list[object]) -> None:
     watch.see([line("out of\n"), line("memory\n"), line("ECC error 7 corrected\n")])
     assert found == []
