@@ -40,10 +40,12 @@ _NODE_ERRORS = {
 _KILLED = (
     "Where nobody sent it, SIGKILL often means that the job used more memory than it was given"
 )
-_AT_ONCE = (
-    "The job ended as soon as it was given nodes: a node on which jobs cannot be started, by a"
-    " prolog that fails for example, looks like this to older releases"
+_NEVER_RAN = (
+    "The job ended soon after it was given nodes, and left no exit status: a node on which jobs"
+    " cannot be started, by a prolog that fails for example, looks like this to older releases"
 )
+_PROLOG_S = 60
+"""How long a prolog may take to fail; what ends by itself later has most likely run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +161,21 @@ def _ended(dispatch: Dispatch, row: JobRow, at: datetime) -> Dispatch:
         reason, explained = _explain(end, label)
         is_plain = status == WaitStatus(code=0, signal=0)
         lines = [explained] if is_plain else [explained, _exit_line(status)]
-        if end is End.CANCELLED and is_plain and row.nodes and row.starts_at == row.ends_at:
-            lines.append(_AT_ONCE)
+        if end is End.CANCELLED and is_plain and _never_ran(row):
+            lines.append(_NEVER_RAN)
     if end is not End.PREEMPTED:
         lines += _announcement(dispatch)
     return _failed(dispatch, reason, lines, at)
+
+
+def _never_ran(row: JobRow) -> bool:
+    """Guess whether a job without an exit status ended before its script began.
+
+    A prolog that fails leaves no other sign in Slurm 22.05 than nodes and an early end.
+    """
+    if not (row.nodes and row.starts_at and row.ends_at):
+        return False
+    return (row.ends_at - row.starts_at).total_seconds() < _PROLOG_S
 
 
 def _node_error(dispatch: Dispatch, row: JobRow, status: WaitStatus) -> str | None:

@@ -134,13 +134,29 @@ def test_an_ended_job(
     assert CARRIER not in event.message, "else the master would show it twice"
 
 
-def test_a_job_that_ends_with_its_start_may_have_met_a_node_that_starts_nothing() -> None:
-    cancelled = make_row("CANCELLED", starts_at=AT, ends_at=AT)
+@pytest.mark.parametrize("lasted_s", [0, 2, 59])
+def test_a_job_that_ends_soon_after_its_start_may_have_met_a_node_that_starts_nothing(
+    lasted_s: int,
+) -> None:
+    cancelled = make_row("CANCELLED", starts_at=AT, ends_at=AT + timedelta(seconds=lasted_s))
     (event,) = with_row(make_dispatch(), cancelled, AT).events
     assert "The job was cancelled, but not by way of the launcher" in event.message
     assert "a prolog that fails for example" in event.message
-    (event,) = with_row(make_dispatch(), replace(cancelled, nodes=""), AT).events
-    assert "prolog" not in event.message, "it waited"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        make_row("CANCELLED", starts_at=AT, ends_at=AT, nodes=""),
+        make_row("CANCELLED", "0:15", starts_at=AT, ends_at=AT),
+        make_row("CANCELLED", starts_at=AT, ends_at=AT + timedelta(minutes=1)),
+        make_row("CANCELLED", starts_at=None, ends_at=AT),
+    ],
+    ids=["waited", "ended by a signal", "ran", "was never given nodes"],
+)
+def test_a_job_that_was_only_cancelled_is_not_told_of_prologs(row: JobRow) -> None:
+    (event,) = with_row(make_dispatch(), row, AT).events
+    assert "prolog" not in event.message
 
 
 @pytest.mark.parametrize("slurm", ["CANCELLED", "FAILED", "TIMEOUT", "PREEMPTED"])
