@@ -39,17 +39,27 @@ class Certificate:
         self._stamp = stamp
 
     async def renew(self, interval_s: float) -> None:
-        """Look for new files again and again, until cancelled."""
+        """Look for new files again and again, until cancelled.
+
+        New files that cannot be used are told of once, as long as it is for the same reason.
+        """
+        problem = ""
         while True:
             await asyncio.sleep(interval_s)
             if await asyncio.to_thread(self._stamps) == self._stamp:
+                if problem:
+                    log.info("the certificate is the one in use again")
+                    problem = ""
                 continue
             try:
                 await asyncio.to_thread(self.load)
             except SetupError as error:
-                log.warning("the new certificate is not used: %s", error)
+                if str(error) != problem:
+                    log.warning("the new certificate is not used: %s", error)
+                problem = str(error)
             else:
                 log.info("a new certificate is used", extra={"file": str(self._cert_file)})
+                problem = ""
 
     def _stamps(self) -> object:
         return stamp_of([self._cert_file, self._key_file])

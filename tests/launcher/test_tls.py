@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -58,13 +59,35 @@ async def test_a_renewed_certificate_is_shown_and_a_damaged_one_is_not(
     before = in_der(path)
     assert await shown(port) == before
     path.write_text("half of a")
-    async with asyncio.timeout(20):
-        while "is not used" not in caplog.text:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until_told(caplog, "is not used")
     assert await shown(port) == before
     make_certificate(tmp_path)
     async with asyncio.timeout(20):
         while await shown(port) != in_der(path):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("port")
+async def test_each_reason_to_go_on_with_the_old_certificate_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path, kept = tmp_path / "own.crt", tmp_path / "kept.crt"
+    path.rename(kept)
+    await until_told(caplog, "is not used")
+    path.write_text("half of a")
+    await until_told(caplog, "is not used", times=2)
+    kept.replace(path)
+    await until_told(caplog, "the one in use again")
+    reasons = [one.getMessage() for one in caplog.records if "is not used" in one.message]
+    assert "No such file" in reasons[0]
+    assert len(reasons) == len(set(reasons))
+
+
+async def until_told(caplog: pytest.LogCaptureFixture, text: str, *, times: int = 1) -> None:
+    """Wait until *text* is in the log so many times."""
+    async with asyncio.timeout(20):
+        while caplog.text.count(text) < times:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
