@@ -100,6 +100,7 @@ async def _book(path: Path, batches: Sequence[Sequence[LogLine]]) -> Result:
                 pass
             return count / (time.perf_counter() - begun)
 
+        await book.append([LogLine(task_id="first", text="what a process does once\n")])
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for writer in range(_WRITERS):

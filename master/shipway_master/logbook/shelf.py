@@ -70,15 +70,18 @@ class LogShelf:
             Unavailable: The database refused; nothing was stored.
         """
         tails: dict[str, _Tail] = {}
+        rows: list[dict[str, Any]] = []
         async with self._database.writing() as session:
             for part in parts:
                 task_id = part.task_id
                 tail = tails.get(task_id) or self._tails.get(task_id)
                 tail = tail or await _load_tail(session, task_id)
-                tail = await _add(session, task_id, tail, part.blocks)
+                tails[task_id] = _add(rows, task_id, tail, part.blocks)
+            await session.execute(insert(LogChunkRow), rows)
+            for task_id, tail in tails.items():
                 if tail.is_long:
-                    tail = await _put_together(session, task_id, tail)
-                tails[task_id] = tail
+                    tails[task_id] = await _put_together(session, task_id, tail)
+            for part in parts:
                 await _note_ends(session, part)
         for task_id, tail in tails.items():
             self._tails[task_id] = tail
@@ -159,9 +162,9 @@ async def _load_tail(session: AsyncSession, task_id: str) -> _Tail:
     return _Tail(rows[0][0] if rows else 0, tuple(small))
 
 
-async def _add(session: AsyncSession, task_id: str, tail: _Tail, blocks: Sequence[Block]) -> _Tail:
-    """Put new chunks behind *tail*; returns where the log ends then."""
-    last_id, small, rows = tail.last_id, list(tail.small), list[dict[str, Any]]()
+def _add(rows: list[dict[str, Any]], task_id: str, tail: _Tail, blocks: Sequence[Block]) -> _Tail:
+    """Make *rows* more by new chunks behind *tail*; returns where the log ends then."""
+    last_id, small = tail.last_id, list(tail.small)
     for block in blocks:
         rows.append(
             {
@@ -176,7 +179,6 @@ async def _add(session: AsyncSession, task_id: str, tail: _Tail, blocks: Sequenc
         last_id += block.count
         chunk = _Small(last_id, block.count, len(block.data))
         small = [] if _is_full(chunk) else [*small, chunk]
-    await session.execute(insert(LogChunkRow), rows)
     return _Tail(last_id, tuple(small))
 
 
@@ -194,7 +196,10 @@ async def _put_together(session: AsyncSession, task_id: str, tail: _Tail) -> _Ta
     rows = (await session.execute(statement.order_by(LogChunkRow.last_id))).all()
     blocks = await asyncio.to_thread(_repack, [row.block for row in rows])
     await session.execute(delete(LogChunkRow).where(*is_small))
-    return await _add(session, task_id, _Tail(rows[0].first_id - 1, ()), blocks)
+    merged: list[dict[str, Any]] = []
+    tail = _add(merged, task_id, _Tail(rows[0].first_id - 1, ()), blocks)
+    await session.execute(insert(LogChunkRow), merged)
+    return tail
 
 
 def _repack(blocks: Sequence[bytes]) -> list[Block]:
