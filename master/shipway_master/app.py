@@ -79,8 +79,9 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         log_book = await stack.enter_async_context(LogBook(database))
         retention = LogRetention(config.retention_policy, database, log_book)
         await stack.enter_async_context(retention.on_schedule())
+        auth = AuthService(database, authenticator)
         services: list[object] = [
-            AuthService(database, authenticator),
+            auth,
             UserService(database, authenticator),
             ManyUsersService(database, authenticator),
             RoleService(database),
@@ -120,5 +121,6 @@ async def running(config: MasterConfig) -> AsyncGenerator[Master]:
         registry = await stack.enter_async_context(Registry(services, authenticator, meter=meter))
         port = await stack.enter_async_context(serving(config, registry, authenticator, routes))
         stack.callback(cluster.hang_up)
+        stack.callback(auth.hang_up)
         cluster.begin(port)
         yield Master(port=port, password_file=password_file, describe=cluster.describe)

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from shipway_master.errors import ResourceExhausted
+from shipway_master.errors import ResourceExhausted, Unavailable
 
 _FREE_FAILURES = 5
 """So often people mistype without noticing anything."""
@@ -46,6 +46,11 @@ class LoginBrake:
 
     def __init__(self) -> None:
         self._names: OrderedDict[str, _Name] = OrderedDict()
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """End the waiting of all attempts, and of those to come: the master is to end."""
+        self._stopped.set()
 
     @asynccontextmanager
     async def attempt(self, username: str) -> AsyncGenerator[Attempt]:
@@ -53,6 +58,7 @@ class LoginBrake:
 
         Raises:
             ResourceExhausted: Too many wait for theirs already.
+            Unavailable: The master stopped meanwhile.
         """
         name = self._find(username)
         if name.waiting >= _MOST_WAITING:
@@ -62,13 +68,20 @@ class LoginBrake:
         name.waiting += 1
         try:
             async with name.lock:
-                await asyncio.sleep(pause_s(name.failures))
+                await self._pause(pause_s(name.failures))
                 attempt = Attempt()
                 yield attempt
                 name.failures = 0 if attempt.is_right else name.failures + 1
                 name.used_at = time.monotonic()
         finally:
             name.waiting -= 1
+
+    async def _pause(self, delay_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._stopped.wait()
+        if self._stopped.is_set():
+            raise Unavailable("the master is stopping")
 
     def _find(self, username: str) -> _Name:
         now = time.monotonic()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
+from pathlib import Path
 
+import aiohttp
 import grpc
 import pytest
 from sqlalchemy import func, select, update
 
+from shipway_master.app import running
 from shipway_master.auth import Authenticator
 from shipway_master.brake import LoginBrake, pause_s
 from shipway_master.errors import PermissionDenied, ResourceExhausted, Unauthenticated
@@ -21,7 +26,15 @@ from shipway_master.store.database import Database, opened
 from shipway_master.store.users import AllocationTokenRow, SessionRow
 from shipway_proto.determined.api.v1.auth_pb2 import LoginRequest, LogoutRequest
 from shipway_proto.determined.api.v1.user_pb2 import GetMeRequest
-from tests.master.running import ADMIN_ID, PASSWORD, USER_ID, MasterUnderTest
+from tests.master.running import (
+    ADMIN_ID,
+    PASSWORD,
+    USER_ID,
+    MasterUnderTest,
+    Prepared,
+    make_config,
+    until,
+)
 from tests.master.tasks_in_store import add_task
 from tests.proto.required import missing_required
 
@@ -359,6 +372,31 @@ async def test_guessing_is_slowed_down_for_that_user_alone(master: MasterUnderTe
     assert set(statuses) == {200, 429}, "the right password waits for its turn, too"
     assert statuses.count(200) >= 8
     assert other == 200
+
+
+async def test_guesses_that_wait_for_their_turn_do_not_hold_up_the_end_of_the_master(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(prepared.folder, folder)
+    async with aiohttp.ClientSession() as session, AsyncExitStack() as stack:
+        port = (await stack.enter_async_context(running(make_config(folder)))).port
+
+        async def guess() -> int:
+            body = {"username": "determined", "password": "a guess"}
+            url = f"http://127.0.0.1:{port}/api/v1/auth/login"
+            async with session.post(url, json=body) as answer:
+                return answer.status
+
+        for _ in range(5):
+            assert await guess() == 401
+        async with asyncio.TaskGroup() as group:
+            late = [group.create_task(guess()) for _ in range(9)]
+            await until(lambda: any(one.done() and one.result() == 429 for one in late))
+            await stack.aclose()
+    statuses = [one.result() for one in late]
+    assert set(statuses) <= {401, 429, 503}
+    assert statuses.count(503) >= 4, "they were answered, not cut off"
 
 
 async def test_so_many_wait_for_their_turn_and_no_more() -> None:

@@ -31,6 +31,10 @@ class AuthService:
         self._database, self._authenticator = database, authenticator
         self._brake = LoginBrake()
 
+    def hang_up(self) -> None:
+        """Answer the log-ins that wait for their turn: the master is to end."""
+        self._brake.stop()
+
     async def Login(self, request: LoginRequest, call: Call) -> LoginResponse:
         """Check name and password, and start a session."""
         if not request.username:
