@@ -66,7 +66,7 @@ class Apptainer:
         remove_folder(self.folder)
 
     def run(
-        self, arguments: Sequence[str], *, limit_s: float = 30, check: bool = True
+        self, arguments: Sequence[str], *, limit_s: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `apptainer --silent ARGUMENTS`."""
         argv = [str(self.program), "--silent", *arguments]

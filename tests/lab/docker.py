@@ -113,7 +113,7 @@ class Docker:
         remove_folder(self.folder)
 
     def run(
-        self, arguments: Sequence[str], *, limit_s: float = 30, check: bool = True
+        self, arguments: Sequence[str], *, limit_s: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `docker ARGUMENTS` against this engine."""
         return run(
@@ -144,7 +144,7 @@ class Docker:
                 stderr=output,
                 start_new_session=True,
             )
-        wait_until(self._answers, "dockerd answers", limit_s=40, logs=self.logs)
+        wait_until(self._answers, "dockerd answers", limit_s=80, logs=self.logs)
 
     def _end_containerd(self) -> None:
         """End what an engine that was killed has left, in whose zombie the next one believes."""

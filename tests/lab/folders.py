@@ -31,7 +31,7 @@ def remove_folder(folder: Path) -> None:
     """Unmount whatever is mounted below *folder*, then remove it."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
-        subprocess.run(["umount", "-l", mount], check=False, timeout=10, capture_output=True)
+        subprocess.run(["umount", "-l", mount], check=False, timeout=60, capture_output=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -43,7 +43,7 @@ class Pbs:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=60,
         )
 
     def jobs(self) -> dict[str, dict[str, Any]]:
@@ -71,4 +71,4 @@ class Pbs:
         if living := self.living():
             self.run("qdel", *living)
             self.run("qsig", "-s", "SIGKILL", *living)
-        wait_until(lambda: not self.living(), "all PBS jobs have ended", limit_s=30)
+        wait_until(lambda: not self.living(), "all PBS jobs have ended", limit_s=60)

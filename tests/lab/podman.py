@@ -110,7 +110,7 @@ class Podman:
         remove_folder(self.folder)
 
     def run(
-        self, arguments: Sequence[str], *, limit_s: float = 30, check: bool = True
+        self, arguments: Sequence[str], *, limit_s: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `podman ARGUMENTS` on this store."""
         return run(
@@ -153,7 +153,7 @@ class Podman:
                 stderr=output,
                 start_new_session=True,
             )
-        wait_until(self._answers, "the podman service answers", limit_s=30, logs=self.logs)
+        wait_until(self._answers, "the podman service answers", limit_s=60, logs=self.logs)
 
     def _answers(self) -> bool:
         assert self._service is not None

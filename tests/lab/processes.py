@@ -43,7 +43,7 @@ def run(
     argv: Sequence[str | Path],
     *,
     environment: Mapping[str, str] | None = None,
-    limit_s: float = 20,
+    limit_s: float = 60,
     check: bool = True,
     folder: Path | None = None,
     stdin: str | None = None,
@@ -124,7 +124,7 @@ def is_alive(pid: int) -> bool:
 def end(pids: Iterable[int], *, grace_s: float = 4) -> None:
     """End the processes with TERM, and with KILL those that are there after *grace_s* seconds."""
     left = list(pids)
-    for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+    for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 30.0)):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

@@ -134,7 +134,7 @@ class RootlessPodman:
                 stderr=output,
                 start_new_session=True,
             )
-        wait_until(self.socket.is_socket, "the socket is there", limit_s=30, logs=self._logs)
+        wait_until(self.socket.is_socket, "the socket is there", limit_s=60, logs=self._logs)
 
     def _logs(self) -> str:
         return tails([self.folder / "podman.log"], lines=40)

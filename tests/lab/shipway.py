@@ -58,7 +58,7 @@ class Daemon:
                 start_new_session=True,
             )
 
-    def stop(self, *, grace_s: float = 15) -> None:
+    def stop(self, *, grace_s: float = 60) -> None:
         """End the daemon with TERM and wait for it.
 
         Raises:
@@ -72,7 +72,7 @@ class Daemon:
         if was_running and status == -signal.SIGKILL:
             raise LabError(f"{self.name} did not end within {grace_s} s of TERM\n{self.tail()}")
 
-    def wait_for_exit(self, *, limit_s: float = 20) -> int:
+    def wait_for_exit(self, *, limit_s: float = 60) -> int:
         """Wait until the daemon ends by itself, and return its exit status."""
         assert self._process is not None
         try:
@@ -97,7 +97,7 @@ class Daemon:
         """Return the end of the daemon's log."""
         return tails([self.log], lines=lines)
 
-    def wait_until(self, is_true: Any, what: str, *, limit_s: float = 30) -> None:
+    def wait_until(self, is_true: Any, what: str, *, limit_s: float = 60) -> None:
         """Wait until *is_true* is so; at once an error when the daemon ends before."""
 
         def check() -> bool:
@@ -123,7 +123,7 @@ class Api:
         body: Any = None,
         *,
         headers: Mapping[str, str] | None = None,
-        limit_s: float = 30,
+        limit_s: float = 60,
     ) -> tuple[int, Any]:
         """Send *body* (bytes as they are, anything else as JSON) and return status and answer.
 

@@ -155,7 +155,7 @@ class Slurm:
         remove_folder(self.folder)
 
     def run(
-        self, argv: Sequence[str | Path], *, limit_s: float = 30, check: bool = True
+        self, argv: Sequence[str | Path], *, limit_s: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a client command (`sbatch …`, `squeue …`) against this cluster, in its folder."""
         program = shutil.which(argv[0], path=self._search) or argv[0]
@@ -183,7 +183,7 @@ class Slurm:
         """End slurmctld only; client commands then fail after 9 s."""
         pid = pid_in(self.folder / "run/slurmctld.pid")
         if pid is not None:
-            end([pid])
+            end([pid], grace_s=30)  # in which it saves what it knows
 
     def restart_controller(self) -> None:
         """Stop slurmctld, start it again and wait until it answers."""
@@ -192,7 +192,7 @@ class Slurm:
         wait_until(
             lambda: "is UP" in self.run(["scontrol", "ping"], check=False).stdout,
             "slurmctld answers",
-            limit_s=15,
+            limit_s=60,
             logs=self.logs,
         )
 
@@ -209,9 +209,9 @@ class Slurm:
     def clear(self) -> None:
         """Cancel every job and wait until the nodes are idle, so that a test starts from nothing."""
         self.run(["scancel", "--user", user()])
-        self.wait_idle(limit_s=30)
+        self.wait_idle()
 
-    def wait_idle(self, *, limit_s: float = 15) -> None:
+    def wait_idle(self, *, limit_s: float = 60) -> None:
         """Wait until all nodes are idle."""
         wait_until(self._is_idle, f"{len(self.nodes)} idle nodes", limit_s=limit_s, logs=self.logs)
 
@@ -220,7 +220,7 @@ class Slurm:
         lines = self.run(["squeue", "-h", "-t", "all", "-o", "%i %T"]).stdout.split()
         return dict(zip(lines[::2], lines[1::2], strict=True))
 
-    def wait_for_job(self, job_id: str, *states: str, limit_s: float = 30) -> None:
+    def wait_for_job(self, job_id: str, *states: str, limit_s: float = 60) -> None:
         """Wait until the job is in one of *states* (RUNNING, COMPLETED, …)."""
         wait_until(
             lambda: self.job_states().get(job_id) in states,
@@ -306,7 +306,7 @@ class Slurm:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                timeout=20,
+                timeout=60,
                 check=False,
             )
 
@@ -316,7 +316,7 @@ class Slurm:
         wait_until(
             lambda: (pid := pid_in(path)) is not None and is_alive(pid),
             f"{name} runs",
-            limit_s=10,
+            limit_s=60,
             logs=self.logs,
         )
 

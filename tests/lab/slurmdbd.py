@@ -95,7 +95,7 @@ class AccountedSlurm(Slurm):
         wait_until(
             lambda: self.run(["sacctmgr", "-n", "list", "stats"], check=False).returncode == 0,
             "slurmdbd answers",
-            limit_s=30,
+            limit_s=60,
             logs=self.logs,
         )
 
@@ -128,7 +128,7 @@ class AccountedSlurm(Slurm):
         wait_until(
             lambda: run([*client, "select 1"], check=False).returncode == 0,
             "the database answers",
-            limit_s=30,
+            limit_s=60,
             logs=self.logs,
         )
         run([*client, _DATABASE])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Sshd:
             [program, "-D", "-f", str(config), "-E", str(self.folder / "sshd.log")],
             start_new_session=True,
         )
-        wait_until(self._listens, "sshd listens", limit_s=10, logs=lambda: self.log)
+        wait_until(self._listens, "sshd listens", limit_s=60, logs=lambda: self.log)
 
     def stop(self) -> None:
         """End it with its sessions."""
@@ -111,21 +112,18 @@ class Sshd:
 
     def cut(self) -> None:
         """Kill what serves the connections; new ones can be made."""
-        for pid in self.sessions():
-            os.kill(pid, signal.SIGKILL)
+        _signal(self.sessions(), signal.SIGKILL)
 
     def freeze(self, *, with_listener: bool = False) -> None:
         """Stop what serves the connections, so that they look alive; then nothing comes through."""
-        for pid in self.sessions():
-            os.kill(pid, signal.SIGSTOP)
+        _signal(self.sessions(), signal.SIGSTOP)
         if with_listener and self._process is not None:
             os.kill(self._process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Undo `freeze`."""
         if self._process is not None:
-            for pid in (self._process.pid, *self.sessions()):
-                os.kill(pid, signal.SIGCONT)
+            _signal((self._process.pid, *self.sessions()), signal.SIGCONT)
 
     def _make_keys(self, *, is_host_key_new: bool) -> None:
         host_key = self.folder / "host_key"
@@ -147,6 +145,13 @@ class Sshd:
     def _count_starts(self) -> int:
         log = self.folder / "sshd.log"
         return log.read_text().count("Server listening") if log.exists() else 0
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to those that are still there: one may end with another."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _descendants(pid: int, name: str) -> list[int]:

@@ -114,7 +114,7 @@ class Systemd:
         """Return what a unit wrote and what systemd says of it."""
         return self.run("journalctl", "--no-pager", "--unit", unit, *options).stdout
 
-    def wait_until_active(self, unit: str, *, limit_s: float = 30) -> None:
+    def wait_until_active(self, unit: str, *, limit_s: float = 60) -> None:
         """Wait until a unit is started."""
         wait_until(
             lambda: self.show(unit, "ActiveState") == ["active"],
@@ -145,7 +145,7 @@ class Systemd:
         wait_until(
             self._is_up,
             "systemd has started",
-            limit_s=30,
+            limit_s=60,
             logs=lambda: self._docker.run(["logs", self._name], check=False).stdout,
         )
 

@@ -20,7 +20,7 @@ print(folder, child.pid)
 
 def test_leftovers_of_a_run_that_is_gone_are_removed() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LEAVE], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", LEAVE], capture_output=True, text=True, check=True, timeout=60
     )
     folder, pid = done.stdout.split()
     assert os.path.exists(folder)

@@ -27,9 +27,11 @@ def test_a_step_runs_on_two_nodes_with_their_gpus(slurm: Slurm) -> None:
 def test_two_clusters_run_at_once(slurm: Slurm) -> None:
     with Slurm(new_folder("slurm"), nodes=2) as other:
         assert other.run(["srun", "-N2", "hostname"]).returncode == 0
-        job = other.run(["sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 60"]).stdout
+        words = ["sbatch", "--parsable", "-J", "of-the-other", "-o", "/dev/null"]
+        job = other.run([*words, "--wrap", "sleep 60"]).stdout
         other.wait_for_job(job.strip(), "RUNNING")
-        assert "RUNNING" not in slurm.job_states().values()
+        assert "of-the-other" in other.run(["squeue", "-h", "-o", "%j"]).stdout
+        assert "of-the-other" not in slurm.run(["squeue", "-h", "-o", "%j"]).stdout
         folder = other.folder
     assert not folder.exists()
 
@@ -53,7 +55,7 @@ def test_stop_ends_the_processes_of_jobs(tmp_path: Path) -> None:
             ["sbatch", "--parsable", "-o", "/dev/null", "--wrap", f"echo $$ > {note}; sleep 600"]
         ).stdout.strip()
         cluster.wait_for_job(job, "RUNNING")
-        wait_until(lambda: note.exists() and note.read_text(), "the job's pid", limit_s=10)
+        wait_until(lambda: note.exists() and note.read_text(), "the job's pid", limit_s=60)
         pid = int(note.read_text())
         assert is_alive(pid)
     assert not is_alive(pid)
