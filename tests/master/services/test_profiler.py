@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from shipway_master.auth import Authenticator
 from shipway_master.store.database import opened
+from shipway_master.store.experiments import TrialRow
 from tests.master.experiments_in_store import add_experiment, add_trial
 from tests.master.running import USER_ID, MasterUnderTest
 from tests.proto.required import missing_required
@@ -100,6 +103,28 @@ async def test_following(master: MasterUnderTest, path: str, first: Any, second:
         await post(master, batch("other", trial=8))
         await post(master, second)
         assert second["labels"]["name"].encode() in await stream.content.readline()
+
+
+@pytest.mark.parametrize("path", ["metrics", "available_series"])
+async def test_following_ends_with_the_trial(master: MasterUnderTest, path: str) -> None:
+    await post(master, batch("cpu"))
+    url = f"{master.url}/api/v1/trials/7/profiler/{path}?follow=true"
+    async with asyncio.timeout(30), master.session.get(url, headers=master.auth()) as stream:
+        assert b"cpu" in await stream.content.readline()
+        async with opened(master.database_url) as database, database.writing() as session:
+            end = update(TrialRow).where(TrialRow.id == 7).values(ended_at=datetime.now(UTC))
+            await session.execute(end)
+        await post(master, batch("late"))
+        assert b"late" in await stream.content.read()
+
+
+@pytest.mark.parametrize("path", ["metrics", "available_series"])
+async def test_following_what_does_not_come_any_more_is_reading(
+    master: MasterUnderTest, path: str
+) -> None:
+    async with asyncio.timeout(30):
+        nothing = await results(master, f"/trials/9/profiler/{path}?follow=true")
+    assert nothing == ([] if path == "metrics" else [{"labels": []}])
 
 
 @pytest.mark.parametrize(
