@@ -25,6 +25,7 @@ from shipway_master.cluster.manager import (
     Request,
     Unfulfillable,
 )
+from shipway_master.errors import Unavailable
 from shipway_master.hpc.client import LauncherClient
 from shipway_master.hpc.config import SlurmManagerConfig
 from shipway_master.hpc.dispatch import Dispatch
@@ -307,7 +308,11 @@ class SlurmManager:
     async def _note_launched(self, dispatch: Dispatch, status: DispatchStatus) -> None:
         record = dispatch.record
         record.owner, record.phase = status.owner, Phase.WATCHED
-        await self._records.save(record)
+        try:
+            await self._records.save(record)
+        except Unavailable as error:
+            # The job is watched all the same: after a restart it is looked for by its id.
+            log.warning("a launch cannot be stored", extra={"error": str(error)})
         log.info("job launched", extra={"job_id": status.job_id, "owner": record.owner})
         await self._watch.hear(dispatch, status)
         self._look_now.set()
@@ -335,24 +340,25 @@ class SlurmManager:
         await finish_first(self._note_end(dispatch, change, may_exist=may_exist))
 
     async def _note_end(self, dispatch: Dispatch, change: Change, *, may_exist: bool) -> None:
+        # The allocation first: after a crash in between, the launcher can still be asked for the
+        # end. Were it forgotten before, the job would be taken for lost and run again.
+        await dispatch.holder.changed(dispatch.record.resources_id, change)
         dispatch.is_finished = True
-        record = dispatch.record
-        if may_exist:
-            record.phase = Phase.OVER
-            await self._records.save(record)
-            self._background.start(self._clean_up(record), name="clean up")
-        else:
-            await self._records.remove(record.id)
-        await dispatch.holder.changed(record.resources_id, change)
+        self._background.start(
+            self._clean_up(dispatch.record, may_exist=may_exist), name="clean up"
+        )
 
-    async def _clean_up(self, record: DispatchRecord) -> None:
+    async def _clean_up(self, record: DispatchRecord, *, may_exist: bool = True) -> None:
         """Have a job that is over or unwanted ended and forgotten, however long it takes."""
         for delay_s in backoff_delays_s(first_s=1.0, limit_s=60.0):
             try:
-                await self._remove_from_launcher(record)
+                if may_exist:
+                    record.phase = Phase.OVER
+                    await self._records.save(record)
+                    await self._remove_from_launcher(record)
                 await self._records.remove(record.id)
                 return
-            except LauncherError as error:
+            except (LauncherError, Unavailable) as error:
                 log.info(
                     "a dispatch cannot be cleaned up now",
                     extra={"dispatch_id": record.id, "error": str(error)},

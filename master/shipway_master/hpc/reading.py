@@ -218,15 +218,17 @@ def parse_status(answer: object) -> DispatchStatus:
         raise UnreadableAnswer(f"no dispatch info: {str(answer)[:200]!r}") from error
 
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+"""Leaves every word as it is written: a job id such as 123_4 is no number, and a job's name that
+looks like a date need not be one."""
 
 
 def _load_mapping(text: str) -> Mapping[str, Any]:
     try:
-        loaded: Any = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        loaded: Any = yaml.load(text, Loader=_Loader)  # noqa: S506 (it makes texts only)
     except yaml.YAMLError as error:
         raise UnreadableAnswer(f"not YAML: {text[:200]!r}") from error
-    if loaded is None:
+    if loaded in (None, "", "null"):
         return {}
     if not isinstance(loaded, dict):
         raise UnreadableAnswer(f"no mapping: {text[:200]!r}")

@@ -75,6 +75,8 @@ class Watch:
                     "a job's state is not known now",
                     extra={"dispatch_id": dispatch.record.id, "error": str(error)},
                 )
+            except Exception:  # it costs the others nothing, and is looked at again
+                log.exception("looking at a job failed", extra={"dispatch_id": dispatch.record.id})
 
     async def _ask_for(self, dispatch: Dispatch) -> None:
         record = dispatch.record

@@ -213,3 +213,15 @@ def test_versions_that_will_do(text: str) -> None:
 @pytest.mark.parametrize("text", ['"3.3.7"', "3.3.7\n", "3.3", "3.3.0", "3.3.1-rc1", "", "<html>"])
 def test_versions_that_will_not(text: str) -> None:
     assert "3.3.1" in explain_version(text)
+
+
+def test_ids_and_names_are_taken_as_they_are_written() -> None:
+    """Whoever writes the queue need not put a date, or what looks like a number, into quotes."""
+    jobs = parse_queue(
+        "1234: {state: RUNNING, name: 2024-13-45}\n"
+        "123_4: {state: PENDING, name: 0x_, reasonCode: 007}\n"
+    )
+    assert {job_id: (job.state, job.name, job.reason_code) for job_id, job in jobs.items()} == {
+        "1234": ("RUNNING", "2024-13-45", ""),
+        "123_4": ("PENDING", "0x_", "007"),
+    }
