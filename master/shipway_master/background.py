@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextvars import Context
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class Background:
@@ -63,14 +65,14 @@ async def _guarded(work: Coroutine[Any, Any, None]) -> None:
         log.exception("a background task failed")
 
 
-async def finish_first(work: Coroutine[Any, Any, None], *, grace_s: float = 5.0) -> None:
+async def finish_first(work: Coroutine[Any, Any, Result], *, grace_s: float = 5.0) -> Result:
     """Do *work* whole: when cancelled meanwhile, go on with it for *grace_s* at most, then stop.
 
     For what records something that has happened, and would leave half of it behind.
     """
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         done, _ = await asyncio.wait([task], timeout=grace_s)
         if not done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Final, Self
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shipway_master.background import Background
+from shipway_master.background import Background, finish_first
 from shipway_master.checkpoints.choice import (
     choose,
     load_with_files,
@@ -19,7 +20,8 @@ from shipway_master.checkpoints.choice import (
 )
 from shipway_master.checkpoints.records import load_found, require_unregistered
 from shipway_master.checkpoints.removals import CollectionFailed as CollectionFailed
-from shipway_master.checkpoints.removals import Removals, require_done
+from shipway_master.checkpoints.removals import CollectionLasts as CollectionLasts
+from shipway_master.checkpoints.removals import Removal, Removals, require_done
 from shipway_master.checkpoints.state import CheckpointState
 from shipway_master.checkpoints.storages import load_storages, storage_of_experiment
 from shipway_master.errors import MasterError, NotFound
@@ -47,6 +49,7 @@ class Collector:
         self._database = database
         self._removals = Removals(database, tasks, workspaces, on_end=self._go_on)
         self._background = Background()
+        self._beginning = asyncio.Lock()
         self._choosing: set[int] = set()
         self._again: set[int] = set()
 
@@ -167,22 +170,31 @@ class Collector:
             storages = await load_storages(session, [one.row for one in found])
         await require_done(await self._removals.start(found, storages, EVERYTHING))
 
-    async def remove_tensorboards(self, experiment_id: int) -> None:
+    async def remove_tensorboards(self, experiment_id: int, *, limit_s: float) -> None:
         """Remove the TensorBoard files of an experiment, and wait until they are gone.
+
+        Where a task removes them already, it is waited for. It goes on when this is cancelled.
 
         Raises:
             NotFound: There is no such experiment.
             FailedPrecondition: It does not say where they are.
             CollectionFailed: Some of them are still there.
+            CollectionLasts: They are not gone in *limit_s* seconds.
             TaskRefused: The task cannot be started.
         """
         async with self._database.reading() as session:
             experiment = await session.get(ExperimentRow, experiment_id)
         if experiment is None:
             raise NotFound("experiment", experiment_id)
-        await require_done([await self._removals.start_with_tensorboards(experiment)])
+        removal = await finish_first(self._begin_with_tensorboards(experiment))
+        await require_done([removal], limit_s=limit_s)
 
     # inside
+
+    async def _begin_with_tensorboards(self, experiment: ExperimentRow) -> Removal:
+        async with self._beginning:
+            removal = self._removals.find_with_tensorboards(experiment.id)
+            return removal or await self._removals.start_with_tensorboards(experiment)
 
     async def _collect_all(self, experiment_ids: Sequence[int]) -> None:
         for experiment_id in experiment_ids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -34,10 +34,15 @@ class CollectionFailed(Exception):
     """Files of an experiment are still there; the text says which task should have removed them."""
 
 
+class CollectionLasts(Exception):
+    """Files of an experiment are still being removed; the text says by which tasks."""
+
+
 @dataclass(slots=True)
 class Removal:
     """A task that removes."""
 
+    task_id: TaskId
     collection: Collection
     done: asyncio.Event = field(default_factory=asyncio.Event)
     record: TaskRecord | None = None
@@ -69,7 +74,7 @@ class Removals:
         """Learn of the tasks that an earlier process started."""
         self._background = await Background().__aenter__()
         for task_id, collection in (await self._records.take_up()).items():
-            self._live[task_id] = Removal(collection)
+            self._live[task_id] = Removal(task_id, collection)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -81,6 +86,18 @@ class Removals:
     def list_experiments(self) -> set[int]:
         """The experiments for which something is removed."""
         return {one.collection.experiment_id for one in self._live.values()}
+
+    def find_with_tensorboards(self, experiment_id: int) -> Removal | None:
+        """Find the task that removes the TensorBoard files of an experiment."""
+        return next(
+            (
+                one
+                for one in self._live.values()
+                if one.collection.experiment_id == experiment_id
+                and one.collection.with_tensorboards
+            ),
+            None,
+        )
 
     async def wait(self, experiment_id: int) -> None:
         """Wait for the end of all that is removed for an experiment, however it ends."""
@@ -137,7 +154,7 @@ class Removals:
         record = self._tasks.draft(wish).record
         record.description = f"Checkpoint GC (Experiment {experiment.id})"
         await self._records.add(record.task_id, collection)
-        live = self._live[record.task_id] = Removal(collection)
+        live = self._live[record.task_id] = Removal(record.task_id, collection)
         try:
             await self._tasks.start(record)
         except BaseException:
@@ -162,17 +179,24 @@ class Removals:
         return removal
 
 
-async def require_done(removals: Iterable[Removal]) -> None:
+async def require_done(removals: Sequence[Removal], *, limit_s: float | None = None) -> None:
     """Wait for tasks, and want all of them to have done their work.
 
     Raises:
         CollectionFailed: One has not.
+        CollectionLasts: One has not ended in *limit_s* seconds; it goes on.
     """
-    failed: list[TaskRecord] = []
-    for one in removals:
-        await one.done.wait()
-        if one.record is not None and one.record.state is not TaskState.COMPLETED:
-            failed.append(one.record)
+    try:
+        async with asyncio.timeout(limit_s):
+            for one in removals:
+                await one.done.wait()
+    except TimeoutError:
+        tasks = ", ".join(one.task_id for one in removals if not one.done.is_set())
+        raise CollectionLasts(
+            f"its files are not gone yet: task {tasks} goes on, and its log shows how far it is"
+        ) from None
+    ended = [one.record for one in removals if one.record is not None]
+    failed = [record for record in ended if record.state is not TaskState.COMPLETED]
     if failed:
         problems = [f"task {one.task_id}: {one.exit_status}" for one in failed]
         raise CollectionFailed(f"its files could not be removed ({'; '.join(problems)})")

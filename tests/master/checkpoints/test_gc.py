@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
+from shipway_master.allocations.ids import TaskId
+from shipway_master.checkpoints.collection import Collection
+from shipway_master.checkpoints.removals import CollectionLasts, Removal, require_done
 from shipway_master.store.checkpoints import CollectionRow
 from shipway_master.store.database import Database, opened
 from shipway_master.store.experiments import ExperimentRow
+from shipway_master.store.tasks import TaskRow
 from tests.master.agents.standin import StandInAgent, ack
 from tests.master.asking import eventually, wait_for_end
 from tests.master.checkpointing import get_checkpoint
@@ -291,6 +297,35 @@ async def test_an_experiment_goes_when_its_files_are_gone(
     assert ["--delete-tensorboards" in command for command in commands] == [False, True]
     assert [read_uuids(start) for start in starts] == [[one], []]
     assert (await master.call("GET", f"/checkpoints/{one}")).status == 404
+
+
+async def test_who_wants_the_files_of_tensorboards_gone_waits_for_one_task(
+    master: MasterUnderTest, database: Database
+) -> None:
+    experiment_id, _ = await begin(database)
+    path = f"/experiments/{experiment_id}/tensorboard-files"
+
+    async with StandInAgent(master.url).connected() as agent:
+        first = asyncio.ensure_future(master.call("DELETE", path, token="user"))
+        start = await agent.next_start()
+        with pytest.raises(TimeoutError):  # hangs up
+            async with asyncio.timeout(0.3):
+                await master.call("DELETE", path, token="user")
+        await finish(master, agent, start)
+        answer = await first
+
+    assert answer.status == 200, answer.body
+    async with database.reading() as session:
+        statement = select(func.count()).where(TaskRow.task_type == "CHECKPOINT_GC")
+        assert await session.scalar(statement) == 1
+
+
+async def test_nobody_waits_for_ever_for_files_to_go() -> None:
+    collection = Collection(experiment_id=7, storage=STORAGE, uuids=(), globs=())
+    gone, lasting = [Removal(TaskId(one), collection) for one in ("t1", "t2")]
+    gone.done.set()
+    with pytest.raises(CollectionLasts, match="task t2 goes on"):
+        await require_done([gone, lasting], limit_s=0.01)
 
 
 async def test_an_end_that_was_not_looked_after_is(prepared: Prepared, tmp_path: Path) -> None:
