@@ -96,7 +96,13 @@ class AgentManager:
         await self._stack.aclose()
 
     def begin(self) -> None:
-        """Start to place tasks; called when everything that ran before has been restored."""
+        """Start to place tasks; called when everything that ran before has been restored.
+
+        Only now can agents come back: to restore thousands of tasks may take longer than they may
+        stay away.
+        """
+        for worker in self._workers.values():
+            worker.expect_return()
         self._background.start(self._schedule(), name="agent scheduler")
 
     def hang_up(self) -> None:

@@ -111,8 +111,6 @@ class Worker:
     async def run(self) -> None:
         """Handle what comes, until the agent is removed."""
         agent = self._agent
-        if agent.session is None:
-            self._start_waiting()
         while not agent.is_removed:
             event = await agent.inbox.take()
             try:
@@ -125,6 +123,11 @@ class Worker:
             finally:
                 if isinstance(event, Received):
                     event.session.handled()
+
+    def expect_return(self) -> None:
+        """Give the agent of an earlier process its time to come back, which it can from now on."""
+        if self._agent.session is None:
+            self._start_waiting()
 
     async def _handle(self, event: object) -> None:
         match event:

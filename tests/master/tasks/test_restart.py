@@ -21,7 +21,8 @@ from tests.master.asking import (
     wait_for_line,
     wait_for_state,
 )
-from tests.master.running import MasterUnderTest, Prepared, master_running
+from tests.master.experiments.faults import change, heal, refuse
+from tests.master.running import MasterUnderTest, Prepared, master_running, until
 
 GENERIC = "entrypoint: [sleep, '1000']\n"
 
@@ -36,6 +37,11 @@ class Lives:
     def data(self) -> Path:
         """What the last life left; the next one begins with it."""
         return self._last.folder
+
+    @property
+    def next_data(self) -> Path:
+        """Where the life that goes on, or comes next, keeps its data."""
+        return self._folder / f"life-{self._count}"
 
     def go_back(self, data: Path) -> None:
         """Let the next life begin with a copy that was made during the last one."""
@@ -152,6 +158,33 @@ async def test_an_agent_that_never_returns_is_given_up(lives: Lives) -> None:
     async with lives.next(resource_manager=manager) as master:
         task = await wait_for_end(master, task_id)
         assert "agent closed with allocated containers" in task["allocations"][0]["exitReason"]
+
+
+async def test_an_agent_is_waited_for_from_when_it_can_come(
+    lives: Lives, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To take up thousands of tasks may take longer than a lost agent may stay away."""
+    manager = {"type": "agent", "agent_reconnect_wait": "10ms"}
+    async with lives.next() as master, StandInAgent(master.url).connected() as agent:
+        await create(master, GENERIC)
+        await agent.next_start()
+    change(lives.data, "DELETE FROM resources")
+    change(lives.data, "DELETE FROM allocations")  # so that it needs a run at the start
+    refuse(lives.data, "INSERT ON allocations")
+
+    def said(text: str) -> int:
+        return sum(text in record.getMessage() for record in caplog.records)
+
+    async def heal_later() -> int:
+        await until(lambda: said("trying again") > 1)
+        given_up = said("agent is given up")
+        await asyncio.to_thread(heal, lives.next_data)
+        return given_up
+
+    healing = asyncio.ensure_future(heal_later())
+    async with lives.next(resource_manager=manager):
+        assert await healing == 0
+        await until(lambda: said("agent is given up") > 0)
 
 
 async def test_signals_given_before_are_still_given(lives: Lives) -> None:
