@@ -17,6 +17,8 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from tests.lab.processes import free_ports
+
 STATES = {"ASSIGNED", "PULLING", "STARTING", "RUNNING", "TERMINATED"}
 MUST_RESTART = "agent is past reconnect period, it must restart"
 _members = {"AgentStarted", "ContainerStateChanged", "ContainerLog", "ContainerStatsRecord"}
@@ -90,9 +92,9 @@ class StandInMaster:
         app.router.add_post("/api/v1/trials/profiler/metrics", self._take_metrics)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        if not self.port:  # one that nobody else gets once it is closed
+            (self.port,) = free_ports(1)
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -138,7 +140,7 @@ class StandInMaster:
         assert self._socket is not None
         await self._socket.close()
 
-    async def until(self, holds: Callable[[], bool], *, limit_s: float = 20) -> None:
+    async def until(self, holds: Callable[[], bool], *, limit_s: float = 60) -> None:
         """Wait until what the master knows makes *holds* true."""
         try:
             async with asyncio.timeout(limit_s), self._changed:

@@ -25,6 +25,7 @@ from tests.agent.conftest import AgentProcess
 from tests.agent.localapi.conftest import Port
 from tests.agent.profiler.driver import Driver
 from tests.agent.stand_in import StandInMaster
+from tests.lab.processes import free_ports
 
 SECRET = "s3cret-of-the-task"
 BUSY = ("/bin/sh", "-c", "while :; do :; done")
@@ -44,7 +45,7 @@ async def scrape(port: Port) -> Samples:
 
 
 async def scrape_until(port: Port, is_so: Callable[[Samples], object]) -> Samples:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = await scrape(port)
             if is_so(found):
@@ -249,8 +250,7 @@ async def test_tls_is_spoken_with_the_given_certificate(
 
 async def test_a_renewed_certificate_is_taken_up(tmp_path: Path) -> None:
     cert, key = make_certificate(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number = free.getsockname()[1]
+    (number,) = free_ports(1)
     settings = AgentSettings.model_validate(
         {"api_enabled": True, "bind_port": number, "tls": True, "tls_cert": cert, "tls_key": key}
     )
@@ -268,7 +268,7 @@ async def test_a_renewed_certificate_is_taken_up(tmp_path: Path) -> None:
         return certificate
 
     async def shown_other_than(*former: bytes | None) -> bytes | None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 if (certificate := await shown()) not in former:
                     return certificate

@@ -19,6 +19,7 @@ from google.protobuf import json_format
 from shipway_common.frontdoor import FrontDoor
 from shipway_proto.determined.api.v1.task_pb2 import PostTaskLogsRequest, PostTaskLogsResponse
 from shipway_proto.determined.task.v1.task_pb2 import TaskLog
+from tests.lab.processes import free_ports
 
 TOKEN = "log-token"
 Code = grpc.StatusCode
@@ -88,10 +89,10 @@ class LogApi:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
+        if not self.port:  # one that nobody else gets while it is stopped
+            (self.port,) = free_ports(1)
         if not self._has_grpc:
-            site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self._tls)
-            await site.start()
-            self.port = runner.addresses[0][1]
+            await web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self._tls).start()
             return
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         door = await stack.enter_async_context(FrontDoor(folder / "grpc"))
@@ -109,7 +110,7 @@ class LogApi:
         await server.start()
         stack.push_async_callback(server.stop, 0.1)
         assert runner.server is not None
-        self.port = await door.listen("127.0.0.1", self.port, runner.server, tls=self._tls)
+        await door.listen("127.0.0.1", self.port, runner.server, tls=self._tls)
         stack.callback(door.stop_listening)
 
     async def stop(self) -> None:

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from shipway_proto.determined.api.v1 import task_pb2, trial_pb2
 from shipway_proto.determined.task.v1.task_pb2 import TaskLog
+from tests.lab.processes import free_ports
 
 TOKEN = "job-token"
 TASK = "3f0c8d52-5d7a-4c1f-9e5b-111111111111"
@@ -82,7 +83,9 @@ class StandInMaster:
         await site.start()
         self._stack.push_async_callback(runner.cleanup)
         self._switch = Switch(grpc_port, runner.addresses[0][1], self._tls)
-        self.port = await self._switch.listen(self.port)
+        if not self.port:  # one that nobody else gets while it is stopped
+            (self.port,) = free_ports(1)
+        await self._switch.listen(self.port)
         self._stack.push_async_callback(self._switch.close)
 
     async def stop(self) -> None:
@@ -250,9 +253,8 @@ class Switch:
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
-    async def listen(self, port: int) -> int:
+    async def listen(self, port: int) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self._tls)
-        return self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         assert self._server is not None
