@@ -65,7 +65,7 @@ def make_environment(master: str, **changes: str) -> dict[str, str]:
     }
 
 
-async def eventually(is_true: Callable[[], object], *, limit_s: float = 15) -> None:
+async def eventually(is_true: Callable[[], object], *, limit_s: float = 60) -> None:
     """Poll until *is_true*; the test fails if that takes too long."""
     async with asyncio.timeout(limit_s):
         while not is_true():  # noqa: ASYNC110 (it watches another process or task)

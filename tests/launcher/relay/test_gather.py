@@ -259,7 +259,7 @@ async def test_a_refused_token_ends_the_wait(
 async def test_late_ranks_are_named_in_the_tasks_log(
     master: StandInMaster, run_relay: RunRelay, client: aiohttp.ClientSession
 ) -> None:
-    relay, _ = await run_relay(gather={"slow_after_s": 0.05, "running_within_s": 0.05})
+    relay, _ = await run_relay(gather={"slow_after_s": 0.05, "running_within_s": 0.5})
     path = f"/api/v1/allocations/{ALLOCATION}/notify_container_running"
 
     async def run(rank: int) -> None:
@@ -267,14 +267,13 @@ async def test_late_ranks_are_named_in_the_tasks_log(
         async with client.post(relay.url + path, json=notice) as answer:
             assert answer.status == 200
 
-    await run(0)
-    await run(2)
+    await asyncio.gather(run(0), run(2))
     async with asyncio.TaskGroup() as group:
         call = group.create_task(client.post(relay.url + PATH, json=make_peer(1, 3)))
         await eventually(lambda: len(master.lines) == 2)
         call.cancel()
     text = "".join(master.lines)
-    assert "2 of 3 containers run 0.05 s after the first; not yet running: rank 1\n" in text
+    assert "2 of 3 containers run 0.5 s after the first; not yet running: rank 1\n" in text
     assert "1 of 3 ranks have come within 0.05 s; missing: ranks 0 (n0), 2 (n2)" in text
     await run(1)
     await eventually(lambda: len(master.lines) == 3)

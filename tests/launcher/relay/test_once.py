@@ -169,7 +169,7 @@ async def start_relay(
     argv.append(json.dumps(make_environment(master.url)))
     process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return process, (await process.stdout.readline()).decode().strip()
 
 
@@ -221,7 +221,7 @@ async def test_a_jobs_end_does_not_wait_for_a_master_that_is_not_there(
     relay, _ = await run_relay()
     await master.stop()
     await post(client, relay.url + LOGS, {"logs": [make_line("later\n")]})
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await relay.settle(ALLOCATION)
     await master.start()
     await relay.settle(ALLOCATION)

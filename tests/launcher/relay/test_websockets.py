@@ -82,7 +82,7 @@ async def test_the_loss_of_the_master_closes_the_websocket(
         await socket.send_str("x")
         await socket.receive()
         await master.stop()
-        message = await asyncio.wait_for(socket.receive(), 20)
+        message = await asyncio.wait_for(socket.receive(), 60)
         assert message.type in {WSMsgType.CLOSE, WSMsgType.CLOSED}
 
 
