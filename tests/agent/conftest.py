@@ -57,19 +57,19 @@ class AgentProcess:
                 env={"PATH": os.environ["PATH"], "HOME": str(self.log.parent), **self.environ},
             )
 
-    async def end(self, number: signal.Signals = signal.SIGTERM, *, limit_s: float = 15) -> int:
+    async def end(self, number: signal.Signals = signal.SIGTERM, *, limit_s: float = 60) -> int:
         """Send a signal and wait for the end; returns the exit status."""
         return await self.end_soon(number, limit_s=limit_s)
 
     def end_soon(
-        self, number: signal.Signals = signal.SIGTERM, *, limit_s: float = 15
+        self, number: signal.Signals = signal.SIGTERM, *, limit_s: float = 60
     ) -> Coroutine[None, None, int]:
         """Send a signal; what is returned waits for the end."""
         assert self._process is not None
         self._process.send_signal(number)
         return self.wait(limit_s=limit_s)
 
-    async def wait(self, *, limit_s: float = 15) -> int:
+    async def wait(self, *, limit_s: float = 60) -> int:
         assert self._process is not None
         async with asyncio.timeout(limit_s):
             return await self._process.wait()
@@ -80,7 +80,7 @@ class AgentProcess:
 
     async def forgot_all(self, *but: str) -> None:
         """Wait until the agent has no record left of other containers than *but*."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while {one.stem for one in self.records()} - set(but):  # noqa: ASYNC110 (another process writes them)
                 await asyncio.sleep(0.05)
 

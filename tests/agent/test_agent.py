@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -211,7 +212,7 @@ async def test_keys_in_any_case_and_unknown_ones_are_read(
 async def test_output_of_any_bytes_arrives(connected: AgentProcess, master: StandInMaster) -> None:
     script = (
         r"printf 'caf\303\251 ok\n\377\376 bad\nnul\000x\n\360\237\230\200 four\ncut\303';"
-        r" sleep 1; printf '\251 joined\nnonl'"
+        r" sleep 0.3; printf '\251 joined\nnonl'"
     )
     seen = await master.ended(await master.start("/bin/sh", "-c", script))
     assert seen.output() == [
@@ -316,13 +317,20 @@ async def test_an_agent_that_was_killed_finds_its_containers_again(
 
 
 async def test_an_exit_while_the_agent_was_down_keeps_its_code_and_its_last_words(
-    connected: AgentProcess, master: StandInMaster
+    connected: AgentProcess, master: StandInMaster, tmp_path: Path
 ) -> None:
-    container_id = await master.start("/bin/sh", "-c", "echo first; sleep 1.5; echo last; exit 9")
+    go_on = tmp_path / "shared/go"
+    go_on.parent.mkdir()
+    script = f"echo first; until rm {go_on} 2>/dev/null; do sleep 0.05; done; echo last; exit 9"
+    mounts = {str(go_on.parent): str(go_on.parent)}
+    container_id = await master.start("/bin/sh", "-c", script, mounts=mounts)
     seen = master.containers[container_id]
     await master.until(lambda: seen.output() == ["first"])
     assert await connected.end() == 0
-    await asyncio.sleep(2)  # the container's own time, not ours
+    go_on.touch()
+    async with asyncio.timeout(60):
+        while go_on.exists():  # noqa: ASYNC110 (the container removes it)
+            await asyncio.sleep(0.02)
     await connected.start()
     await master.ended(container_id)
     assert seen.output() == ["first", "last"]

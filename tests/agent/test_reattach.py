@@ -81,7 +81,7 @@ async def wait_dead(pipe: Path) -> None:
         with pipe.open("rb") as stream:
             stream.read()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await asyncio.to_thread(read_to_the_end)
 
 

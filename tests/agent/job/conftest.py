@@ -90,7 +90,7 @@ class Job:
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
-    async def end(self, *, limit_s: float = 40) -> Ended:
+    async def end(self, *, limit_s: float = 90) -> Ended:
         async with asyncio.timeout(limit_s):
             stdout, stderr = await self.process.communicate()
         assert self.process.returncode is not None
@@ -145,7 +145,7 @@ async def job_process(file: Path, slurm: Mapping[str, str], folder: Path) -> Asy
             await process.communicate()
 
 
-async def eventually(is_true: Callable[[], object], *, limit_s: float = 20) -> None:
+async def eventually(is_true: Callable[[], object], *, limit_s: float = 60) -> None:
     """Poll until *is_true*; the test fails if that takes too long."""
     async with asyncio.timeout(limit_s):
         while not is_true():  # noqa: ASYNC110 (it watches another process)

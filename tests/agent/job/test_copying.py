@@ -46,7 +46,7 @@ async def test_what_was_copied_does_not_stay_on_the_disk(
 
 def test_a_stdout_that_nobody_reads_does_not_keep_the_job_from_ending() -> None:
     with subprocess.Popen([sys.executable, "-c", STALLED], stdout=subprocess.PIPE) as process:
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def test_what_one_reader_still_needs_counts_as_unread() -> None:

@@ -27,7 +27,13 @@ RUNNING = f"/api/v1/allocations/{ALLOCATION}/notify_container_running"
 LOGS = "/api/v1/task/logs"
 
 WAIT_FOR_TERM = "trap 'echo got TERM; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
-IGNORE = "import time; print('ready', flush=True); time.sleep(1.5); print('done', flush=True)"
+IGNORE = """
+import os, sys, time
+print("ready", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.05)
+print("done", flush=True)
+"""
 
 
 @pytest.mark.parametrize(
@@ -168,12 +174,18 @@ async def test_a_users_signal_counts_as_term(relay: StandInRelay, start_job: Sta
 
 
 async def test_report_tells_the_master_and_lets_the_work_go_on(
-    relay: StandInRelay, start_job: StartJob
+    relay: StandInRelay, start_job: StartJob, tmp_path: Path
 ) -> None:
-    job = await start_job(sys.executable, "-c", IGNORE, environment={"SHIPWAY_ON_TERM": "report"})
+    job = await start_job(
+        *(sys.executable, "-c", IGNORE, str(tmp_path / "go")),
+        environment={"SHIPWAY_ON_TERM": "report"},
+        mounts=[{"source": str(tmp_path), "target": str(tmp_path), "read_only": False}],
+    )
     await eventually(lambda: "ready\n" in relay.lines)
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1):
         job.send(number)
+    await eventually(lambda: relay.bodies("pending_preemption"))
+    (tmp_path / "go").touch()
     ended = await job.end()
     assert ended.status == 0
     assert relay.bodies("pending_preemption") == [{}]
@@ -274,7 +286,7 @@ async def test_a_killed_job_takes_its_task_along(
 
 
 async def _stops_changing(path: Path) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             before = await asyncio.to_thread(path.read_bytes)
             await asyncio.sleep(0.5)

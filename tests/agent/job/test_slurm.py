@@ -208,7 +208,7 @@ async def test_a_cancelled_job_leaves_no_process(
 
 
 async def _gone(find: Callable[[], list[int]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await asyncio.to_thread(find):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 

@@ -26,7 +26,7 @@ class Port:
 
     async def find_url(self) -> str:
         """Wait until the agent says where its port is."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 found = re.findall(r"local port is open host=(\S+) port=(\d+)", self._log())
                 if found:
@@ -45,7 +45,7 @@ class Port:
 
     async def until(self, path: str, status: int) -> Any:
         """Ask until the answer has this status."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 got, _, body = await self.get(path)
                 if got == status:

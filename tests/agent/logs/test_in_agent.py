@@ -90,7 +90,7 @@ async def test_an_agent_that_is_killed_in_a_burst_repeats_and_loses_nothing(
         await running.end(signal.SIGKILL)
         await running.start()
         await master.connected(hellos + 1)
-    await master.until(lambda: master.containers[container_id].has_ended, limit_s=60)
+    await master.until(lambda: master.containers[container_id].has_ended)
     assert api.texts == [f"line {number}" for number in range(count)]
     assert master.containers[container_id].failure is None
 
@@ -103,7 +103,7 @@ async def test_a_stopped_agent_repeats_nothing(
     await has_lines(api, count // 4)
     await running.end()
     await running.start()
-    await master.until(lambda: master.containers[container_id].has_ended, limit_s=60)
+    await master.until(lambda: master.containers[container_id].has_ended)
     assert api.texts == [f"line {number}" for number in range(count)]
 
 
@@ -133,5 +133,5 @@ async def test_a_lost_master_gets_it_all_when_it_is_back(
     await api.stop()
     await asyncio.sleep(0.5)
     await api.start()
-    await master.until(lambda: master.containers[container_id].has_ended, limit_s=60)
+    await master.until(lambda: master.containers[container_id].has_ended)
     assert api.texts == [f"line {number}" for number in range(count)]

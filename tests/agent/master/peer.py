@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-_LIMIT_S = 20
+_LIMIT_S = 60
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 _nothing = {
