@@ -95,11 +95,11 @@ async def test_an_answer_comes_as_it_is_made(service: str, browser: Any) -> None
 async def test_a_websocket_with_its_protocol_and_its_close_code(service: str, browser: Any) -> None:
     async with browser.ws_connect(f"{service}/echo", protocols=["one", "two"]) as socket:
         await socket.send_str("text")
-        text = await socket.receive_str(timeout=10)
+        text = await socket.receive_str(timeout=60)
         await socket.send_bytes(b"\0" * 100_000)
-        data = await socket.receive_bytes(timeout=10)
+        data = await socket.receive_bytes(timeout=60)
         await socket.send_str("close")
-        await socket.receive(timeout=10)
+        await socket.receive(timeout=60)
 
     assert socket.protocol == "two"
     assert (text, len(data)) == ("text", 100_000)

@@ -12,7 +12,7 @@ from tests.master.running import MasterUnderTest
 Value = TypeVar("Value")
 
 
-async def eventually(ask: Callable[[], Awaitable[Value | None]], *, limit_s: float = 30) -> Value:
+async def eventually(ask: Callable[[], Awaitable[Value | None]], *, limit_s: float = 60) -> Value:
     """Ask until the answer is something other than None or False, and return it.
 
     Raises:

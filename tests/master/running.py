@@ -131,7 +131,7 @@ def make_config(folder: Path, **changes: Any) -> MasterConfig:
     return MasterConfig.model_validate({**settings, **changes})
 
 
-async def until(is_so: Callable[[], bool], *, limit_s: float = 30) -> None:
+async def until(is_so: Callable[[], bool], *, limit_s: float = 60) -> None:
     """Wait until *is_so*, looking again and again.
 
     Raises:

@@ -36,7 +36,7 @@ async def served(*arguments: str) -> AsyncGenerator[tuple[Process, int, list[str
         yield process, int(first.rpartition(":")[2]), lines
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-        status = await asyncio.wait_for(process.wait(), 30)
+        status = await asyncio.wait_for(process.wait(), 60)
         assert status in (0, -signal.SIGKILL), (await errors).decode()
     finally:
         if process.returncode is None:
@@ -124,7 +124,7 @@ async def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
         writer.write(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         process.send_signal(signal.SIGINT)
-        await until(lambda: process.returncode is not None, limit_s=20)
+        await until(lambda: process.returncode is not None, limit_s=60)
         writer.close()
 
 

@@ -203,16 +203,16 @@ class StandInAgent:
 
     async def next_start(self) -> dict[str, Any]:
         """Wait for the next order to start a container."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.starts.get()
 
     async def next_kill(self) -> str:
         """Wait for the next order to kill; return the container's id."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.kills.get()
 
     async def _receive(self, member: str) -> dict[str, Any]:
-        message = await self.socket.receive_json(timeout=30)
+        message = await self.socket.receive_json(timeout=60)
         found: dict[str, Any] = message[member]
         assert found is not None, message
         return found

@@ -78,10 +78,10 @@ async def test_a_gang_holds_nothing_until_all_of_it_has_room(master: MasterUnder
     async with AsyncExitStack() as stack:
         first, second = await connect(stack, master, a=2, b=2)
         alone = await create(master, wish(2))
-        holder = await asyncio.wait_for(_first_start(first, second), 10)
+        holder = await asyncio.wait_for(_first_start(first, second), 60)
         gangs = [await create(master, wish(4)) for _ in range(2)]
         other = await create(master, wish(2))
-        passing = await asyncio.wait_for(_first_start(first, second), 10)
+        passing = await asyncio.wait_for(_first_start(first, second), 60)
         states = [(await get_task(master, gang))["allocations"][0]["state"] for gang in gangs]
         for agent, start in (holder, passing):
             await agent.run(start)

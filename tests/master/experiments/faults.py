@@ -14,7 +14,7 @@ FILE = "master.db"
 
 def change(data: Path, statement: str, values: Sequence[object] = ()) -> int:
     """Change the database of a master; return how many rows were."""
-    with closing(sqlite3.connect(data / FILE, timeout=10)) as database, database:
+    with closing(sqlite3.connect(data / FILE, timeout=60)) as database, database:
         database.execute("PRAGMA foreign_keys = ON")
         return database.execute(statement, values).rowcount
 

@@ -36,7 +36,7 @@ async def texts(found: AsyncIterator[LogLine]) -> list[str]:
 
 async def next_of(items: AsyncGenerator[Item], count: int) -> list[Item]:
     """Take the next *count* items, waiting a while for them."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return [await anext(items) for _ in range(count)]
 
 
@@ -201,17 +201,17 @@ async def test_a_follower_gets_old_and_new_lines_and_the_end(
     await book.append(lines(1, start=3))
     await end_task(database, "t")
     book.announce_end("t")
-    assert await asyncio.wait_for(ending, 10) == ["3"]
+    assert await asyncio.wait_for(ending, 60) == ["3"]
 
 
 async def test_a_follower_waits_for_late_lines(book: LogBook, database: Database) -> None:
     await add_task(database, "t", ended_at=datetime.now(UTC))
-    follower = book.follow(LogQuery(task_id="t"), StoredTasks(database), settle_s=1)
+    follower = book.follow(LogQuery(task_id="t"), StoredTasks(database), settle_s=2)
     reading = asyncio.ensure_future(texts(follower))
 
     await book.append(lines(1))
 
-    assert await asyncio.wait_for(reading, 10) == ["0"]
+    assert await asyncio.wait_for(reading, 60) == ["0"]
 
 
 async def test_following_what_ended_long_ago_is_reading(book: LogBook, database: Database) -> None:
@@ -220,7 +220,7 @@ async def test_following_what_ended_long_ago_is_reading(book: LogBook, database:
 
     follower = book.follow(LogQuery(task_id="t"), StoredTasks(database), settle_s=60)
 
-    assert len(await asyncio.wait_for(texts(follower), 10)) == 1200
+    assert len(await asyncio.wait_for(texts(follower), 60)) == 1200
 
 
 async def test_what_nobody_knows_cannot_be_followed(book: LogBook, database: Database) -> None:

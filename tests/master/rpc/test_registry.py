@@ -178,7 +178,7 @@ async def test_a_long_poll_is_answered_when_it_happens(ground: Ground, face: str
     await until(lambda: ground.service.events == ["begun"])
     ground.service.go_on.set()
 
-    answer = await asyncio.wait_for(call, 10)
+    answer = await asyncio.wait_for(call, 60)
     assert answer == (200, {"preempt": True}) if face == "rest" else answer.preempt
 
 
@@ -249,11 +249,11 @@ async def test_a_stop_lets_calls_end_and_cuts_waiting_off(ground: Ground) -> Non
 
     stopping = asyncio.ensure_future(ground.stop.aclose())
     with pytest.raises(aiohttp.ClientConnectionError):
-        await asyncio.wait_for(poll, 10)
-    last_line = await asyncio.wait_for(stream.content.read(), 10)
+        await asyncio.wait_for(poll, 60)
+    last_line = await asyncio.wait_for(stream.content.read(), 60)
     ground.service.go_on.set()
-    status, _ = await asyncio.wait_for(call, 10)
-    await asyncio.wait_for(stopping, 20)
+    status, _ = await asyncio.wait_for(call, 60)
+    await asyncio.wait_for(stopping, 60)
 
     assert status == 200
     assert b"the master is stopping" in last_line

@@ -237,7 +237,7 @@ async def test_a_follower_reads_lines_as_they_come_and_then_the_end(
 ) -> None:
     url = f"{master.url}/api/v1/tasks/t/logs?follow=true"
     headers = {**master.auth(), "Accept-Encoding": encoding}
-    async with asyncio.timeout(20), master.session.get(url, headers=headers) as stream:
+    async with asyncio.timeout(60), master.session.get(url, headers=headers) as stream:
         assert stream.status == 200  # the headers are there before any line
         assert stream.headers.get("Content-Encoding", "identity") == encoding
         for number in range(3):
@@ -275,7 +275,7 @@ async def test_following_over_grpc(master: MasterUnderTest, database: Database) 
     request = PostTaskLogsRequest(logs=[TaskLog(task_id="t", log="x\n")])
     await master.stub.PostTaskLogs(request, metadata=master.grpc_auth())
 
-    first = await asyncio.wait_for(stream.read(), 10)
+    first = await asyncio.wait_for(stream.read(), 60)
     assert first.log == "x\n"
     stream.cancel()
 
@@ -294,6 +294,6 @@ async def test_logs_of_a_task_that_ended_long_ago_end_at_once(
 ) -> None:
     await add_task(database, "old", ended_at=datetime.now(UTC) - timedelta(days=1))
 
-    answer = await asyncio.wait_for(master.call("GET", "/tasks/old/logs?follow=true"), 10)
+    answer = await asyncio.wait_for(master.call("GET", "/tasks/old/logs?follow=true"), 60)
 
     assert (answer.status, answer.body) == (200, b"")

@@ -57,7 +57,7 @@ async def test_a_follower_of_the_masters_log_gets_what_comes(master: MasterUnder
     stream = master.stub.MasterLogs(
         MasterLogsRequest(offset=-1, follow=True), metadata=master.grpc_auth()
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await stream.read()).log_entry.message.endswith("old")
         await asyncio.to_thread(log.error, "new")
         assert (await stream.read()).log_entry.message.endswith("new")

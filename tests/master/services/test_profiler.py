@@ -98,7 +98,7 @@ async def test_the_series_of_a_trial_are_listed_once(master: MasterUnderTest) ->
 async def test_following(master: MasterUnderTest, path: str, first: Any, second: Any) -> None:
     await post(master, first)
     url = f"{master.url}/api/v1{path}"
-    async with asyncio.timeout(30), master.session.get(url, headers=master.auth()) as stream:
+    async with asyncio.timeout(60), master.session.get(url, headers=master.auth()) as stream:
         assert b"cpu" in await stream.content.readline()
         await post(master, batch("other", trial=8))
         await post(master, second)
@@ -109,7 +109,7 @@ async def test_following(master: MasterUnderTest, path: str, first: Any, second:
 async def test_following_ends_with_the_trial(master: MasterUnderTest, path: str) -> None:
     await post(master, batch("cpu"))
     url = f"{master.url}/api/v1/trials/7/profiler/{path}?follow=true"
-    async with asyncio.timeout(30), master.session.get(url, headers=master.auth()) as stream:
+    async with asyncio.timeout(60), master.session.get(url, headers=master.auth()) as stream:
         assert b"cpu" in await stream.content.readline()
         async with opened(master.database_url) as database, database.writing() as session:
             end = update(TrialRow).where(TrialRow.id == 7).values(ended_at=datetime.now(UTC))
@@ -122,7 +122,7 @@ async def test_following_ends_with_the_trial(master: MasterUnderTest, path: str)
 async def test_following_what_does_not_come_any_more_is_reading(
     master: MasterUnderTest, path: str
 ) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         nothing = await results(master, f"/trials/9/profiler/{path}?follow=true")
     assert nothing == ([] if path == "metrics" else [{"labels": []}])
 

@@ -60,7 +60,7 @@ async def test_streams_go_on_with_what_is_new_until_the_end(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(follow(*one)) for one in zip(paths, have_begun, strict=True)]
         for event in have_begun:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await event.wait()
         await report(master, first, {"a": 2, "b": 1}, steps=2)
         await report(master, second, {"a": 0}, steps=3)

@@ -49,7 +49,7 @@ class Receiver:
 
     async def next_call(self) -> Received:
         """Wait for a call."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.calls.get()
 
     async def take(self, request: web.Request) -> web.Response:
