@@ -48,7 +48,8 @@ from shipway_agent.runtimes.spec import (
 from tests.agent.containers.scripted import ScriptedRuntime
 
 ID = ContainerId("a-1")
-LIMITS = Limits(drain_s=0.2, devices_s=0.2, first_retry_s=0.01, longest_retry_s=0.01)
+LIMITS = Limits(drain_s=30, devices_s=30, first_retry_s=0.01, longest_retry_s=0.01)
+SHORT = replace(LIMITS, drain_s=0.2, devices_s=0.2)
 
 
 class Life:
@@ -72,12 +73,14 @@ class Life:
         self.container = self.make(record)
         self._record = record
 
-    def make(self, record: Record, *, keeps_ended: bool = False) -> ManagedContainer:
+    def make(
+        self, record: Record, *, limits: Limits = LIMITS, keeps_ended: bool = False
+    ) -> ManagedContainer:
         around = Surroundings(
             runtime=self.runtime,
             reports=Reports(self.outbox, "node"),
             records=self.records,
-            limits=LIMITS,
+            limits=limits,
             keeps_ended=keeps_ended,
         )
         return ManagedContainer(record, around)
@@ -94,7 +97,7 @@ class Life:
             self.outbox.confirm(entry.number)
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not holds():  # noqa: ASYNC110 (many kinds of things are waited for)
                 await asyncio.sleep(0.005)
 
@@ -135,7 +138,7 @@ async def life(tmp_path: Path, runtime: ScriptedRuntime) -> AsyncIterator[Life]:
 async def living(life: Life, *others: ManagedContainer) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.ensure_future(life.container.live(life.make_spec, others))
     yield task
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await task
 
 
@@ -306,6 +309,7 @@ async def test_the_last_line_comes_before_the_end(life: Life, runtime: ScriptedR
 async def test_output_that_does_not_end_is_left_with_a_mark(
     life: Life, runtime: ScriptedRuntime
 ) -> None:
+    life.container = life.make(life.container.record, limits=SHORT)
     runtime.written = [out("something\n")]
     runtime.ends_output = False
     runtime.end(0)
@@ -318,12 +322,13 @@ async def test_output_that_does_not_end_is_left_with_a_mark(
 async def test_output_waits_for_the_master_however_long(
     life: Life, runtime: ScriptedRuntime
 ) -> None:
+    life.container = life.make(life.container.record, limits=SHORT)
     runtime.written = [out(f"line {number}\n") for number in range(200)]
     life.master_reads.clear()
     runtime.end(0)
     async with living(life):
         await life.until(life.container.ended.is_set)
-        await asyncio.sleep(3 * LIMITS.drain_s)
+        await asyncio.sleep(3 * SHORT.drain_s)
         assert life.container.state is State.RUNNING
         life.master_reads.set()
     assert life.lines() == [f"line {number}" for number in range(200)]
@@ -387,6 +392,7 @@ async def test_a_container_waits_for_the_devices_of_another(
 
 async def test_devices_that_do_not_become_free_refuse_the_start(life: Life) -> None:
     other = life.make(replace(life.container.record, container=Container(id=ContainerId("b"))))
+    life.container = life.make(life.container.record, limits=SHORT)
     async with living(life, other):
         pass
     failure = life.failure()
@@ -436,7 +442,7 @@ class SlowRecords(RecordStore):
     def save(self, record: Record) -> None:
         if record.container.state is State.RUNNING:
             self.begun.set()
-            self.goes_on.wait(5)
+            self.goes_on.wait(60)
         super().save(record)
         self.written.append(record.container.state)
 
