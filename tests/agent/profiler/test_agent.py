@@ -40,10 +40,25 @@ def make_container(name: str, *, trial_id: str | None = None, profiles: bool = F
     return record, ContainerHandle(container_id=container_id, native_id=name)
 
 
+class Looks:
+    """How often the containers were looked at."""
+
+    def __init__(self, running: list[Running]) -> None:
+        self._running, self._begun = running, 0
+
+    def list_running(self) -> list[ContainerHandle]:
+        self._begun += 1
+        return [handle for _, handle in self._running]
+
+    async def come_to(self, count: int) -> None:
+        """Wait until that many looks are over."""
+        await eventually(lambda: self._begun > count)
+
+
 @contextlib.asynccontextmanager
 async def profiling(
     relay: StandInRelay, running: list[Running], *, enabled: bool = False
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Looks]:
     settings = AgentSettings.model_validate(
         {
             "master_host": "127.0.0.1",
@@ -52,8 +67,9 @@ async def profiling(
             "profiling": {"enabled": enabled},
         }
     )
+    looks = Looks(running)
     sampler = Sampler(
-        list_running=lambda: [handle for _, handle in running],
+        list_running=looks.list_running,
         find_processes=find_own_process,
         interval_s=0.05,
     )
@@ -62,7 +78,7 @@ async def profiling(
             profile_containers(lambda: running, sampler, settings, os.environ, interval_s=0.05)
         )
         try:
-            yield
+            yield looks
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -83,16 +99,17 @@ async def test_a_trial_that_asks_is_profiled_until_it_ends(relay: StandInRelay) 
         make_container("does not ask", trial_id="8"),
         make_container("is no trial", profiles=True),
     ]
-    async with profiling(relay, running):
-        await asyncio.sleep(0.3)  # something was read
+    async with profiling(relay, running) as looks:
+        await looks.come_to(3)  # so that something was read
         running.clear()
         await eventually(lambda: trials(relay))  # the last words of an ended one
     assert trials(relay) == {(7, "node one")}
 
 
 async def test_the_setting_profiles_every_trial(relay: StandInRelay) -> None:
-    async with profiling(relay, [make_container("trial", trial_id="8")], enabled=True):
-        await asyncio.sleep(0.3)
+    running = [make_container("trial", trial_id="8")]
+    async with profiling(relay, running, enabled=True) as looks:
+        await looks.come_to(3)
     assert trials(relay) == {(8, "node one")}
 
 

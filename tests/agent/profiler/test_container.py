@@ -47,7 +47,7 @@ async def usage_when(
     """Wait until a container's numbers are as wanted."""
     last: ContainerUsage | None = None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 snapshot = await sampler.sample(max_age_s=0)
                 last = snapshot.containers.get(ContainerId(container_id))

@@ -23,7 +23,7 @@ ALL = {
     Quantity.POWER,
 }
 MEMORY = {Quantity.MEMORY_TOTAL, Quantity.MEMORY_USED, Quantity.MEMORY_FREE}
-FAST = GpuTiming(patience_s=5, silence_s=0.5, rest_s=0.05)
+FAST = GpuTiming(patience_s=60, start_s=60, silence_s=30, rest_s=0.05)
 
 
 @contextlib.asynccontextmanager
@@ -37,7 +37,7 @@ async def read(reader: GpuReader) -> dict[str, GpuUsage]:
 
 
 async def read_until(reader: GpuReader, *uuids: str) -> dict[str, GpuUsage]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = await read(reader)
             if set(uuids) <= found.keys():
@@ -149,7 +149,7 @@ async def test_a_driver_that_hangs_holds_up_nobody_for_longer_than_said(driver: 
     async with reading(driver, timing) as reader:
         begun = loop.time()
         assert await read(reader) == {}
-        assert loop.time() - begun < 5
+        assert loop.time() - begun < 20  # much less than the driver takes
     assert list(helpers()) == []
 
 
@@ -178,7 +178,7 @@ async def test_the_helper_ends_when_nobody_asks_and_starts_when_somebody_does(
     async with reading(driver, GpuTiming(idle_s=0.1)) as reader:
         assert list(helpers()) == []
         await read_until(reader, "GPU-0")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while list(helpers()):  # noqa: ASYNC110 (another process)
                 await asyncio.sleep(0.02)
         await read_until(reader, "GPU-0")

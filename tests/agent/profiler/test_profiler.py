@@ -36,6 +36,21 @@ async def find_own_process(handle: ContainerHandle) -> Processes:
     return Processes(first=own)
 
 
+class Looks:
+    """One task that runs, and how often it was looked at."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+
+    def list_running(self) -> list[ContainerHandle]:
+        self._begun += 1
+        return [ContainerHandle(container_id=TASK, native_id="none")]
+
+    async def come_to(self, count: int) -> None:
+        """Wait until that many looks are over."""
+        await eventually(lambda: self._begun > count)
+
+
 @contextlib.asynccontextmanager
 async def profiling(
     relay: StandInRelay,
@@ -43,9 +58,10 @@ async def profiling(
     gpus: tuple[str, ...] = (),
     driver: Driver | None = None,
     timing: ProfilerTiming = FAST,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Looks]:
+    looks = Looks()
     sampler = Sampler(
-        list_running=lambda: [ContainerHandle(container_id=TASK, native_id="none")],
+        list_running=looks.list_running,
         find_processes=find_own_process,
         gpus=GpuReader(driver.environ) if driver is not None else None,
         interval_s=0.05,
@@ -63,7 +79,7 @@ async def profiling(
             timing=timing,
         ),
     ):
-        yield
+        yield looks
 
 
 def series(relay: StandInRelay) -> dict[tuple[str, str], list[float]]:
@@ -129,8 +145,10 @@ async def test_without_nvml_the_rest_goes_on(
 
 
 async def test_metrics_of_an_outage_come_after_it(relay: StandInRelay) -> None:
-    relay.refuse[PATH] = [503] * 3
-    async with profiling(relay):
+    relay.refuse[PATH] = [503] * 10_000
+    async with profiling(relay) as looks:
+        await looks.come_to(6)
+        relay.refuse[PATH].clear()
         await eventually(lambda: relay.posts)
     first = relay.posts[0][1]["batches"][0]
     assert len(first["values"]) > 3
@@ -147,8 +165,8 @@ async def test_a_refusal_of_the_token_ends_the_posts_and_nothing_else(
 
 
 async def test_the_last_readings_are_posted_at_the_end(relay: StandInRelay) -> None:
-    async with profiling(relay, timing=ProfilerTiming(post_s=60)):
-        await asyncio.sleep(0.2)
+    async with profiling(relay, timing=ProfilerTiming(post_s=600)) as looks:
+        await looks.come_to(2)
         assert relay.posts == []
     assert ("memory_free", "") in series(relay)
 
