@@ -43,7 +43,7 @@ class FakeDriver:
     def options(self, **changes: object) -> SlotOptions:
         values: dict[str, object] = {
             "agent_id": "node",
-            "timeout_s": 5.0,
+            "timeout_s": 30.0,
             "environ": self.environ,
             "root": self.root,
             **changes,

@@ -90,7 +90,7 @@ class FakeRocm:
         values: dict[str, object] = {
             "agent_id": "node",
             "slot_type": "rocm",
-            "timeout_s": 5.0,
+            "timeout_s": 30.0,
             "environ": self.environ,
             "root": self.root,
             **changes,

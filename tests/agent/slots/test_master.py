@@ -55,7 +55,7 @@ def flags(api: Api, agent: Agent) -> dict[str, tuple[bool, bool]]:
 
 def shows(api: Api, agent: Agent, *expected: tuple[bool, bool]) -> None:
     wanted = {str(number): value for number, value in enumerate(expected)}
-    wait_until(lambda: flags(api, agent) == wanted, f"the slots are {wanted}", limit_s=20)
+    wait_until(lambda: flags(api, agent) == wanted, f"the slots are {wanted}", limit_s=60)
 
 
 def launch(api: Api, *words: str, slots: int = 1) -> str:
@@ -72,7 +72,7 @@ def state(api: Api, command_id: str) -> str:
 
 
 def reaches(api: Api, command_id: str, wanted: str) -> None:
-    wait_until(lambda: state(api, command_id) == wanted, f"{command_id} is {wanted}", limit_s=20)
+    wait_until(lambda: state(api, command_id) == wanted, f"{command_id} is {wanted}", limit_s=60)
 
 
 def registrations(agent: Agent) -> int:
@@ -140,7 +140,7 @@ def test_a_gpu_that_is_added_is_offered_once_nothing_runs(
     reaches(api, running, "STATE_RUNNING")
     driver.says(N=3)
     wait_until(
-        lambda: "other devices could be offered" in agent.log.read_text(), "it saw them", limit_s=20
+        lambda: "other devices could be offered" in agent.log.read_text(), "it saw them", limit_s=60
     )
     shows(api, agent, (True, False), (True, False))
     assert state(api, running) == "STATE_RUNNING"
