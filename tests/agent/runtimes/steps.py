@@ -61,7 +61,7 @@ async def read_all(runtime: Runtime, handle: ContainerHandle) -> tuple[bytes, by
 async def read_until(runtime: Runtime, handle: ContainerHandle, word: bytes) -> bytes:
     """Read stdout until it has *word* in it."""
     seen = bytearray()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         output: AsyncIterator[Chunk] = runtime.output(handle)
         async for chunk in output:
             if chunk.stream == "stdout":
@@ -93,7 +93,7 @@ def processes_with(word: str) -> list[int]:
 
 
 async def until(is_true: Callable[[], object]) -> None:
-    """Wait until something is so; it must come true in 20 seconds."""
-    async with asyncio.timeout(20):
+    """Wait until something is so; it must come true in a minute."""
+    async with asyncio.timeout(60):
         while not is_true():  # noqa: ASYNC110 (what happens in other processes has no event)
             await asyncio.sleep(0.02)

@@ -109,6 +109,6 @@ async def test_it_is_found_again_and_followed_to_its_end(runtime: Runtime) -> No
     (owned,) = await runtime.list_owned({})
     assert (owned.handle, owned.state) == (handle, ContainerState.RUNNING)
     await runtime.signal(handle, signal.SIGTERM)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert (await runtime.wait(handle)).code == 9
     assert (await read_all(runtime, handle))[0] == b"ready\ntold\n"

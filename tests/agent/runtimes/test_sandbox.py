@@ -62,11 +62,14 @@ async def test_the_tasks_tmp_and_run_are_its_own(
     runtime: Runtime, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
     assert str(tmp_path).startswith("/tmp/")
-    script = f"ls -A /tmp /var/tmp /run; touch /tmp/a /var/tmp/b /run/c && echo ok; ls {tmp_path}"
+    own = f"mine-of-{os.getpid()}"
+    touches = f"touch /tmp/{own} /var/tmp/{own} /run/{own}"
+    script = f"ls -A /tmp /var/tmp /run; {touches} && echo ok; ls {tmp_path}"
     outcome = await run(runtime, make_spec(argv=("sh", "-c", script)))
     assert outcome.stdout.endswith(b"ok\n")
     assert b"No such file" in outcome.stderr
-    assert "a" not in os.listdir("/tmp")
+    for folder in ("/tmp", "/var/tmp", "/run"):
+        assert own not in os.listdir(folder)
 
 
 @behind_walls

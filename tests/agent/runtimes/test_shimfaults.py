@@ -49,7 +49,7 @@ as_plain_process = pytest.mark.parametrize("case_name", ["process"], indirect=Tr
 
 def test_a_shim_that_cannot_have_its_folder_says_so(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "shipway_agent.shim", str(tmp_path / "gone")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "No such file or directory" in done.stderr
 
@@ -61,7 +61,7 @@ async def test_a_start_that_a_shim_has_died_of_fails_instead_of_waiting(
     handle = await runtime.create(make_spec(), ignore)
     (folder,) = case.options.state_dir.glob("*/c-1")
     (folder / CLAIM).touch()  # as a shim leaves it that was killed at once, with its guard
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(RuntimeUnavailable, match="before it had started anything"):
             await runtime.start(handle)
         await runtime.remove(handle)
@@ -87,7 +87,7 @@ async def test_a_disk_that_fills_up_while_a_task_comes_up_does_not_end_it(
     assert started is not None
     assert started.payload is None  # there is no room to say it
     (small_disk / "filling").unlink()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await shimcontrol.wait_running(folder) is None
     await shimcontrol.kill(folder)
     assert processes_with(mark) == []
