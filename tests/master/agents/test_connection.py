@@ -32,9 +32,11 @@ async def list_agents(master: MasterUnderTest) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def impatient(prepared: Prepared, tmp_path: Path) -> AsyncGenerator[MasterUnderTest]:
-    """Run a master that gives up agents and starts after a moment."""
-    manager = {"type": "agent", "agent_reconnect_wait": "300ms", "agent_start_wait": "200ms"}
+async def impatient(
+    prepared: Prepared, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncGenerator[MasterUnderTest]:
+    """Run a master that waits for nothing longer than a moment of that which a test names."""
+    manager = {"type": "agent", request.param: "200ms"}
     async with master_running(prepared, tmp_path / "data", resource_manager=manager) as running:
         yield running
 
@@ -243,6 +245,7 @@ async def test_a_kill_while_the_agent_is_away_reaches_it(master: MasterUnderTest
     assert command["exitStatus"] == "killed"
 
 
+@pytest.mark.parametrize("impatient", ["agent_reconnect_wait"], indirect=True)
 async def test_an_agent_that_does_not_come_back_is_given_up(impatient: MasterUnderTest) -> None:
     agent = StandInAgent(impatient.url)
     async with agent.connected():
@@ -287,6 +290,7 @@ async def test_an_agent_that_comes_back_with_other_devices_must_restart(
         await eventually(back)
 
 
+@pytest.mark.parametrize("impatient", ["agent_start_wait"], indirect=True)
 async def test_a_start_that_is_not_begun_is_given_up(impatient: MasterUnderTest) -> None:
     async with StandInAgent(impatient.url).connected() as agent:
         task_id = await launch(impatient, {"entrypoint": ["true"]})

@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.lab.processes import free_ports
+
 RESOURCES = """
 partitions:
 - partitionName: gpu
@@ -90,7 +92,7 @@ class StandInLauncher:
         self.calls: list[tuple[str, str]] = []
         self.launches: list[str] = []
         self.terminated: list[str] = []
-        self.port = 0
+        [self.port] = free_ports(1)  # nobody gets it while it is stopped
         self.refuse: tuple[int, Any] | None = None
         """Status and body for the next launches of jobs."""
         self.lose_answers = False
@@ -102,14 +104,13 @@ class StandInLauncher:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Serve; with the port of last time if there was one."""
+        """Serve, on the same port each time."""
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
-        self.port = self._runner.addresses[0][1]
         try:
             yield
         finally:

@@ -302,9 +302,7 @@ async def test_a_launch_waits_for_a_launcher_that_is_away_for_a_moment(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     launcher = StandInLauncher(tmp_path / "token")
-    async with launcher.running():
-        port = launcher.port
-    more = [{"resource_manager": launcher.config(port=port, lost_after=60)}]
+    more = [{"resource_manager": launcher.config(lost_after=60)}]
     async with master_running(
         prepared, tmp_path / "data", additional_resource_managers=more
     ) as master:
@@ -327,9 +325,7 @@ async def test_a_launcher_that_is_down_fails_the_task_and_loses_nothing(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     launcher = StandInLauncher(tmp_path / "token")
-    async with launcher.running():
-        port = launcher.port
-    more = [{"resource_manager": launcher.config(port=port)}]
+    more = [{"resource_manager": launcher.config()}]
     async with master_running(
         prepared, tmp_path / "data", additional_resource_managers=more
     ) as master:
@@ -338,7 +334,8 @@ async def test_a_launcher_that_is_down_fails_the_task_and_loses_nothing(
         )
         assert refused.status == 400
         assert (
-            f"the launcher at http://127.0.0.1:{port} are not known yet" in refused.error["error"]
+            f"the launcher at http://127.0.0.1:{launcher.port} are not known yet"
+            in refused.error["error"]
         )
         async with launcher.running():
             await eventually(lambda: has_pool(master))
