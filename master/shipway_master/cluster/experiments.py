@@ -81,14 +81,13 @@ async def running_experiments(
     listens to their trials.
     """
     workspaces = Workspaces(database)
-    records = ExperimentRecords(database)
     async with AsyncExitStack() as stack:
         background = await stack.enter_async_context(Background())
         collector = await stack.enter_async_context(Collector(database, tasks, workspaces))
 
         webhooks = WebhookRecords(database)
         sender = Sender(webhooks, key=await _load_webhook_key(config))
-        events = WebhookEvents(database, webhooks, sender)
+        events = WebhookEvents(database, sender)
         lines = LineWatch(database, webhooks, sender)
         await lines.reload()
         logbook.observe(lines.see)
@@ -97,8 +96,9 @@ async def running_experiments(
 
         async def clean_up(record: ExperimentRecord) -> None:
             background.start(collector.collect(record.id), name=f"checkpoints of {record.id}")
-            background.start(events.experiment_ended(record), name=f"webhooks of {record.id}")
+            events.announce()
 
+        records = ExperimentRecords(database, note_end=events.note_end)
         experiments = await stack.enter_async_context(
             Experiments(
                 records=records,

@@ -264,7 +264,7 @@ class LiveExperiment:
             self.record.search = self._searcher.snapshot()
             self.record.progress = self._searcher.progress()
         if new or before != (self.record.state, self.record.search, self.record.progress):
-            await self._save(new)
+            await self._surely_save(partial(self._records.save, self.record, new_trials=new))
         for record in new:
             self.trials[record.id] = self._make_trial(self, record)
         for record in new:
@@ -275,11 +275,11 @@ class LiveExperiment:
                 end = partial(trial.stop, RunState.STOPPING_COMPLETED, reason=reason)
                 await self._surely(trial, end)
 
-    async def _save(self, new_trials: Sequence[TrialRecord] = ()) -> None:
+    async def _surely_save(self, save: Callable[[], Awaitable[None]]) -> None:
         """Store what the searcher has decided, which cannot be asked again; a full disk is waited for."""
         for delay_s in backoff_delays_s(limit_s=10.0):
             try:
-                await self._records.save(self.record, new_trials=new_trials)
+                await save()
                 return
             except Unavailable as error:
                 log.error(
@@ -328,7 +328,7 @@ class LiveExperiment:
         self.record.ended_at = datetime.now(UTC)
         if self.record.state is RunState.COMPLETED:
             self.record.progress = 1.0
-        await self._save()
+        await self._surely_save(partial(self._records.end, self.record))
         log.info(
             "experiment ended",
             extra={"experiment_id": self.record.id, "state": self.record.state.value},

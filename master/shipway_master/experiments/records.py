@@ -7,12 +7,13 @@ columns of the life are written here.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.allocations.ids import JobId, TaskId
 from shipway_master.experiments.states import RunState
@@ -108,11 +109,15 @@ class ExperimentFiles:
     public_key: str
 
 
+NoteEnd = Callable[[AsyncSession, ExperimentRecord], Awaitable[None]]
+"""Stores what follows from the end of an experiment, in the transaction that stores the end."""
+
+
 class ExperimentRecords:
     """Reads and writes experiments and trials."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, note_end: NoteEnd | None = None) -> None:
+        self._database, self._note_end = database, note_end
 
     async def add(self, record: ExperimentRecord, files: ExperimentFiles) -> None:
         """Store a new experiment, and give it its id."""
@@ -164,6 +169,14 @@ class ExperimentRecords:
                     session.add(TrialTaskRow(task_id=task_id, trial_id=row.id, number=number))
         for trial, row in zip(new_trials, rows, strict=True):
             trial.id = row.id
+
+    async def end(self, record: ExperimentRecord) -> None:
+        """Store that an experiment has come to its end, and with it what follows from that."""
+        statement = update(ExperimentRow).where(ExperimentRow.id == record.id)
+        async with self._database.writing() as session:
+            await session.execute(statement.values(**_changing(record)))
+            if self._note_end is not None:
+                await self._note_end(session, record)
 
     async def save_trial(self, record: TrialRecord) -> None:
         """Store how a trial is."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shipway_master.store.database import Database
 from shipway_master.store.webhooks import DeliveryRow, WebhookRow, WebhookTriggerRow
@@ -37,25 +38,7 @@ class WebhookRecords:
     async def load_all(self) -> list[Webhook]:
         """Load all webhooks by id."""
         async with self._database.reading() as session:
-            rows = (await session.scalars(select(WebhookRow).order_by(WebhookRow.id))).all()
-            statement = select(WebhookTriggerRow).order_by(WebhookTriggerRow.id)
-            triggers = (await session.scalars(statement)).all()
-        by_webhook: defaultdict[int, list[Trigger]] = defaultdict(list)
-        for one in triggers:
-            trigger = Trigger(id=one.id, kind=TriggerKind(one.kind), condition=one.condition)
-            by_webhook[one.webhook_id].append(trigger)
-        return [
-            Webhook(
-                id=row.id,
-                name=row.name,
-                url=row.url,
-                kind=Kind(row.kind),
-                mode=Mode(row.mode),
-                workspace_id=row.workspace_id,
-                triggers=by_webhook[row.id],
-            )
-            for row in rows
-        ]
+            return await load_webhooks(session)
 
     async def find(self, webhook_id: int) -> Webhook | None:
         """Load one webhook."""
@@ -97,18 +80,13 @@ class WebhookRecords:
 
     async def count_waiting(self, webhook_id: int) -> int:
         """Count the calls of a webhook that are still to be made."""
-        statement = select(func.count()).where(DeliveryRow.webhook_id == webhook_id)
         async with self._database.reading() as session:
-            return await session.scalar(statement) or 0
+            return await count_waiting_calls(session, webhook_id)
 
     async def enqueue(self, bodies: Sequence[tuple[int, str]]) -> None:
         """Store calls, as pairs of webhook and body, that are to be made at once."""
-        now = datetime.now(UTC)
         async with self._database.writing() as session:
-            session.add_all(
-                DeliveryRow(webhook_id=webhook_id, body=body, due_at=now)
-                for webhook_id, body in bodies
-            )
+            add_calls(session, bodies)
 
     async def load_due(self, *, limit: int) -> list[Delivery]:
         """Load the calls whose time has come, the oldest first."""
@@ -149,3 +127,42 @@ class WebhookRecords:
         statement = update(DeliveryRow).where(DeliveryRow.id == delivery.id)
         async with self._database.writing() as session:
             await session.execute(statement.values(tries=delivery.tries + 1, due_at=due_at))
+
+
+async def load_webhooks(session: AsyncSession, *, keep: bool = False) -> list[Webhook]:
+    """Load all webhooks by id; with *keep* none of them can be deleted before the transaction ends."""
+    statement = select(WebhookRow).order_by(WebhookRow.id)
+    if keep:
+        statement = statement.with_for_update(read=True, key_share=True)
+    rows = (await session.scalars(statement)).all()
+    triggers = await session.scalars(select(WebhookTriggerRow).order_by(WebhookTriggerRow.id))
+    by_webhook: defaultdict[int, list[Trigger]] = defaultdict(list)
+    for one in triggers:
+        trigger = Trigger(id=one.id, kind=TriggerKind(one.kind), condition=one.condition)
+        by_webhook[one.webhook_id].append(trigger)
+    return [
+        Webhook(
+            id=row.id,
+            name=row.name,
+            url=row.url,
+            kind=Kind(row.kind),
+            mode=Mode(row.mode),
+            workspace_id=row.workspace_id,
+            triggers=by_webhook[row.id],
+        )
+        for row in rows
+    ]
+
+
+async def count_waiting_calls(session: AsyncSession, webhook_id: int) -> int:
+    """Count the calls of a webhook that are still to be made."""
+    statement = select(func.count()).where(DeliveryRow.webhook_id == webhook_id)
+    return await session.scalar(statement) or 0
+
+
+def add_calls(session: AsyncSession, bodies: Sequence[tuple[int, str]]) -> None:
+    """Store calls, as pairs of webhook and body, that are to be made at once."""
+    now = datetime.now(UTC)
+    session.add_all(
+        DeliveryRow(webhook_id=webhook_id, body=body, due_at=now) for webhook_id, body in bodies
+    )

@@ -16,6 +16,7 @@ from shipway_master.webhooks.records import WebhookRecords
 from shipway_master.webhooks.sender import Sender
 from tests.master.agents.standin import StandInAgent
 from tests.master.asking import eventually, launch
+from tests.master.experiments.faults import refusing
 from tests.master.running import MasterUnderTest, Prepared, master_running
 from tests.master.webhooks.receiver import Receiver, receiving
 from tests.proto.required import missing_required
@@ -95,6 +96,33 @@ async def test_the_end_of_an_experiment_is_told_and_signed(
     told = call.json["event_data"]["experiment"]
     assert (told["id"], told["state"], told["name"]) == (experiment_id, "CANCELED", "e <1>")
     assert (told["workspace"], told["project"]) == ("Uncategorized", "Uncategorized")
+
+
+async def test_the_end_of_an_experiment_is_stored_with_the_calls_that_tell_of_it(
+    master: MasterUnderTest, receiver: Receiver
+) -> None:
+    await make(master, receiver)
+    experiment_id = await create(master)
+    path = f"/experiments/{experiment_id}"
+
+    async def get_state() -> str:
+        state: str = (await master.call("GET", path)).json["experiment"]["state"]
+        return state
+
+    async def is_stopping() -> bool:
+        return await get_state() == "STATE_STOPPING_KILLED"
+
+    async with refusing(master.data, "INSERT ON webhook_deliveries"):
+        kill = asyncio.ensure_future(master.call("POST", f"{path}/kill", token="user"))
+        await eventually(is_stopping)
+        await asyncio.wait([kill], timeout=0.2)
+        assert await is_stopping(), "an end that would not be told of has not come"
+    await kill
+    call = await receiver.next_call()
+
+    assert await get_state() == "STATE_CANCELED"
+    assert call.json["event_data"]["experiment"]["state"] == "CANCELED"
+    assert receiver.calls.empty()
 
 
 async def test_what_an_experiment_says_goes_to_those_it_is_for(
