@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import time
 from pathlib import Path
 
 import pytest
@@ -64,14 +63,24 @@ def own() -> LocalTransport:
     return LocalTransport(getpass.getuser(), {"PATH": "/usr/bin:/bin", "SLURM_CONF": "/x.conf"})
 
 
-@pytest.fixture
-def slurm(programs: StandIns, own: LocalTransport) -> CommandLineSlurm:
+def make_slurm(
+    programs: StandIns,
+    own: LocalTransport,
+    *,
+    query_timeout_s: float = 60,
+    submit_timeout_s: float = 60,
+) -> CommandLineSlurm:
     return CommandLineSlurm(
         Programs(programs.folder, "/usr/bin:/bin", LocalMachine().find_program),
         own,
-        query_timeout_s=2,
-        submit_timeout_s=3,
+        query_timeout_s=query_timeout_s,
+        submit_timeout_s=submit_timeout_s,
     )
+
+
+@pytest.fixture
+def slurm(programs: StandIns, own: LocalTransport) -> CommandLineSlurm:
+    return make_slurm(programs, own)
 
 
 SCRIPT = Path("/lustre/job dir/job.sh")
@@ -119,12 +128,11 @@ async def test_an_unclear_answer_is_doubtful(
         await slurm.submit(SCRIPT, user=own)
 
 
-async def test_no_answer_in_time_is_doubtful(
-    slurm: CommandLineSlurm, programs: StandIns, own: LocalTransport
-) -> None:
-    programs.add("sbatch", out="4711\n", sleep_s=60)
+async def test_no_answer_in_time_is_doubtful(programs: StandIns, own: LocalTransport) -> None:
+    slurm = make_slurm(programs, own, submit_timeout_s=2)
+    programs.add("sbatch", out="4711\n", sleep_s=600)
     programs.add("scontrol", out="Slurmctld(primary) at vm is UP\n")
-    with pytest.raises(SubmissionDoubtful, match="no answer within 3 s"):
+    with pytest.raises(SubmissionDoubtful, match="no answer within 2 s"):
         await slurm.submit(SCRIPT, user=own)
 
 
@@ -149,12 +157,10 @@ async def test_a_refusal_is_told_in_sbatchs_words(
 async def test_a_slow_sbatch_is_not_waited_for_when_no_controller_listens(
     slurm: CommandLineSlurm, programs: StandIns, own: LocalTransport
 ) -> None:
-    programs.add("sbatch", sleep_s=60)
+    programs.add("sbatch", sleep_s=600)
     programs.add("scontrol", out="Slurmctld(primary) at vm is DOWN\n")
-    began = time.monotonic()
-    with pytest.raises(BackendUnreachable, match="DOWN"):
+    with pytest.raises(BackendUnreachable, match="DOWN"):  # long before sbatch is given up
         await slurm.submit(SCRIPT, user=own)
-    assert time.monotonic() - began < 2.5
 
 
 async def test_a_backup_controller_is_a_controller(
@@ -216,14 +222,11 @@ async def test_a_question_that_is_not_answered_is_an_error_not_an_empty_list(
         await slurm.jobs()
 
 
-async def test_a_question_that_hangs_is_bounded(
-    slurm: CommandLineSlurm, programs: StandIns
-) -> None:
-    programs.add("squeue", sleep_s=60)
-    began = time.monotonic()
-    with pytest.raises(BackendUnreachable, match="within 2 s"):
+async def test_a_question_that_hangs_is_bounded(programs: StandIns, own: LocalTransport) -> None:
+    slurm = make_slurm(programs, own, query_timeout_s=0.5)
+    programs.add("squeue", sleep_s=600)
+    with pytest.raises(BackendUnreachable, match=r"within 0\.5 s"):
         await slurm.jobs()
-    assert time.monotonic() - began < 4
 
 
 async def test_without_accounting_nothing_is_known_and_it_is_not_asked_all_the_time(

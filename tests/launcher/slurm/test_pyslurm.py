@@ -61,7 +61,7 @@ def write_script(path: Path, changes: Mapping[str, str | None], body: str = "tru
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait for something that nobody tells of."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -118,7 +118,7 @@ class Double:
         path = self.bin / f"{name}.calls"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
-    def make(self, *, submit_timeout_s: float = 20, is_wanted: bool = True) -> PyslurmSlurm:
+    def make(self, *, submit_timeout_s: float = 60, is_wanted: bool = True) -> PyslurmSlurm:
         """Make the backend."""
         return make(
             self.own,
@@ -135,13 +135,13 @@ def make(
     python: str,
     *,
     path: str = PATH,
-    submit_timeout_s: float = 20,
+    submit_timeout_s: float = 60,
     is_wanted: bool = True,
 ) -> PyslurmSlurm:
     commands = CommandLineSlurm(
         Programs(bin_dir, path, LocalMachine().find_program),
         own,
-        query_timeout_s=20,
+        query_timeout_s=60,
         submit_timeout_s=submit_timeout_s,
     )
     choice = PyslurmChoice(python=python, is_wanted=is_wanted)

@@ -40,7 +40,7 @@ async def test_a_job_is_submitted_seen_and_cancelled(way: Way, tmp_path: Path) -
     assert (row.state.phase, row.gpus, row.time_limit_s) == (Phase.WAITING, 2, 5400)
     assert row.partition == "gpu"
     await way.backend.cancel([job_id], user=way.user)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while row is not None and row.state.phase is not Phase.ENDED:
             await asyncio.sleep(0.1)
             row = await find(way, job_id)
