@@ -26,7 +26,7 @@ def sshd() -> Iterator[Sshd]:
 
 
 def link_to(
-    sshd: Sshd, *, silence_s: float = 10, connect_timeout_s: float = 15, **changes: Any
+    sshd: Sshd, *, silence_s: float = 30, connect_timeout_s: float = 60, **changes: Any
 ) -> Link:
     """Make a link, not entered yet; *changes* are of the settings."""
     settings = SshSettings.model_validate({**sshd.settings, **changes})
