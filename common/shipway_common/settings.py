@@ -115,7 +115,7 @@ def parse_settings(
         sources = [(flags, name_flag), (environment, name_variable)]
         raise SettingsError(
             [
-                Problem(_place(problem["loc"], sources, file_name), _explain(problem, model))
+                Problem(_place(problem["loc"], sources, file_name), explain(problem, model))
                 for problem in error.errors(include_input=False, include_url=False)
             ]
         ) from error
@@ -143,7 +143,8 @@ def _has(values: Mapping[str, Any] | None, path: Sequence[int | str]) -> bool:
     return found is not None and not isinstance(found, Mapping)
 
 
-def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
+def explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    """Say what is wrong with one value; of an unknown key, which one may have been meant."""
     if problem["type"] == "extra_forbidden":
         near = _nearest(problem["loc"], model)
         return f"unknown key; did you mean {near}?" if near else "unknown key"

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from shipway_common.settings import explain
 from shipway_master.tasks.defaults import TaskContainerDefaults
 from shipway_master.tasks.model import (
     DEFAULT_WORK_DIR,
@@ -34,7 +35,7 @@ def parse_config(given: Mapping[str, Any], *, has_entrypoint: bool = True) -> Ta
         config = TaskConfig.model_validate(_without_nulls(given))
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in problem['loc']) or 'config'}: {problem['msg']}"
+            f"{'.'.join(map(str, problem['loc'])) or 'config'}: {explain(problem, TaskConfig)}"
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise BadConfig("invalid config: " + "; ".join(problems)) from error

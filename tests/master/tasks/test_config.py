@@ -47,6 +47,11 @@ def test_one_value_for_all_slot_types_or_one_for_each() -> None:
     assert (each.image.cpu, each.image.cuda, each.image.rocm) == ("a", "b", "")
 
 
+def test_an_unknown_key_is_told_with_the_one_that_was_meant() -> None:
+    with pytest.raises(BadConfig, match=r"resources\.slotz: unknown key; did you mean slots\?"):
+        parse(resources={"slotz": 1})
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("4g", 4 * 2**30), ("512MiB", 512 * 2**20), (1000, 1000), ("1.5k", 1536), ("2 P", 2**51)],
