@@ -27,7 +27,10 @@ class NotAllowed(Exception):
     """An address lies in none of the networks, or a name has none that does."""
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{host[:200]!r} has no address in security.proxy_networks")
+        super().__init__(
+            f"its node's address {host[:200]!r} is in none of the networks of the master's setting "
+            "security.proxy_networks"
+        )
 
 
 class ProxyNetworks:

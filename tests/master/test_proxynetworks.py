@@ -55,7 +55,8 @@ async def test_what_is_no_name_of_a_host_leads_nowhere(host: str) -> None:
 async def test_an_address_that_the_proxy_must_not_lead_to_ends_no_task(
     master: MasterUnderTest,
 ) -> None:
-    task_id = await create(master, "entrypoint: [x]\n")
+    config = "entrypoint: [x]\nenvironment: {proxy_ports: [{proxy_port: 8000}]}\n"
+    task_id = await create(master, config)
     path = f"/allocations/{task_id}.1/proxy_address"
 
     answer = await master.call("POST", path, {"proxyAddress": "169.254.169.254"})
@@ -65,3 +66,15 @@ async def test_an_address_that_the_proxy_must_not_lead_to_ends_no_task(
     assert len(said) == 1
     assert "169.254.169.254" in said[0]
     assert (await master.call("POST", path, {"proxyAddress": "10.0.0.7"})).status == 200
+
+
+async def test_a_task_that_serves_nothing_is_told_nothing_of_the_proxy(
+    master: MasterUnderTest,
+) -> None:
+    task_id = await create(master, "entrypoint: [x]\n")
+    path = f"/allocations/{task_id}.1/proxy_address"
+
+    answer = await master.call("POST", path, {"proxyAddress": "127.0.0.1"})
+
+    assert answer.status == 200
+    assert not [line for line in await read_log(master, task_id) if "proxy_networks" in line]

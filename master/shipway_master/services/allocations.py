@@ -164,7 +164,9 @@ class AllocationService:
             try:
                 self._proxy_networks.require_allowed(request.proxy_address)
             except NotAllowed as error:
-                await allocation.say(f"services of this task cannot be reached: {error}")
+                task = await self._tasks.get(get_task_id(allocation.id))
+                if task.service is not None or task.config.environment.proxy_ports:
+                    await allocation.say(f"what this task serves cannot be reached: {error}")
             else:
                 await allocation.set_proxy_address(request.proxy_address)
         return trial_pb2.PostAllocationProxyAddressResponse()
