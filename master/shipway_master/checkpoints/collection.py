@@ -41,7 +41,7 @@ _ENTRYPOINT: Final = r"""#!/bin/sh
 python=${DET_PYTHON_EXECUTABLE:-python3}
 PATH="$PYTHONUSERBASE/bin:$PATH"
 command -v "$python" >/dev/null || {
-    echo "checkpoints are removed with Python, and there is no $python in this image" >&2
+    echo "checkpoints are removed with Python, and there is no $python in PATH ($PATH)" >&2
     exit 127
 }
 "$python" -m determined.exec.gc_checkpoints "$@" && exit

@@ -21,7 +21,8 @@ _ENTRYPOINT: Final = r"""#!/bin/sh
 set -e
 PATH="$PATH:$PYTHONUSERBASE/bin"
 command -v jupyter >/dev/null || {
-    echo "a notebook needs JupyterLab, which this image does not have: install jupyterlab in it" >&2
+    echo "a notebook needs JupyterLab, and there is no jupyter in PATH ($PATH): install jupyterlab" \
+        "in the image, or on the node where there is no image" >&2
     exit 127
 }
 if [ -n "$NOTEBOOK_REPORT_EVERY_S" ]; then

@@ -18,7 +18,8 @@ umask 077
 cd "$(dirname "$0")"
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 sshd=$(command -v sshd) || {
-    echo "a shell needs sshd, which this image does not have: install openssh-server in it" >&2
+    echo "a shell needs sshd, which is not in PATH ($PATH): install openssh-server in the image, or" \
+        "on the node where there is no image" >&2
     exit 127
 }
 options=

@@ -29,8 +29,8 @@ storage=$1
 where=$2
 shift 2
 command -v tensorboard >/dev/null || {
-    echo "a TensorBoard needs the program tensorboard, which this image does not have: install the" \
-        "Python package tensorboard in it" >&2
+    echo "a TensorBoard needs the program tensorboard, which is not in PATH ($PATH): install the" \
+        "Python package tensorboard in the image, or on the node where there is no image" >&2
     exit 127
 }
 if [ ! -e "$storage" ]; then
