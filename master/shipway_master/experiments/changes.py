@@ -169,7 +169,7 @@ class ExperimentChanges:
 
         Raises:
             ExperimentInWrongState: It has not ended, or all is complete.
-            BadExperiment: The configuration must not be changed so.
+            BadExperiment: The configuration must not be changed so, or is beyond a policy's limits.
         """
         async with self._going_on:  # of two who want it at once, one comes too late
             await self._go_on(await self._experiments.load_record(record.id), override_text)
@@ -179,8 +179,11 @@ class ExperimentChanges:
             raise ExperimentInWrongState(f"experiment {record.id} has not ended")
         if record.state in (RunState.DELETING, RunState.DELETE_FAILED):
             raise ExperimentInWrongState(f"experiment {record.id} is being deleted")
+        rules = await self._policies.load_rules(record.workspace_id, Workload.EXPERIMENT)
+        # The limits are for what is asked for now: what was made before them goes on as it is.
+        govern = rules.govern_experiment if override_text.strip() else rules.fix_experiment
         try:
-            config = await asyncio.to_thread(override, record.config, override_text)
+            config = await asyncio.to_thread(override, record.config, override_text, govern=govern)
         except BadExperimentConfig as error:
             raise BadExperiment(str(error)) from error
         trials = await self._experiments.records.load_trials(record.id)

@@ -53,11 +53,8 @@ class Rules:
         Raises:
             BadExperiment: It asks for more than it may have.
         """
-        part, layers = draft.part, dict(draft.layers)
-        for policy in self.policies:
-            fixed = read_part(policy.invariant_config, [], source="")
-            part = merge_parts(fixed, part)
-            layers = {"policy": policy.invariant_config, **layers}
+        draft = self.fix_experiment(draft)
+        part = draft.part
         max_slots = self.constraints.resources.max_slots
         resources = part.resources
         problem = self.find_excess(
@@ -69,6 +66,15 @@ class Rules:
         if max_slots is not None and resources.max_slots is None:
             limit = read_part({"resources": {"max_slots": max_slots}}, [], source="")
             part = merge_parts(part, limit)
+        return Draft(part, draft.layers)
+
+    def fix_experiment(self, draft: Draft) -> Draft:
+        """Put what is fixed over the configuration of an experiment; blocking."""
+        part, layers = draft.part, dict(draft.layers)
+        for policy in self.policies:
+            fixed = read_part(policy.invariant_config, [], source="")
+            part = merge_parts(fixed, part)
+            layers = {"policy": policy.invariant_config, **layers}
         return Draft(part, layers)
 
     def find_excess(self, *, slots: int, priority: int | None) -> str | None:

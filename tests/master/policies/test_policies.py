@@ -164,3 +164,33 @@ async def test_experiments_get_what_is_fixed_and_no_more_than_is_allowed(
     assert (config["resources"]["weight"], config["resources"]["max_slots"]) == (4, 4)
     assert [answer.status for answer in refused] == [400, 400, 400]
     assert "5 slots are more than the 4 that a policy allows" in refused[0].error["error"]
+
+
+async def test_an_experiment_that_is_continued_gets_what_is_fixed_and_no_more_than_is_allowed(
+    master: MasterUnderTest,
+) -> None:
+    config = {**EXPERIMENT, "resources": {"slots_per_trial": 2}}
+    body = {"config": json.dumps(config), "activate": False}
+    number = (await master.call("POST", "/experiments", body)).json["experiment"]["id"]
+    path = f"/experiments/{number}"
+
+    async def go_on(overrides: str = "") -> Any:
+        await master.call("POST", f"{path}/kill")
+        wish = {"id": number, "overrideConfig": overrides}
+        return await master.call("POST", "/experiments/continue", wish)
+
+    fixed = {"name": "fixed", "searcher": {"name": "random", "max_trials": 9}}
+    limits = {"resources": {"max_slots": 1}}
+    await put(master, "global/EXPERIMENT", {"invariant_config": fixed, "constraints": limits})
+    wanted = [
+        await go_on(),
+        await go_on("name: mine"),
+        await go_on("{name: mine, resources: {slots_per_trial: 1}}"),
+    ]
+    shown = (await master.call("GET", path)).json["experiment"]["config"]
+    await master.call("POST", f"{path}/kill")
+
+    assert [answer.status for answer in wanted] == [200, 400, 200]
+    assert "2 slots are more than the 1 that a policy allows" in wanted[1].error["error"]
+    assert (shown["name"], shown["resources"]["slots_per_trial"]) == ("fixed", 1)
+    assert shown["searcher"]["name"] == "single"

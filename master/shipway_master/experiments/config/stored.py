@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from shipway_common.settings import Problem
-from shipway_master.experiments.config.draft import read_part
+from shipway_master.experiments.config.draft import Draft, read_part
 from shipway_master.experiments.config.merge import merge_parts
 from shipway_master.experiments.config.model import ExperimentConfig, Part
 from shipway_master.experiments.config.problems import BadExperimentConfig
@@ -28,12 +28,15 @@ def load_experiment_config(plain: Mapping[str, Any]) -> ExperimentConfig:
     return build_whole(_load(plain), name_source=lambda _: "", seed=0, priority=None)
 
 
-def override(plain: Mapping[str, Any], text: str) -> ExperimentConfig:
+def override(
+    plain: Mapping[str, Any], text: str, *, govern: Callable[[Draft], Draft] | None = None
+) -> ExperimentConfig:
     """Put what a user sent over a stored configuration, for an experiment that goes on.
 
     Args:
         plain: What `ExperimentConfig.to_plain` wrote, secrets revealed.
         text: YAML; empty changes nothing.
+        govern: Puts policies over what comes of it, the searcher excepted.
 
     Raises:
         BadExperimentConfig: Something in it cannot be, or may not be changed.
@@ -57,7 +60,11 @@ def override(plain: Mapping[str, Any], text: str) -> ExperimentConfig:
         problems.append(Problem("override config: searcher.name", text))
     if problems:
         raise BadExperimentConfig(problems)
-    return build_whole(merge_parts(part, low), name_source=lambda _: "", seed=0, priority=None)
+    merged = merge_parts(part, low)
+    if govern is not None:
+        governed = govern(Draft(merged, {"override config": raw})).part
+        merged = governed.model_copy(update={"searcher": merged.searcher})
+    return build_whole(merged, name_source=lambda _: "", seed=0, priority=None)
 
 
 def _load(plain: Mapping[str, Any]) -> Part:
