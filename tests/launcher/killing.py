@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -43,7 +44,38 @@ def kill(pid: int | None) -> None:
     assert pid is not None
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_alive(pid), "it is gone", limit_s=10)
+    wait_until(lambda: not is_alive(pid), "it is gone", limit_s=60)
+
+
+def wait_until_asked(slurm: Slurm, *names: str) -> None:
+    """Wait until programs of Slurm have sent their messages to a controller that is stopped."""
+    port = int(re.search(r"^SlurmctldPort=(\d+)$", slurm.config.read_text(), re.MULTILINE)[1])  # type: ignore[index]
+    wait_until(
+        lambda: set(names) <= {_name_of(inode) for inode in _senders(port)},
+        f"{' and '.join(names)} wait for an answer",
+        limit_s=60,
+    )
+
+
+def _senders(port: int) -> set[str]:
+    """Return the sockets whose messages lie unread at a port of this machine."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    here = f":{port:04X}"
+    waiting = {
+        (line[2], line[1])
+        for line in lines
+        if line[1].endswith(here) and int(line[4].partition(":")[2], 16) > 0
+    }
+    return {line[9] for line in lines if (line[1], line[2]) in waiting}
+
+
+def _name_of(inode: str) -> str:
+    """Return the name of the program that has a socket."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # ended or closed meanwhile
+            if os.readlink(link) == f"socket:[{inode}]":
+                return (link.parents[1] / "comm").read_text().strip()
+    return ""
 
 
 def processes(job: Job, word: str) -> list[int]:
