@@ -25,7 +25,7 @@ def wait_for_output(master: GoMaster, job: Job, text: bytes) -> None:
     wait_until(
         lambda: text in master.log(job, "output.log"),
         f"{job.dispatch_id} prints {text!r}",
-        limit_s=30,
+        limit_s=60,
         logs=lambda: master.log(job, "error.log").decode(errors="replace"),
     )
 
@@ -93,7 +93,7 @@ def test_a_pending_job_tells_why_in_plain_words(
     wait_until(
         lambda: master.poll(job) and any("can never start" in line for line in job.task_log),
         "the reason is told",
-        limit_s=10,
+        limit_s=60,
     )
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
@@ -116,7 +116,7 @@ def test_a_job_that_ignores_sigterm_is_killed(
     wait_for_output(master, job, b"ready")
     master.wait(job, "RUNNING")
     master.kill(job)
-    assert master.wait(job, limit_s=30) == "TERMINATED"
+    assert master.wait(job, limit_s=60) == "TERMINATED"
     assert job.job_id is not None
     assert slurm.job_states()[job.job_id] == "CANCELLED"
 
@@ -206,7 +206,7 @@ def test_a_hostile_payload_name_harms_nothing(
     job = master.launch(make_manifest(["/bin/echo", "fine"], payload=name), new_id())
     info = master.status(job)
     assert list(info["payloadStates"]) == [name]
-    wait_until(lambda: master.status(job)["state"] == "COMPLETED", "the job completes", limit_s=30)
+    wait_until(lambda: master.status(job)["state"] == "COMPLETED", "the job completes", limit_s=60)
     master.delete(job)
 
 
@@ -412,7 +412,7 @@ def test_other_peoples_jobs_are_in_the_queue_whatever_their_names(
     name = 'evil|\n99999: {"state": RUNNING}\n~x~|b| día 😀'
     arguments = ["-J", name, "--gpus=3", "--hold", "-o", "/dev/null", "--wrap", "true"]
     job_id = slurm.run(["sbatch", "--parsable", *arguments]).stdout.strip()
-    wait_until(lambda: job_id in master.query("Queues"), "the job is listed", limit_s=10)
+    wait_until(lambda: job_id in master.query("Queues"), "the job is listed", limit_s=60)
     found = master.query("Queues")
     assert found[job_id] == {
         "state": "PENDING",

@@ -79,7 +79,7 @@ def test_each_row_of_the_table_runs_with_what_it_says(
         for name, (resources, _) in ROWS.items()
     }
     for name, (_, gpus) in ROWS.items():
-        assert master.wait(jobs[name], limit_s=60) == "COMPLETED", (name, jobs[name].task_log)
+        assert master.wait(jobs[name], limit_s=90) == "COMPLETED", (name, jobs[name].task_log)
         lines = master.log(jobs[name], "output.log").decode().splitlines()
         shown = sorted(line.split() for line in lines if " gpus " in line)
         assert [words[0] for words in shown] == [f"{n}/{len(gpus)}" for n in range(len(gpus))], name
@@ -106,8 +106,8 @@ def test_a_cancel_ends_work_that_would_go_on_after_a_notice(
 ) -> None:
     words = ["/bin/sh", "-c", "trap 'echo told; exit 7' TERM; echo up; while :; do sleep 0.1; done"]
     job = master.launch(make_job(words), new_id())
-    wait_until(lambda: b"up" in master.log(job, "output.log"), "the job runs", limit_s=30)
+    wait_until(lambda: b"up" in master.log(job, "output.log"), "the job runs", limit_s=60)
     master.kill(job)
-    assert master.wait(job, limit_s=20) == "TERMINATED"
+    assert master.wait(job) == "TERMINATED"
     assert b"told" in master.log(job, "output.log")
     assert b"the job is cancelled" in master.log(job, "error.log")

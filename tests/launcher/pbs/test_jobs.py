@@ -45,7 +45,7 @@ def wait_for_output(master: GoMaster, job: Job, text: bytes) -> None:
     wait_until(
         lambda: text in master.log(job, "output.log"),
         f"{job.dispatch_id} prints {text!r}",
-        limit_s=30,
+        limit_s=60,
         logs=lambda: master.log(job, "error.log").decode(errors="replace"),
     )
 
@@ -108,7 +108,7 @@ def test_a_rank_that_fails_ends_the_others(master: GoMaster, new_id: Callable[[]
     words = ["/bin/sh", "-c", "if [ $SLURM_PROCID = 2 ]; then exit 9; fi; exec sleep 600"]
     resources = {"instances": {"nodes": 3}}
     job = master.launch(manifest(words, resources=resources), new_id())
-    assert master.wait(job, limit_s=40) == "FAILED"
+    assert master.wait(job, limit_s=60) == "FAILED"
     assert "Job Exited with Exit Code 9\n" in job.task_log[-1]
 
 
@@ -158,7 +158,7 @@ def test_a_running_job_is_cancelled(
     pbs.set_mood("no-history", is_on=not has_history)
     words = ["/bin/sh", "-c", "echo ready; exec sleep 600"]
     job = master.launch(manifest(words, resources={"instances": {"nodes": 2}}), new_id())
-    wait_until(lambda: master.log(job, "output.log").count(b"ready") == 2, "both run", limit_s=30)
+    wait_until(lambda: master.log(job, "output.log").count(b"ready") == 2, "both run", limit_s=60)
     master.wait(job, "RUNNING")
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
@@ -170,7 +170,7 @@ def test_a_job_that_ignores_sigterm_is_killed(master: GoMaster, new_id: Callable
     job = master.launch(manifest(words), new_id())
     wait_for_output(master, job, b"ready")
     master.kill(job)
-    assert master.wait(job, limit_s=30) == "TERMINATED"
+    assert master.wait(job, limit_s=60) == "TERMINATED"
 
 
 def test_a_job_cancelled_by_someone_else_has_failed(
@@ -193,7 +193,7 @@ def test_a_sites_notice_reaches_the_ranks_on_all_nodes(
     words = ["/bin/sh", "-c", loop]
     job = master.launch(manifest(words, resources={"instances": {"nodes": 3}}), new_id())
     wait_until(
-        lambda: master.log(job, "output.log").count(b"ready") == 3, "all are ready", limit_s=30
+        lambda: master.log(job, "output.log").count(b"ready") == 3, "all are ready", limit_s=60
     )
     master.wait(job, "RUNNING")
     assert job.job_id is not None
@@ -226,7 +226,7 @@ def test_a_waiting_job_tells_why(master: GoMaster, new_id: Callable[[], str]) ->
     wait_until(
         lambda: master.poll(job) and any("can never start" in line for line in job.task_log),
         "the reason is told",
-        limit_s=10,
+        limit_s=60,
     )
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
@@ -308,7 +308,7 @@ def test_resources_and_queues_are_as_the_master_reads_them(
     wait_until(
         lambda: master.query("Resources")["partitions"][0]["totalAllocatedNodes"] == 1,
         "the job's node is in use",
-        limit_s=10,
+        limit_s=60,
     )
     found = master.query("Resources")
     assert [row["partitionName"] for row in found["partitions"]] == ["workq", "gpuq"]
