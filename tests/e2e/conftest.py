@@ -51,6 +51,7 @@ def site(det: Callable[..., Det]) -> Iterator[Site]:
     on_loopback = {"network_mode": "host"}  # where the master is
     pools = [
         {"pool_name": "default"},
+        {"pool_name": "nodes"},
         {"pool_name": "docker", "task_container_defaults": on_loopback},
     ]
     with ExitStack() as stack:

@@ -16,7 +16,13 @@ from shipway_master.experiments.trialports import name_ports
 from shipway_master.tasks.files import DIRECTORY_TYPE, FILE_TYPE, RUN_DIR, TaskFile
 from shipway_master.tasks.launch import AgentUser
 from shipway_master.tasks.service import Equipment
-from shipway_master.tasks.ssh import SSH_DIR, SSHD_CONFIG, KeyPair
+from shipway_master.tasks.ssh import (
+    SSH_CONFIG,
+    SSH_CONFIG_FILE,
+    SSH_DIR,
+    SSHD_CONFIG,
+    KeyPair,
+)
 
 _TRAIN_DIR: Final = f"{RUN_DIR}/train"
 _FOLDERS: Final = (_TRAIN_DIR, f"{_TRAIN_DIR}/model", f"{_TRAIN_DIR}/logs", SSH_DIR)
@@ -55,6 +61,23 @@ if [ -n "$SHIPWAY_HAS_STARTUP_HOOK" ]; then
 else
     prepare --download_context_directory --resources --proxy --rendezvous
 fi
+met=
+read -r met </run/determined/info/rendezvous.json || :
+case $met in
+*'"container_addrs": ["'*'", "'*'"]'*)  # several nodes, that horovod and deepspeed reach by ssh
+    [ "$(id -u)" != 0 ] || mkdir -p -m 0755 /run/sshd 2>/dev/null || :  # root's sshd wants it
+    is_trials() {
+        while read -r key value; do
+            [ "$key $value" != "IdentityFile /run/determined/ssh/id_rsa" ] || return 0
+        done
+        return 1
+    }
+    case $met in *'"container_rank": 0,'*)
+        { is_trials </etc/ssh/ssh_config; } 2>/dev/null ||
+            echo "/etc/ssh/ssh_config is not the trial's in this container, as where a bind mount" \
+                "covers it: horovod and deepspeed may not reach the other nodes" >&2
+    esac
+esac
 exec "$python" -m determined.exec.launch
 """
 
@@ -89,10 +112,13 @@ def equip_trial(start: TrialStart, user: AgentUser) -> Equipment:
         make_file(path=path, type=FILE_TYPE, content=text.encode(), mode=mode)
         for path, text, mode in texts
     ]
+    ssh_config = TaskFile(
+        path=SSH_CONFIG_FILE, type=FILE_TYPE, content=SSH_CONFIG.encode(), mode=0o644
+    )
     trial = start.trial
     return Equipment(
         argv=(entrypoint,),
-        files=[*folders, *files],
+        files=[*folders, *files, ssh_config],
         label=f"exp-{trial.experiment_id}-trial-{trial.id}-attempt-{trial.run}",
         variables=_render_variables(start),
     )

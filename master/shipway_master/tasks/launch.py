@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -162,8 +163,26 @@ def list_work_files(launch: Launch) -> list[TaskFile]:
 
 
 def list_service_files(launch: Launch) -> list[TaskFile]:
-    """What the master adds so that the task serves, with full paths."""
-    return [] if launch.equipment is None else list(launch.equipment.files)
+    """What the master adds so that the task serves, with full paths.
+
+    Without what a bind mount covers: it would be written to the node's own files.
+    """
+    if launch.equipment is None:
+        return []
+    covered = tuple(
+        posixpath.normpath(posixpath.join(launch.work_dir, mount.container_path))
+        for mount in launch.config.bind_mounts
+    )
+    return [
+        file
+        for file in launch.equipment.files
+        if file.path.startswith(f"{RUN_DIR}/")
+        or not any(_is_within(file.path, path) for path in covered)
+    ]
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def list_account_files(launch: Launch) -> list[TaskFile]:

@@ -1,4 +1,4 @@
-"""The ssh of a task: a pair of keys, and the settings of its sshd."""
+"""The ssh of a task: a pair of keys, and the settings of its sshd and of its ssh."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from shipway_master.tasks.files import RUN_DIR
 
 SSH_DIR: Final = f"{RUN_DIR}/ssh"
 
-# The folder is the task's own and nobody else's: who owns its parents does not matter.
+# The folder is the task's own and nobody else's: who owns its parents does not matter. All ranks of
+# a trial may log in at once.
 SSHD_CONFIG: Final = f"""\
 Port 2222
 HostKey {SSH_DIR}/id_rsa
@@ -29,7 +30,23 @@ AcceptEnv *
 AllowTcpForwarding yes
 X11Forwarding no
 PrintMotd no
+MaxStartups 512
 Subsystem sftp internal-sftp
+"""
+
+SSH_CONFIG_FILE: Final = "/etc/ssh/ssh_config"
+# The nodes of a trial have no host keys that anybody could know. What else a trial uses ssh for
+# finds its user's own keys as ever.
+SSH_CONFIG: Final = f"""\
+Host *
+    IdentityFile {SSH_DIR}/id_rsa
+    IdentityFile ~/.ssh/id_ed25519
+    IdentityFile ~/.ssh/id_ecdsa
+    IdentityFile ~/.ssh/id_rsa
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    GlobalKnownHostsFile /dev/null
+    LogLevel ERROR
 """
 
 
