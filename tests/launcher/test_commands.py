@@ -47,11 +47,14 @@ def test_a_manifest_is_submitted_listed_shown_and_cancelled(
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(make_manifest(words)))
     assert run("submit", str(path), "--id", "by-hand.1").stdout == "by-hand.1\n"
-    wait_until(
-        lambda: b"out" in master.log(master.adopt("by-hand.1"), "output.log"),
-        "output comes",
-        limit_s=30,
-    )
+    job = master.adopt("by-hand.1")
+    for name, text in (("output.log", b"out"), ("error.log", b"err")):
+        wait_until(
+            lambda name=name, text=text: text in master.log(job, name),  # type: ignore[misc]
+            f"{name} comes",
+            limit_s=60,
+        )
+    wait_until(lambda: master.status(job)["state"] == "RUNNING", "it is seen to run", limit_s=60)
     listed = run("ps").stdout
     assert "by-hand.1" in listed
     assert "RUNNING" in listed
