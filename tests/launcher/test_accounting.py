@@ -65,7 +65,7 @@ def test_accounting_decides_about_forgotten_jobs_and_is_waited_for(
     wait_until(lambda: not cluster.job_states(), "Slurm forgets its jobs", limit_s=60)
     cluster.stop_slurmdbd()
     site.start()
-    wait_until(lambda: _KEPT in site.log.read_text(), "accounting is asked", limit_s=30)
+    wait_until(lambda: _KEPT in site.log.read_text(), "accounting is asked", limit_s=60)
     for _ in range(5):  # each answer comes from a round of its own
         assert master.status(failing)["state"] == "RUNNING"
     site.stop()

@@ -93,7 +93,7 @@ def test_job_and_files_belong_to_the_user(
 def test_a_job_of_the_user_is_cancelled(master: GoMaster, new_id: Callable[[], str]) -> None:
     files = [("/run/determined/greeting", b"up\n", 0o600), ("/run/determined/wait", b"", 0o600)]
     job = master.launch(make_manifest(archives=[make_archive(*files)]), new_id(), user=OTHER)
-    wait_until(lambda: b"up" in master.log(job, "output.log"), "the job runs", limit_s=30)
+    wait_until(lambda: b"up" in master.log(job, "output.log"), "the job runs", limit_s=60)
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
 

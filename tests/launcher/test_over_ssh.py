@@ -31,10 +31,10 @@ GATE = """#!/bin/sh
 # {name} of Slurm, held up once where the file `before` or `after` says so.
 cd {folder} || exit 9
 case $1 in --version|--mpi*) exec {real} "$@" ;; esac
-if rm before-{name} 2>/dev/null; then touch reached; sleep 60; fi
+if rm before-{name} 2>/dev/null; then touch reached; sleep 120; fi
 {real} "$@"
 status=$?
-if rm after-{name} 2>/dev/null; then touch reached; sleep 60; fi
+if rm after-{name} 2>/dev/null; then touch reached; sleep 120; fi
 exit $status
 """
 
@@ -55,7 +55,7 @@ class Gates:
         (self.folder / moment).touch()
 
     def wait(self) -> None:
-        wait_until((self.folder / "reached").exists, "the program waits at its gate", limit_s=20)
+        wait_until((self.folder / "reached").exists, "the program waits at its gate", limit_s=60)
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -78,7 +78,7 @@ def beyond() -> Iterator[StandInMaster]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    yield ready.result(timeout=20)
+    yield ready.result(timeout=60)
     ends[0]()
     thread.join()
 
@@ -153,7 +153,7 @@ def wait_for_output(master: GoMaster, job: Job, text: bytes) -> None:
     wait_until(
         lambda: text in master.log(job, "output.log"),
         f"{job.dispatch_id} prints {text!r}",
-        limit_s=30,
+        limit_s=60,
         logs=lambda: master.log(job, "error.log").decode(errors="replace"),
     )
 
@@ -257,7 +257,7 @@ def test_a_frozen_link_is_found_and_replaced_and_makes_one_job(
     assert master.wait(job, "RUNNING") == "RUNNING"
     assert jobs_named(slurm, name) == [job.job_id]
     sshd.thaw()
-    wait_until(lambda: not any(map(is_alive, frozen)), "the old link has gone", limit_s=20)
+    wait_until(lambda: not any(map(is_alive, frozen)), "the old link has gone", limit_s=60)
     master.kill(job)
     assert master.wait(job) == "TERMINATED"
 
@@ -334,7 +334,7 @@ def test_a_job_that_ends_while_there_is_no_link_is_not_taken_for_lost(
     sshd.stop()
     try:
         flag.touch()
-        wait_until(done.exists, "the job ends", limit_s=20)
+        wait_until(done.exists, "the job ends", limit_s=60)
         launcher.stop()
         launcher.start()
         assert master.status(job)["state"] == "RUNNING", "nobody could ask"
@@ -356,7 +356,7 @@ def test_a_launcher_that_is_killed_finds_its_jobs_again(
         launch = pool.submit(master.launch, manifest(), name)
         gates.wait()
         launcher.kill()
-        launch.exception(timeout=30)
+        launch.exception(timeout=60)
     launcher.start()
     job = master.adopt(name)
     assert master.wait(job, "RUNNING") == "RUNNING"

@@ -131,7 +131,7 @@ def test_a_job_left_to_itself_is_found_again(cli: Cli) -> None:
     script = "echo first; until test -e /var/tmp/seen/go; do sleep 0.1; done; echo last; exit 3"
     mount = ("--mount", f"{cli.folder}:/var/tmp/seen:ro")
     name = cli("run", "--detach", *mount, "sh", "-c", script).stdout.strip()
-    wait_until(lambda: "first" in cli("logs", name).stdout, "output comes", limit_s=30)
+    wait_until(lambda: "first" in cli("logs", name).stdout, "output comes", limit_s=60)
     with cli.started("logs", "--follow", name) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "first\n"

@@ -69,7 +69,7 @@ def blames_us(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_every_operation(call: Caller, caplog: pytest.LogCaptureFixture, seed: int) -> None:
     for method, path, body, headers in cases(seed, 12):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             answer = await call(method, path, body if method == "PUT" else None, headers=headers)
         said = (
             f"{method} {path[:200]} {headers} {body[:80]!r}: {answer.status} {answer.body[:300]!r}"
@@ -92,7 +92,7 @@ async def test_manifests(
             (json.dumps(data).encode(), "application/json"),
             (yaml.safe_dump(data).encode("utf-8", "replace"), "application/yaml"),
         ):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 answer = await call(
                     "PUT", f"{path}?impersonate=", body, headers={"Content-Type": kind}
                 )

@@ -55,7 +55,7 @@ def log(rest: Rest) -> Iterator[JobLog]:
     # What has changed within the last seconds may change again within the same second.
     found = JobLog(rest, environment, "logs.1")
     date = found().headers["Last-Modified"]
-    wait_until(lambda: found(If_Modified_Since=date).status == 304, "the log rests", limit_s=30)
+    wait_until(lambda: found(If_Modified_Since=date).status == 304, "the log rests", limit_s=60)
     yield found
     rest("DELETE", f"{environment}/management")
 
@@ -156,7 +156,7 @@ def test_a_part_of_the_state_that_is_known(log: JobLog) -> None:
 def test_a_look_without_the_log(log: JobLog) -> None:
     parts = urlsplit(log.rest.url)
     assert parts.hostname is not None
-    link = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+    link = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
     headers = {"Authorization": f"Bearer {log.rest.token}"}
     for method, body in (("HEAD", b""), ("GET", TEN)):  # one link: nothing is left over in it
         link.request(method, log.path(), headers=headers)

@@ -126,7 +126,7 @@ async def test_a_log_that_breaks_off_is_not_taken_for_a_whole_one(good: int) -> 
     async with TestServer(app) as server:
         reader, writer = await asyncio.open_connection(server.host, server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             head = await reader.readuntil(b"\r\n\r\n")
             if good == 0:
                 assert head.startswith(b"HTTP/1.1 500 ")
@@ -153,7 +153,7 @@ async def test_who_hangs_up_in_the_middle_of_a_log_is_no_mistake_of_ours(
     async with TestServer(app) as server:
         reader, writer = await asyncio.open_connection(server.host, server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
             writer.close()
             await ended.wait()

@@ -58,7 +58,7 @@ def wait_for_status(rest: Rest, token: str, status: int) -> None:
     wait_until(
         lambda: rest("GET", "/running", token=token).status == status,
         f"a token is answered with {status}",
-        limit_s=30,
+        limit_s=60,
     )
 
 
