@@ -16,8 +16,8 @@ from shipway_common.badhttp import server_log
 from shipway_common.frontdoor import FrontDoor
 from shipway_master.auth import Authenticator
 from shipway_master.config import MasterConfig
-from shipway_master.errors import CannotStart, InvalidArgument, MasterError
-from shipway_master.gateway.body import MESSAGE_LIMIT_BYTES
+from shipway_master.errors import CannotStart, InvalidArgument, MasterError, ResourceExhausted
+from shipway_master.gateway.body import ANONYMOUS_LIMIT_BYTES, MESSAGE_LIMIT_BYTES
 from shipway_master.gateway.depth import require_shallow
 from shipway_master.gateway.site import build_site
 from shipway_master.rpc import METHODS, Call, Method, Registry
@@ -134,14 +134,14 @@ def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, A
     async def unary(data: bytes, context: _Context) -> Message:
         try:
             call = await authorize(context)
-            return await registry.unary(_read(data, method), call)
+            return await registry.unary(_read(data, method, call), call)
         except MasterError as error:
             return await context.abort(error.code, error.text)
 
     async def stream(data: bytes, context: _Context) -> AsyncGenerator[Message]:
         try:
             call = await authorize(context)
-            items = await registry.stream(_read(data, method), call)
+            items = await registry.stream(_read(data, method, call), call)
             async for item in items:
                 yield item
         except MasterError as error:
@@ -156,8 +156,16 @@ def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, A
     )
 
 
-def _read(data: bytes, method: Method) -> Message:
-    """Read a request. gRPC itself would answer Internal to bytes that are none, with a traceback."""
+def _read(data: bytes, method: Method, call: Call) -> Message:
+    """Read a request. gRPC itself would answer Internal to bytes that are none, with a traceback.
+
+    How many bytes it receives is a setting of the whole server, not of a method, and it shows them
+    only when all are there. So from callers who need not say who they are, large messages are taken
+    before they are refused here; what they hold is never built.
+    """
+    if call.known_principal is None and len(data) > ANONYMOUS_LIMIT_BYTES:
+        limit = f"{ANONYMOUS_LIMIT_BYTES} bytes"
+        raise ResourceExhausted(f"message too large: {method.name} takes {limit} at most")
     try:
         message = method.request.FromString(data)
     except DecodeError as error:

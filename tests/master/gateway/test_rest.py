@@ -12,6 +12,7 @@ import pytest
 from yarl import URL
 
 from shipway_master.gateway.body import BODY_LIMIT_BYTES
+from shipway_proto.determined.api.v1.auth_pb2 import LoginRequest
 from shipway_proto.determined.api.v1.user_pb2 import GetMeRequest, PostUserRequest
 from tests.master.running import MasterUnderTest
 from tests.proto.required import missing_required
@@ -219,6 +220,16 @@ async def test_nobody_known_sends_only_little(master: MasterUnderTest) -> None:
     answer = await master.call("POST", "/auth/login", data=b"x" * (2 << 20), token=None)
 
     assert answer.status == 429
+
+
+async def test_nobody_known_sends_only_little_over_grpc_too(master: MasterUnderTest) -> None:
+    request = LoginRequest(username="determined", password="x" * (2 << 20))
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await master.stub.Login(request)
+
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "Login takes 1048576 bytes at most" in (caught.value.details() or "")
 
 
 async def test_gzip_is_used_when_it_is_accepted_and_worth_it(master: MasterUnderTest) -> None:
