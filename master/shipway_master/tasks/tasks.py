@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from weakref import WeakValueDictionary
 
 from shipway_common.backoff import backoff_delays_s
 from shipway_master.allocations.allocation import Allocation
@@ -75,7 +76,7 @@ class Tasks:
         )
         self._open: dict[TaskId, TaskRecord] = {}
         self._runs: dict[TaskId, Allocation] = {}
-        self._locks: defaultdict[TaskId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[TaskId, asyncio.Lock] = WeakValueDictionary()
         self._lost_runs: Counter[TaskId] = Counter()
         allocations.connect(build_launch=self._build_launch, on_end=self._run_ended)
 
@@ -116,8 +117,11 @@ class Tasks:
         raise TaskNotFound("job", job_id)
 
     def lock(self, task_id: TaskId) -> asyncio.Lock:
-        """What must be held to decide something about a task."""
-        return self._locks[task_id]
+        """What must be held to decide something about a task; gone when nobody holds it."""
+        lock = self._locks.get(task_id)
+        if lock is None:
+            lock = self._locks[task_id] = asyncio.Lock()
+        return lock
 
     def find_run(self, task_id: TaskId) -> Allocation | None:
         """The live run of a task."""
@@ -150,8 +154,8 @@ class Tasks:
 
     async def start(self, record: TaskRecord, tgz: bytes = b"") -> None:
         """Store a new task and ask for its first run."""
-        await self.records.add(record, tgz)
-        async with self._locks[record.task_id]:
+        async with self.lock(record.task_id):  # who finds it in the database waits for its start
+            await self.records.add(record, tgz)
             self._open[record.task_id] = record
             await self._start_first_run(record)
         log.info(
@@ -305,8 +309,11 @@ class Tasks:
             await self.kill(self._open.get(child.task_id, child), reason="its parent was killed")
         if record.state.is_final:
             return
-        async with self._locks[record.task_id]:
-            run = self._runs.get(record.task_id)
+        async with self.lock(record.task_id):
+            live = self._open.get(record.task_id)
+            if live is None:  # it has ended while others were killed before it
+                return
+            record, run = live, self._runs.get(record.task_id)
             state = cancel(record.state, has_run=run is not None)
             if state is TaskState.CANCELED and not record.state.is_final:
                 await self._end(record, state, "killed")
@@ -317,7 +324,7 @@ class Tasks:
 
     async def stop(self, record: TaskRecord, *, reason: str) -> None:
         """Have a task leave in good order, for ever. Repeating gives the signal again."""
-        async with self._locks[record.task_id]:
+        async with self.lock(record.task_id):
             run = self._runs.get(record.task_id)
             state = cancel(record.state, has_run=run is not None)
             if state is TaskState.CANCELED and not record.state.is_final:
@@ -333,7 +340,7 @@ class Tasks:
         Raises:
             TaskInWrongState: It cannot be paused.
         """
-        async with self._locks[record.task_id]:
+        async with self.lock(record.task_id):
             try:
                 state = pause(record.state, no_pause=record.no_pause)
             except WrongState as error:
@@ -351,7 +358,7 @@ class Tasks:
         Raises:
             TaskInWrongState: It is not paused.
         """
-        async with self._locks[record.task_id]:
+        async with self.lock(record.task_id):
             try:
                 state = unpause(record.state, may_be_leaving=record.task_type in self._caretakers)
             except WrongState as error:
@@ -373,7 +380,7 @@ class Tasks:
 
     async def _run_ended(self, allocation: Run, outcome: Outcome) -> None:
         task_id = allocation.request.task_id
-        async with self._locks[task_id]:
+        async with self.lock(task_id):
             record = self._open.get(task_id)
             if self._runs.get(task_id) is allocation:
                 del self._runs[task_id]
@@ -423,7 +430,6 @@ class Tasks:
         await self._save(record)
         self._open.pop(record.task_id, None)
         self._lost_runs.pop(record.task_id, None)
-        self._locks.pop(record.task_id, None)
         self._logbook.announce_end(record.task_id)
         caretaker = self._caretakers.get(record.task_type)
         if caretaker is not None:

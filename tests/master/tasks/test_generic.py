@@ -19,7 +19,8 @@ from tests.master.asking import (
     wait_for_line,
     wait_for_state,
 )
-from tests.master.running import MasterUnderTest, Prepared, master_running
+from tests.master.experiments.faults import refusing
+from tests.master.running import MasterUnderTest, Prepared, master_running, until
 
 CONFIG = "entrypoint: [python3, train.py]\nresources: {slots: 2}\n"
 
@@ -216,6 +217,27 @@ async def test_a_kill_takes_the_children_along(
     assert {await agent.next_kill() for _ in range(2)} == {
         start["Container"]["id"] for start in (parent_start, child_start)
     }
+
+
+async def test_a_child_that_ends_while_its_parent_is_killed_has_its_own_end(
+    master: MasterUnderTest, agent: StandInAgent, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent, parent_start = await begin(master, agent)
+    waiting = await create(master, CONFIG.replace("2", "4"), parentId=parent)
+    child, child_start = await begin(master, agent, parentId=parent)
+    of_the_first = f"NEW.task_id = '{waiting}'"
+    async with refusing(master.data, "UPDATE ON allocations", of_the_first):
+        kill = asyncio.ensure_future(master.call("POST", f"/tasks/{parent}/kill", {}))
+        await until(lambda: "an allocation cannot be stored; trying again" in caplog.messages)
+        await agent.end(child_start)
+        await wait_for_end(master, child)
+    await kill
+    await agent.end(parent_start, 137)
+    await wait_for_end(master, parent)
+    states = [(await get_task(master, one))["taskState"] for one in (parent, waiting, child)]
+    assert states == [
+        f"GENERIC_TASK_STATE_{state}" for state in ("CANCELED", "CANCELED", "COMPLETED")
+    ]
 
 
 async def test_who_does_not_leave_in_time_is_killed_and_comes_back(
