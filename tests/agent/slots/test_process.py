@@ -83,17 +83,18 @@ async def test_who_is_not_let_go_is_not_followed_by_others(driver: FakeDriver) -
     watch = SlotWatch(options, await detect_slots(options))
     uuid = watch.offered[1].uuid
     before = children()
-    driver.says(HELD1=3)
+    driver.says(HELD1=1, STAYS=1)
     await watch.look()
     assert "did not answer" in (watch.problem(uuid) or "")
     held = children() - before
     assert len(held) == 1
-    driver.says()  # it would answer now, but a process of ours is still in it
+    driver.says(STAYS=1)  # it would answer now, but a process of ours is still in it
     for _ in range(3):
         await watch.look()
         assert f"still holds process {next(iter(held))}" in (watch.problem(uuid) or "")
         assert watch.problem(watch.offered[0].uuid) is None
         assert children() - before == held
+    driver.says()
     async with asyncio.timeout(60):
         while watch.problem(uuid) is not None:
             await watch.look()

@@ -17,7 +17,7 @@
      GARBAGE         KiB without a newline that it writes to every open file but the first three
      FLOOD           1: it writes to stdout without an end
      STOP<i>         1: the UUID call of GPU i stops the process
-     HELD<i>         seconds for which not even KILL ends the process in the UUID call of GPU i
+     HELD<i>         1: not even KILL ends the process in the UUID call of GPU i as long as STAYS is 1
 */
 #include <fcntl.h>
 #include <signal.h>
@@ -49,7 +49,7 @@ static long gpu_of(void *handle) { long h = (long)handle; return (h >= 1000 ? h 
 static int is_instance(void *handle) { return (long)handle >= 1000; }
 
 /* As in a driver that does not let go: a traced process is not gone before its tracer says so. */
-static void be_held(int seconds) {
+static void be_held(void) {
     int ready[2];
     char byte;
     if (pipe(ready)) abort();
@@ -60,11 +60,11 @@ static void be_held(int seconds) {
             if (file != ready[1]) close(file);
         if (ptrace(PTRACE_SEIZE, self, 0, 0)) abort();
         if (write(ready[1], "x", 1) != 1) abort();
-        sleep(seconds);
+        while (value("STAYS", 0)) usleep(10000);
         _exit(0);
     }
     if (read(ready[0], &byte, 1) != 1) abort();
-    sleep(seconds);
+    while (value("STAYS", 0)) usleep(10000);
 }
 
 static void write_garbage(int kib) {
@@ -101,7 +101,7 @@ int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) {
             snprintf(text, size, "MIG-0000000%ld-0000-5000-8000-00000000%04ld", gpu, place);
         return 0;
     }
-    if (of("HELD", gpu, 0)) be_held(of("HELD", gpu, 0));
+    if (of("HELD", gpu, 0)) be_held();
     if (of("STOP", gpu, 0)) raise(SIGSTOP);
     sleep(of("HANG", gpu, 0));
     if (of("CRASH", gpu, 0)) raise(SIGSEGV);
