@@ -11,7 +11,6 @@ import pytest
 
 from shipway_agent.errors import RuntimeUnavailable
 from shipway_agent.job.shipping import JobLog
-from shipway_agent.logs.batch import MAX_LINES
 from shipway_agent.logs.delivery import Patience
 from shipway_agent.logs.encode import LogSource
 from shipway_agent.logs.forward import from_first_byte
@@ -134,12 +133,11 @@ async def test_a_runtime_that_fails_for_a_while_costs_no_line(
 
 
 async def test_much_output_goes_by_grpc_where_there_is_one() -> None:
-    count = 25 * MAX_LINES
-    block = b"x" * 9 + b"\n"
+    count, line = 25 * 18, b"x" * 60_000 + b"\n"  # long lines, for few of them fill a batch
     async with LogApi() as api:
         api.token = TOKEN
         async with job_log(f"http://127.0.0.1:{api.port}") as log:
-            await log.ship(from_first_byte(output_of(*[block * MAX_LINES] * 25)), noted)
+            await log.ship(from_first_byte(output_of(*[line * 18] * 25)), noted)
     assert len(api.lines) == count
     assert set(api.calls) == {"rest", "grpc"}
     assert api.calls == sorted(api.calls, reverse=True)

@@ -82,7 +82,7 @@ async def test_output_is_delivered_by_the_tasks_token_before_its_end_is_told(
 async def test_an_agent_that_is_killed_in_a_burst_repeats_and_loses_nothing(
     running: AgentProcess, api: LogApi, master: StandInMaster
 ) -> None:
-    count = 200_000
+    count = 80_000
     container_id = await master.start(*writer(count), **WITH_TOKEN)
     for part in (1, 2, 3, 4):
         await has_lines(api, part * count // 5)
@@ -98,7 +98,7 @@ async def test_an_agent_that_is_killed_in_a_burst_repeats_and_loses_nothing(
 async def test_a_stopped_agent_repeats_nothing(
     running: AgentProcess, api: LogApi, master: StandInMaster
 ) -> None:
-    count = 100_000
+    count = 50_000
     container_id = await master.start(*writer(count), **WITH_TOKEN)
     await has_lines(api, count // 4)
     await running.end()

@@ -16,7 +16,7 @@ for number in range(int(sys.argv[1])):
         time.sleep(0.05)
     sys.stdout.write(f"line {number}\\n")
 """
-COUNT = 60_000
+COUNT = 30_000
 
 
 def output(api: Api, task_id: str) -> list[str]:
@@ -49,11 +49,11 @@ def test_no_line_is_lost_or_doubled_when_master_and_agent_are_killed(tmp_path: P
             wait_until(
                 lambda api=api, part=part: newest(api, command_id) > part * COUNT // 5,
                 "some lines of the task",
-                limit_s=60,
+                limit_s=90,
             )
             killed.kill()
             killed.start()
-        wait_until(lambda: has_ended(master, command_id), "the task's end", limit_s=60)
+        wait_until(lambda: has_ended(master, command_id), "the task's end", limit_s=90)
         assert output(master.login(), command_id) == [f"line {n}" for n in range(COUNT)]
     finally:
         agent.stop()
