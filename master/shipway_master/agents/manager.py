@@ -375,12 +375,21 @@ class AgentManager:
             for allocation_id, placement in decisions.start.items()
         ]
         for entry, assignments in placed:
-            if not await entry.holder.assigned(assignments):
-                self.withdraw(entry.holder.request.allocation_id)
+            await self._assign(entry, assignments)
         for allocation_id in decisions.preempt:
             holder = self.find_holder(allocation_id)
             if holder is not None:
                 await holder.make_room("preempted by the scheduler")
+
+    async def _assign(self, entry: _Entry, assignments: Sequence[Assignment]) -> None:
+        allocation_id = entry.holder.request.allocation_id
+        try:
+            is_wanted = await entry.holder.assigned(assignments)
+        except Exception:  # it costs the others nothing, which have been placed, too
+            log.exception("a task was not started", extra={"allocation_id": allocation_id})
+            return
+        if not is_wanted:
+            self.withdraw(allocation_id)
 
     def _decide(self, pool: str) -> Decisions:
         scheduler = self._get_scheduler(pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.master.agents.standin import StandInAgent
 from tests.master.asking import eventually, launch, read_log, wait_for_end, wait_for_state
+from tests.master.experiments.faults import change
 from tests.master.running import MasterUnderTest
 
 
@@ -167,6 +169,23 @@ async def test_a_command_waits_for_room_and_jobs_show_it(master: MasterUnderTest
         await agent.end(start)
         after = await agent.next_start()
         assert after["Container"]["description"] == f"cmd-{second}"
+
+
+async def test_an_error_of_the_master_about_one_start_costs_the_others_nothing(
+    master: MasterUnderTest,
+) -> None:
+    """Both are given their slots at once."""
+    config = {"entrypoint": ["x"], "resources": {"slots": 1}}
+    first, second = await launch(master, config), await launch(master, config)
+    await asyncio.to_thread(
+        change,
+        master.data,
+        "CREATE TRIGGER refusal BEFORE UPDATE ON allocations "
+        f"WHEN NEW.task_id = '{first}' BEGIN SELECT RAISE(ABORT, 'a defect'); END",
+    )
+    async with StandInAgent(master.url).connected() as agent:
+        start = await agent.next_start()
+        assert start["Container"]["description"] == f"cmd-{second}"
 
 
 async def test_killing_a_waiting_command_ends_it_at_once(master: MasterUnderTest) -> None:
