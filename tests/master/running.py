@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import grpc.aio
+from aiohttp import web_app
 
 from shipway_master.app import running
 from shipway_master.auth import Authenticator
@@ -142,6 +143,13 @@ async def until(is_so: Callable[[], bool], *, limit_s: float = 60) -> None:
             await asyncio.sleep(0.01)
 
 
+def _forget_former() -> None:
+    """Have the masters that have ended forgotten: aiohttp remembers the last thousand of them."""
+    remembered: Any = getattr(web_app, "_cached_build_middleware", None)
+    if remembered is not None:
+        remembered.cache_clear()
+
+
 @asynccontextmanager
 async def master_running(
     prepared: Prepared, folder: Path, **changes: Any
@@ -149,6 +157,7 @@ async def master_running(
     """Run a master on a copy of *prepared* in *folder*."""
     shutil.copytree(prepared.folder, folder)
     config = make_config(folder, **changes)
+    _forget_former()
     async with (
         running(config) as master,
         aiohttp.ClientSession(auto_decompress=True) as session,
