@@ -115,7 +115,7 @@ def wait_for_state(api: Api, experiment_id: int, *wanted: str, limit_s: float = 
         lambda: fetch_experiment(api, experiment_id)["state"] in wanted,
         f"experiment {experiment_id} in {' or '.join(wanted)}",
         limit_s=limit_s,
-        interval_s=0.2,
+        interval_s=0.1,
         logs=lambda: describe(api, experiment_id),
     )
     return fetch_experiment(api, experiment_id)
@@ -127,7 +127,11 @@ def wait_for_end(api: Api, experiment_id: int, *, limit_s: float = 90) -> Any:
 
 
 def wait_for_line(api: Api, experiment_id: int, text: str, *, limit_s: float = 60) -> str:
-    """Wait for a line with *text* in the log of an experiment's first trial and return it."""
+    """Wait for a line with *text* in the log of an experiment's first trial and return it.
+
+    Raises:
+        LabError: There was none, or the trial has ended without; with its log.
+    """
     task_id = wait_for_trial(api, experiment_id)["taskId"]
     return wait_for_log(api, task_id, text, limit_s=limit_s)
 

@@ -87,6 +87,6 @@ def wait_for_checkpoint(api: Api, checkpoint_uuid: str, state: str, *, limit_s: 
         lambda: fetch_checkpoint(api, checkpoint_uuid)["state"] == f"STATE_{state}",
         f"checkpoint {checkpoint_uuid} in state {state}",
         limit_s=limit_s,
-        interval_s=0.2,
+        interval_s=0.1,
     )
     return fetch_checkpoint(api, checkpoint_uuid)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from tests.lab.processes import wait_until
+from tests.lab.processes import LabError, wait_until
 from tests.lab.shipway import Api
+
+_LATE_S = 15
+"""Lines that were on their way when a task ended may come so much later."""
 
 
 def fetch_task(api: Api, task_id: str) -> Any:
@@ -24,27 +28,45 @@ def states(api: Api, task_id: str) -> list[str]:
 
 
 def wait_for_log(api: Api, task_id: str, text: str, *, limit_s: float = 60) -> str:
-    """Wait for a line with *text* in the task's log and return it."""
-    found: list[str] = []
+    """Wait for a line with *text* in the task's log and return it.
 
-    def is_there() -> bool:
-        found[:] = [line for line in fetch_log(api, task_id) if text in line]
-        return bool(found)
+    Raises:
+        LabError: There was none in *limit_s* seconds, or the task has ended without; with its log.
+    """
+    return wait_for_lines(api, task_id, text, 1, limit_s=limit_s)[0]
+
+
+def wait_for_lines(
+    api: Api, task_id: str, text: str, count: int, *, limit_s: float = 60
+) -> list[str]:
+    """Wait for so many lines with *text* in the task's log and return them; see `wait_for_log`."""
+    found: list[str] = []
+    give_up_at: list[float] = []
+
+    def are_there() -> bool:
+        if not give_up_at and fetch_task(api, task_id).get("endTime"):
+            give_up_at.append(time.monotonic() + _LATE_S)
+        log = fetch_log(api, task_id)
+        found[:] = [line for line in log if text in line]
+        if len(found) < count and give_up_at and time.monotonic() > give_up_at[0]:
+            told = "\n".join(log)
+            raise LabError(f"{task_id} has ended with {len(found)} lines of {text!r}:\n{told}")
+        return len(found) >= count
 
     wait_until(
-        is_there,
-        f"{text!r} in the log of {task_id}",
+        are_there,
+        f"{count} lines of {text!r} in the log of {task_id}",
         limit_s=limit_s,
-        interval_s=0.3,
+        interval_s=0.1,
         logs=lambda: "\n".join(fetch_log(api, task_id)),
     )
-    return found[0]
+    return found
 
 
 def wait_for_state(api: Api, task_id: str, *wanted: str, limit_s: float = 60) -> None:
     """Wait until the task's newest allocation is in one of the *wanted* states (STATE_…)."""
     wait_until(
-        lambda: states(api, task_id)[:1] and states(api, task_id)[0] in wanted,
+        lambda: set(states(api, task_id)[:1]) & set(wanted),
         f"{task_id} in {' or '.join(wanted)}",
         limit_s=limit_s,
         interval_s=0.1,
@@ -58,7 +80,7 @@ def wait_for_end(api: Api, task_id: str, *, limit_s: float = 60) -> Any:
         lambda: fetch_task(api, task_id).get("endTime"),
         f"the end of {task_id}",
         limit_s=limit_s,
-        interval_s=0.2,
+        interval_s=0.1,
         logs=lambda: f"{states(api, task_id)}\n" + "\n".join(fetch_log(api, task_id)),
     )
     return fetch_task(api, task_id)

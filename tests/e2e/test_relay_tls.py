@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import SlurmSite, open_slurm_site
-from tests.e2e.tasks import fetch_log, wait_for_end
+from tests.e2e.tasks import wait_for_end, wait_for_lines
 from tests.e2e.test_slurm_jobs import create_task
 from tests.lab.det import Det
 from tests.lab.processes import free_ports
@@ -49,8 +49,8 @@ def test_jobs_verify_the_relay_and_their_output_and_their_calls_pass(
         tls_site, tmp_path, f"echo by $DET_MASTER; exec {sys.executable} gather.py"
     )
     wait_for_end(tls_site.api, task_id)
-    lines = fetch_log(tls_site.api, task_id)
-    assert [line for line in lines if "by https://127.0.0.1:" in line], lines
-    answers = [json.loads(line.partition("gathered ")[2]) for line in lines if "gathered " in line]
+    assert wait_for_lines(tls_site.api, task_id, "by https://127.0.0.1:", 2)
+    lines = wait_for_lines(tls_site.api, task_id, "gathered ", 4)
+    answers = [json.loads(line.partition("gathered ")[2]) for line in lines]
     assert sorted(answer["by"] for answer in answers) == [0, 1, 2, 3]
     assert all([peer["rank"] for peer in answer["data"]] == [0, 1, 2, 3] for answer in answers)
