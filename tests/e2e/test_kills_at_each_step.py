@@ -98,7 +98,7 @@ class Crowd:
                 if self.ids[step] in str(path)
             ),
             f"{step} writes {line}",
-            limit_s=30,
+            limit_s=60,
         )
 
     def check(self, step: str, *marks: str, status: str) -> None:
@@ -137,10 +137,10 @@ def test_a_daemon_is_killed_while_commands_are_at_each_step(
         crowd.create("submit")
         crowd.cancel()
         wait_until(
-            lambda: crowd.record("submit").get("submission") == "submitting", "sbatch", limit_s=20
+            lambda: crowd.record("submit").get("submission") == "submitting", "sbatch", limit_s=60
         )
         wait_until(
-            lambda: crowd.record("cancel").get("terminate_requested_at"), "scancel", limit_s=20
+            lambda: crowd.record("cancel").get("terminate_requested_at"), "scancel", limit_s=60
         )
         daemon.kill()
         crowd.let_go("end", "preempt")

@@ -91,7 +91,7 @@ class Slurm:
         gpus: int = 4,
         cpus: int = 8,
         memory_mib: int = 16000,
-        grace_s: int = 8,
+        grace_s: int = 40,
         more_config: Sequence[str] = (),
         bin_dir: Path | None = None,
         gatherer: str = "none",
