@@ -15,6 +15,7 @@ from tests.e2e.experiments import train_with_a_pause, write_config_of_ranks, wri
 from tests.e2e.tasks import fetch_command, wait_for_end, wait_for_log, wait_for_state
 from tests.lab.apptainer import Apptainer
 from tests.lab.podman import Podman
+from tests.lab.processes import wait_until
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,16 @@ def test_a_killed_command_leaves_nothing(engine: Engine) -> None:
     wait_for_end(api, command_id)
     assert fetch_command(api, command_id)["state"] == "STATE_TERMINATED"
     engine.site.slurm.wait_idle()
-    left = [
-        process
-        for process in Path("/proc").glob("[0-9]*/environ")
-        if command_id.encode() in _read(process)
-    ]
-    assert left == []
+    wait_until(
+        lambda: (
+            not any(
+                command_id.encode() in _read(process)
+                for process in Path("/proc").glob("[0-9]*/environ")
+            )
+        ),
+        "no process of it is left",
+        limit_s=60,
+    )
 
 
 def test_preemption_reaches_the_program_in_the_container(engine: Engine) -> None:
@@ -107,7 +112,7 @@ def test_preemption_reaches_the_program_in_the_container(engine: Engine) -> None
     site.slurm.run(
         [*("sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null"), "--wrap", "true"]
     )
-    wait_for_log(site.api, command_id, "told to go", limit_s=site.slurm.grace_s)
+    wait_for_log(site.api, command_id, "told to go")
     wait_for_end(site.api, command_id)
 
 
