@@ -22,7 +22,7 @@ from tests.e2e.outside import (
 from tests.e2e.tasks import fetch_log, wait_for_end
 from tests.lab.folders import new_folder, remove_folder
 from tests.lab.s3 import S3
-from tests.lab.shipway import Api
+from tests.lab.shipway import Api, frozen
 
 FILES = {"metadata.json": b'{"steps_completed": 10}', "model/weights.bin": bytes(range(256)) * 40}
 
@@ -131,11 +131,10 @@ def test_files_are_removed_by_pattern_and_then_all_of_them(
     assert read_tree(storage / kept) == FILES
 
 
-def find_collection(api: Api) -> str:
-    """Find the task that removes checkpoints, while it lives."""
+def list_collections(api: Api) -> set[str]:
+    """List the tasks that remove checkpoints and live."""
     summaries = api.call("GET", "/api/v1/tasks")["allocationIdToSummary"].values()
-    [task_id] = [one["taskId"] for one in summaries if one["name"].startswith("Checkpoint GC")]
-    return str(task_id)
+    return {one["taskId"] for one in summaries if one["name"].startswith("Checkpoint GC")}
 
 
 SDK = """
@@ -198,8 +197,10 @@ def test_without_the_harness_nothing_is_said_to_be_gone(site: Site, storage: Pat
     trial = begin_outside_trial(site.api, make_config(storage, python=Path(sys.executable)))
     one = trial.save(storage, FILES)
 
-    site.det.run("checkpoint", "delete", one, "--yes")
-    task_id = find_collection(site.api)
+    with frozen(site.agent.pid):  # so that the task cannot end before it is found
+        before = list_collections(site.api)
+        site.det.run("checkpoint", "delete", one, "--yes")
+        [task_id] = list_collections(site.api) - before
     wait_for_end(site.api, task_id)
 
     assert any("nothing was removed" in line for line in fetch_log(site.api, task_id))
