@@ -180,11 +180,11 @@ def test_cmd_logs_follows_until_the_command_ends(site: Site, tmp_path: Path) -> 
     output = tmp_path / "followed"
     follower = site.det.start("cmd", "logs", "-f", command_id, output=output)
     try:
-        wait_until(lambda: "first" in output.read_text(), "the first line", limit_s=30)
+        wait_until(lambda: "first" in output.read_text(), "the first line", limit_s=60)
         assert follower.poll() is None
         assert "last" not in output.read_text()
         go.touch()
-        assert follower.wait(timeout=30) == 0
+        assert follower.wait(timeout=60) == 0
     finally:
         go.touch()
         follower.kill()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.conftest import Site
-from tests.e2e.tasks import wait_for_state
+from tests.e2e.tasks import wait_for_end, wait_for_state
 from tests.proto.required import missing_required
 
 
@@ -24,6 +24,7 @@ def command_id(site: Site) -> Iterator[str]:
     wait_for_state(site.api, command_id, "STATE_RUNNING")
     yield command_id
     site.api.call("POST", f"/api/v1/commands/{command_id}/kill")
+    wait_for_end(site.api, command_id)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def test_who_is_logged_in_stays_so(site: Site) -> None:
     site.det.run("user", "whoami")
     site.master.kill()
     site.master.start()
+    site.agent.wait_until(lambda: _slot_states(site) == [True] * 4, "the agent is back")
     assert site.api.call("GET", "/api/v1/me")["user"]["username"] == "determined"
     assert "determined" in site.det.run("user", "whoami").stdout
 

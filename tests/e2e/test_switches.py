@@ -77,7 +77,7 @@ def check_nothing_is_left(site: Site) -> None:
     """Check that no container is on the node any more, nor a process of one."""
     shims = site.folder / "agent-a-state/sandbox"
     wait_until(
-        lambda: not on_node(site) and not list(shims.iterdir()), "the node is empty", limit_s=20
+        lambda: not on_node(site) and not list(shims.iterdir()), "the node is empty", limit_s=60
     )
 
 
@@ -88,7 +88,7 @@ def test_a_disabled_slot_ends_its_container_and_no_other(site: Site) -> None:
     done = site.admin.run("slot", "disable", "agent-a", slot)
     assert done.stdout == f"Disabled slot {slot} of agent agent-a\n"
     check_killed(site, first, "slot disabled")
-    wait_until(lambda: len(on_node(site)) == 2, "one container is gone", limit_s=20)
+    wait_until(lambda: len(on_node(site)) == 2, "one container is gone", limit_s=60)
     assert on_node(site) < before
     for task_id in (second, aux):
         wait_for_state(site.api, task_id, "STATE_RUNNING")

@@ -107,7 +107,7 @@ def watch(site: Site, made: Path, process: subprocess.Popen[bytes]) -> Trained:
     wait_until(
         lambda: all(list(site.api.lines(groups + name)) for name in ("cpu", "memory")),
         "what the profiler measured",
-        limit_s=30,
+        limit_s=60,
     )
     (made / "-1").touch()
     assert process.wait(60) == 0
@@ -306,11 +306,13 @@ def test_max_slots_holds_until_it_is_raised_and_a_kill_ends_all(site: Site, fold
     tasks = [trial["taskId"] for trial in fetch_trials(site.api, experiment_id)]
 
     def are_in(*wanted: str) -> Callable[[], bool]:
-        return lambda: sorted(states(site.api, task)[0] for task in tasks) == list(wanted)
+        return lambda: (
+            sorted(state for task in tasks for state in states(site.api, task)[:1]) == list(wanted)
+        )
 
-    wait_until(are_in("STATE_QUEUED", "STATE_RUNNING"), "one of them runs", limit_s=30)
+    wait_until(are_in("STATE_QUEUED", "STATE_RUNNING"), "one of them runs", limit_s=60)
     site.det.run("experiment", "set", "max-slots", str(experiment_id), "2")
-    wait_until(are_in("STATE_RUNNING", "STATE_RUNNING"), "both run", limit_s=30)
+    wait_until(are_in("STATE_RUNNING", "STATE_RUNNING"), "both run", limit_s=60)
     site.det.run("experiment", "kill", str(experiment_id))
     assert wait_for_end(site.api, experiment_id)["state"] == "STATE_CANCELED"
     ended = [trial["state"] for trial in fetch_trials(site.api, experiment_id)]
@@ -344,7 +346,7 @@ def test_a_trial_outlives_a_master_that_is_killed_at_its_steps(site: Site, folde
     wait_until(
         lambda: "container ended" in site.agent.log.read_text()[seen:],
         "the end of its container",
-        limit_s=30,
+        limit_s=60,
     )
     site.master.start()
     assert wait_for_end(site.api, experiment_id)["state"] == "STATE_COMPLETED"
