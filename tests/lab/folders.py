@@ -57,3 +57,11 @@ def processes_of(folder: Path) -> Iterator[int]:
             continue
         if mark in text:
             yield int(process.name)
+
+
+def command_of(pid: int) -> bytes:
+    """Return the arguments of a process, each ended by a NUL; nothing if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,18 @@ class Daemon:
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{self.name} has not ended\n{self.tail()}") from error
 
-    def ensure_running(self, *, settle_s: float = 2) -> None:
-        """Start the daemon again if it ends by itself within *settle_s*, as systemd would."""
-        assert self._process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(settle_s)
-            Daemon.start(self)
+    def start_again_until(
+        self, is_up: Callable[[], object], what: str, *, limit_s: float = 60
+    ) -> None:
+        """Start the daemon whenever it has ended by itself, as systemd would, until *is_up*."""
+
+        def look() -> bool:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                Daemon.start(self)
+            return bool(is_up())
+
+        wait_until(look, f"{self.name}: {what}", limit_s=limit_s, logs=self.tail, interval_s=0.2)
 
     def kill(self) -> None:
         """End the daemon as a crash would: KILL, nothing said."""

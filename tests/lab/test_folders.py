@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.lab.folders import new_folder, remove_folder, remove_leftovers
+from tests.lab.folders import command_of, new_folder, remove_folder, remove_leftovers
 
 LEAVE = """
 import subprocess, sys
@@ -28,15 +28,7 @@ def test_leftovers_of_a_run_that_is_gone_are_removed() -> None:
     try:
         remove_leftovers()
         assert not os.path.exists(folder)
-        assert "sleep" not in _command(int(pid))
+        assert b"sleep" not in command_of(int(pid))
         assert mine.exists()
     finally:
         remove_folder(mine)
-
-
-def _command(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline") as stream:
-            return stream.read()
-    except OSError:
-        return ""

@@ -24,7 +24,7 @@ class SlowRegistry(ImageRegistry):
 
     def wait_until_asked_for_layer(self) -> None:
         """Wait until an engine is in the middle of a pull."""
-        if not self._asked_for_layer.wait(30):
+        if not self._asked_for_layer.wait(60):
             raise LabError(f"nobody pulls; asked so far: {self.asked}")
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -32,7 +32,7 @@ class SlowRegistry(ImageRegistry):
         answer = await super().answer(request)
         if request.method == "GET" and answer.status == 200 and self._is_layer(request):
             self._asked_for_layer.set()
-            await asyncio.to_thread(self._gate.wait, 60)
+            await asyncio.to_thread(self._gate.wait, 100)
         return answer
 
     def _is_layer(self, request: web.Request) -> bool:
@@ -55,7 +55,7 @@ def slow_registry(gate: threading.Event) -> Iterator[SlowRegistry]:
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
     thread.start()
     try:
-        ready.wait(20)
+        ready.wait(60)
         yield registry
     finally:
         gate.set()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.docker import Docker
-from tests.lab.folders import processes_of
+from tests.lab.folders import command_of, processes_of
 from tests.lab.processes import end, tails, wait_until
 from tests.lab.shipway import Agent, Api, Master
 from tests.reliability.work import LIMIT_S, Work, submit
@@ -54,16 +54,20 @@ class Site:
         pools: Mapping[str, Mapping[str, Any]],
         *,
         environment: Mapping[str, str] | None = None,
+        silence_limit_s: int = 3,
     ) -> None:
-        """Prepare a master with *pools*: name → what is not as in the others."""
+        """Prepare a master with *pools*: name → what is not as in the others.
+
+        An agent that says nothing for *silence_limit_s* is taken for lost.
+        """
         self.folder = folder
         self.agents: dict[str, Agent] = {}
         config = {
             "host": "0.0.0.0",  # for agents on other machines
             "resource_manager": {
                 "type": "agent",
-                "agent_reconnect_wait": "20s",
-                "agent_silence_limit": "3s",
+                "agent_reconnect_wait": "60s",
+                "agent_silence_limit": f"{silence_limit_s}s",
             },
             "resource_pools": [{"pool_name": name, **own} for name, own in pools.items()],
         }
@@ -134,10 +138,6 @@ class Site:
             line["log"].rstrip("\n") for line in self.api.lines(f"/api/v1/tasks/{task_id}/logs")
         ]
 
-    def wait_for_master(self) -> None:
-        """Wait until the master answers."""
-        self.master.wait_until(lambda: self.api.is_there("/info"), "it answers")
-
     def submit(self, pool: str, *, exit_code: int = 0, **options: Any) -> Work:
         """Submit a command to the agent of the pool."""
         options.setdefault("image", self._images.get(pool, ""))
@@ -177,6 +177,10 @@ class Site:
         """Wait until the master has noticed that the agent is not connected."""
         self._wait(name, lambda: self.is_away(name), "is away")
 
+    def start_again_until_there(self, name: str) -> None:
+        """Have an agent started again, if it ends by itself, until it is connected."""
+        self.agents[name].start_again_until(lambda: not self.is_away(name), "it is there")
+
     def wait_until_given_up(self, name: str) -> None:
         """Wait until the master does not wait for the agent any more."""
         self._wait(name, lambda: self.agent(name) is None, "is given up")
@@ -213,7 +217,7 @@ class Site:
         return [
             pid
             for pid in processes_of(self.agents[name].state)
-            if b"shipway_agent.shim" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"shipway_agent.shim" in command_of(pid)
         ]
 
     def leftovers(self, name: str) -> list[str]:

@@ -26,8 +26,10 @@ def clock(folder: Path) -> dict[str, Clock]:
 @pytest.fixture(scope="module")
 def site(folder: Path, clock: dict[str, Clock]) -> Iterator[Site]:
     """A master and the agent `sandbox`, each with a clock of its own."""
-    with open_site(folder, {"sandbox": {}}, environment=clock["master"].environment) as site:
-        site.add("sandbox", environment=clock["agent"].environment).launch()
+    environment = clock["master"].environment
+    with open_site(folder, {"sandbox": {}}, environment=environment, silence_limit_s=30) as site:
+        patient = {"master_silence_s": 40}  # so that a loaded machine makes nobody look lost
+        site.add("sandbox", environment=clock["agent"].environment, config=patient).launch()
         yield site
 
 

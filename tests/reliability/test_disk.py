@@ -81,7 +81,7 @@ def test_a_task_ends_and_the_agent_restarts_while_the_disk_is_full(
     agent.launch()
     site.wait_until_away(name)
     disks[name].free()
-    agent.ensure_running()
+    site.start_again_until_there(name)
     work.check_done()
     site.check_usable(name)
 
@@ -97,12 +97,12 @@ def test_the_agent_cannot_start_on_a_full_disk_and_says_why(
     wait_until(
         lambda: "No space left" in agent.log.read_text()[seen:],
         "the agent says what is wrong",
-        limit_s=20,
+        limit_s=60,
         logs=agent.tail,
     )
     assert str(agent.state) in agent.log.read_text()[seen:]
     disks["sandbox"].free()
-    agent.ensure_running()
+    site.start_again_until_there("sandbox")
     site.check_usable("sandbox")
 
 
@@ -134,8 +134,7 @@ def test_the_master_is_killed_on_a_full_disk(site: Site, disks: dict[str, Disk])
     site.master.kill()
     site.master.launch()
     disks["master"].free()
-    site.master.ensure_running()
-    site.wait_for_master()
+    site.master.start_again_until(lambda: site.api.is_there("/info"), "it answers")
     work.check_done()
     site.check_usable()
 

@@ -16,7 +16,7 @@ from shipway_agent.runtimes.dockerforms import doubt_after_outage
 from shipway_agent.runtimes.spec import Exit
 from tests.lab import docker as docker_lab
 from tests.lab.docker import Docker
-from tests.lab.folders import new_folder, processes_of
+from tests.lab.folders import command_of, new_folder, processes_of
 from tests.lab.require import require
 from tests.reliability.registry import slow_registry
 from tests.reliability.site import LAUNCH_BROKEN, Site, open_site
@@ -95,7 +95,7 @@ def test_the_agent_starts_while_the_engine_is_down(site: Site, engines: dict[str
     agent.launch()
     site.wait_until_away("live")
     engines["live"].resume()
-    agent.ensure_running()
+    site.start_again_until_there("live")
     work.let_end()
     work.check_done()
     site.check_usable("live")
@@ -147,11 +147,7 @@ def test_the_master_is_killed_during_a_pull(site: Site) -> None:
 def _containerd_shims(site: Site, name: str) -> list[int]:
     (socket,) = [one for one in site.agents[name].environment.values() if "docker.sock" in one]
     folder = Path(socket.removeprefix("unix://")).parent
-    return [
-        pid
-        for pid in processes_of(folder)
-        if b"containerd-shim" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    return [pid for pid in processes_of(folder) if b"containerd-shim" in command_of(pid)]
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_the_master_stands_still(net: Net) -> None:
         return "not connected to the master" in agent.log.read_text()[seen:]
 
     with frozen(site.master.pid):
-        wait_until(has_noticed, "the agent notices", limit_s=30, logs=agent.tail)
+        wait_until(has_noticed, "the agent notices", limit_s=60, logs=agent.tail)
     moments.starting.wait_for_start()
     moments.check_all_done()
     site.check_usable("frozen")

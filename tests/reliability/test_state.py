@@ -77,7 +77,7 @@ def test_files_that_are_none_of_ours(site: Site) -> None:
     (agent.state / "sandbox/lost+found").mkdir()
     agent.launch()
     site.wait_until_free("sandbox")
-    wait_until(lambda: not (folder / ".abc.json.k3jd_9x2").exists(), "removed", limit_s=10)
+    wait_until(lambda: not (folder / ".abc.json.k3jd_9x2").exists(), "removed", limit_s=60)
     assert (folder / "README").read_text() == "mine\n"
     (folder / "README").unlink()
     (agent.state / "sandbox/lost+found").rmdir()
@@ -96,7 +96,7 @@ def test_a_second_agent_of_the_same_id_is_told_who_the_first_is(site: Site) -> N
         wait_until(
             lambda: "already connected" in second.log.read_text(),
             "the second is told",
-            limit_s=20,
+            limit_s=60,
             logs=second.tail,
         )
         work.wait_for_more_lines()
@@ -127,7 +127,7 @@ def test_an_agent_of_another_id_leaves_the_former_ones_tasks_alone(site: Site) -
     site.agents["sandbox"].stop()
     other = site.make_double("sandbox", agent_id="other")
     other.launch()
-    wait_until(lambda: site.agent("other"), "other is there", limit_s=20, logs=other.tail)
+    wait_until(lambda: site.agent("other"), "other is there", limit_s=60, logs=other.tail)
     other.stop()
     site.agents["sandbox"].launch()
     work.wait_for_more_lines()

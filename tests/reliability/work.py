@@ -183,7 +183,7 @@ class Work:
             wait_until(
                 lambda: len(self.numbers()) >= len(expected),
                 "all lines",
-                limit_s=20,
+                limit_s=60,
                 interval_s=0.2,
             )
         assert self.numbers() == expected, f"{_difference(self.numbers())}\n{self._details()}"
