@@ -121,7 +121,7 @@ class AgentService:
             self.machine.journal, UNIT, *options, f"_SYSTEMD_INVOCATION_ID={invocation}"
         )
 
-    async def until(self, name: str, value: str, *, limit_s: float = 30) -> None:
+    async def until(self, name: str, value: str, *, limit_s: float = 60) -> None:
         """Wait until a property of the unit contains *value*."""
         seen = ""
         try:
