@@ -13,7 +13,7 @@ from tests.lab.folders import new_folder
 from tests.lab.processes import wait_until
 from tests.lab.shipway import Agent, Api, Master
 
-LINES = 400
+LINES = 250
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_no_line_is_lost_and_none_comes_twice(folder: Path, how: str) -> None:
         script = f"i=0; while [ $i -lt {LINES} ]; do echo $i; i=$((i+1)); sleep 0.01; done; exit 6"
         config: dict[str, Any] = {"entrypoint": [script], "resources": {"slots": 2}}
         task_id = api.call("POST", "/api/v1/commands", {"config": config})["command"]["id"]
-        wait_until(lambda: len(read_numbers(api, task_id)) > 50, "some lines", limit_s=30)
+        wait_until(lambda: len(read_numbers(api, task_id)) > 50, "some lines", limit_s=60)
         getattr(master, how)()
         master.start()
         api = master.login()
