@@ -86,6 +86,7 @@ class Bubblewrap:
             hidden_arguments=tuple(arguments),
             environment={},
             folder="/",
+            output_user=user if os.geteuid() == 0 else None,
         )
 
     def _mounts(self, spec: ContainerSpec, folder: Path, tree: Path) -> dict[str, list[str]]:

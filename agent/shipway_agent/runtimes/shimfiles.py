@@ -72,6 +72,8 @@ class Launch:
     """Working folder."""
     user: tuple[int, int] | None = None
     """uid and gid to become, for a shim that runs as root."""
+    output_user: tuple[int, int] | None = None
+    """Whose stdout and stderr are, which it may then open anew, where that is not `user`."""
     mark: str = ""
     """Comes on stderr when a container begins; what comes before is the runtime's own."""
     kill_argv: tuple[str, ...] | None = None
@@ -131,20 +133,24 @@ def load_launch(path: Path) -> Launch:
         FileNotFoundError: There is none (any more).
     """
     data = _load(path)
-    user: list[int] | None = data["user"]
     return Launch(
         kind=PayloadKind(data["kind"]),
         argv=tuple(data["argv"]),
         hidden_arguments=tuple(data["hidden_arguments"]),
         environment=data["environment"],
         folder=data["folder"],
-        user=(user[0], user[1]) if user else None,
+        user=_read_user(data["user"]),
+        output_user=_read_user(data.get("output_user")),
         mark=data["mark"],
         kill_argv=tuple(data["kill_argv"]) if data["kill_argv"] else None,
         tethered=data["tethered"],
         output_limit_bytes=data["output_limit_bytes"],
         output_patience_s=data["output_patience_s"],
     )
+
+
+def _read_user(numbers: list[int] | None) -> tuple[int, int] | None:
+    return (numbers[0], numbers[1]) if numbers else None
 
 
 def find_started(path: Path) -> StartedRecord | None:

@@ -43,26 +43,25 @@ def spawn(
         OSError: The program, or the folder, cannot be used; `filename` says which.
     """
     user, group = launch.user or (None, None)
-    process = subprocess.Popen(  # noqa: S603 (running what we are told to is the purpose)
-        argv,
-        env=launch.environment,
-        cwd=launch.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        umask=0o022,
-        pass_fds=pass_fds,
-        preexec_fn=_before_exec,
-        user=user,
-        group=group,
-        extra_groups=None if launch.user is None else [],
-    )
-    process.returncode = 0  # we reap by number; Popen must not wait for it as well
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr:
-        return process.pid, os.dup(process.stdout.fileno()), os.dup(process.stderr.fileno())
+    with contextlib.ExitStack() as stack:
+        (out, out_write), (err, err_write) = (_make_output(launch, stack) for _ in range(2))
+        process = subprocess.Popen(  # noqa: S603 (running what we are told to is the purpose)
+            argv,
+            env=launch.environment,
+            cwd=launch.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=out_write,
+            stderr=err_write,
+            start_new_session=True,
+            umask=0o022,
+            pass_fds=pass_fds,
+            preexec_fn=_before_exec,
+            user=user,
+            group=group,
+            extra_groups=None if launch.user is None else [],
+        )
+        process.returncode = 0  # we reap by number; Popen must not wait for it as well
+        return process.pid, os.dup(out), os.dup(err)
 
 
 def memory_file(words: Sequence[str]) -> int:
@@ -84,6 +83,17 @@ def run_aside(argv: Sequence[str], launch: Launch) -> None:
         stderr=subprocess.DEVNULL,
     )
     process.returncode = 0
+
+
+def _make_output(launch: Launch, stack: contextlib.ExitStack) -> tuple[int, int]:
+    """Make a pipe that the task's user may open anew, by its name in /proc; *stack* closes it."""
+    ends = os.pipe()
+    for end in ends:
+        stack.callback(os.close, end)
+    owner = launch.output_user or launch.user
+    if owner is not None:
+        os.fchown(ends[1], *owner)
+    return ends
 
 
 def _before_exec() -> None:

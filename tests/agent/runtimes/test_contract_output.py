@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+
+import pytest
 
 from shipway_agent.runtimes.spec import Runtime
-from tests.agent.runtimes.conftest import MakeSpec, with_socket_too
+from tests.agent.runtimes.conftest import SANDBOXES, Case, MakeSpec, with_socket_too
 from tests.agent.runtimes.steps import WAIT_FOR_EVER, read_all, read_until, run, start
 
 
@@ -60,3 +63,20 @@ async def test_output_can_be_read_again_and_while_it_is_read(
 async def test_output_comes_while_the_task_runs(runtime: Runtime, make_spec: MakeSpec) -> None:
     handle = await start(runtime, make_spec(argv=("sh", "-c", f"echo ready; {WAIT_FOR_EVER}")))
     assert await read_until(runtime, handle, b"ready\n") == b"ready\n"
+
+
+@pytest.mark.parametrize(
+    "case_name",  # the lab's apptainer runs as root alone
+    [*SANDBOXES, "docker", "podman", "enroot", "podman-socket"],
+    indirect=True,
+)
+async def test_a_task_of_another_user_opens_its_streams_anew(
+    case: Case, make_spec: MakeSpec, open_folder: Path
+) -> None:
+    """As launchers of ranks do, to write past what stands between them and the task."""
+    runtime = await case.open(state_dir=open_folder / "state")
+    script = "echo out > /proc/$$/fd/1; echo err > /proc/$$/fd/2"
+    outcome = await run(runtime, make_spec(argv=("sh", "-c", script), user="1234:5678"))
+    assert (outcome.stdout, outcome.stderr) == (b"out\n", b"err\n")
+    for owned in await runtime.list_owned({}):
+        await runtime.remove(owned.handle)
