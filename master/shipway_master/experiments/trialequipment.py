@@ -43,14 +43,7 @@ command -v "$python" >/dev/null || {
     exit 127
 }
 prepare() {
-    "$python" -m determined.exec.prep_container "$@" || {
-        code=$?
-        "$python" -c 'import determined' 2>/dev/null || {
-            echo "a trial needs the Python package determined, which $python does not have here" >&2
-            exit 127
-        }
-        exit "$code"
-    }
+    "$python" /run/determined/train/prepare.py "$@"
 }
 if [ -n "$SHIPWAY_HAS_STARTUP_HOOK" ]; then
     prepare --download_context_directory --resources --proxy
@@ -81,6 +74,30 @@ esac
 exec "$python" -m determined.exec.launch
 """
 
+# The harness repeats a request that finds no master, but no POST whose answer is lost: a restart of
+# the master at that moment, which lasts long where the ranks meet, would cost the trial one of its own.
+_PREPARE: Final = """\
+import importlib.util
+import runpy
+import sys
+import time
+
+if importlib.util.find_spec("determined") is None:
+    sys.stderr.write(
+        f"a trial needs the Python package determined, which {sys.executable} does not have here\\n"
+    )
+    sys.exit(127)
+for delay_s in (1, 2, 4, 8, None):
+    try:
+        runpy.run_module("determined.exec.prep_container", run_name="__main__", alter_sys=True)
+        break
+    except Exception as error:
+        if delay_s is None or type(error).__name__ != "MasterNotFoundException":
+            raise
+        sys.stderr.write(f"the master went away, and is asked again: {error}\\n")
+        time.sleep(delay_s)
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialStart:
@@ -101,6 +118,7 @@ def equip_trial(start: TrialStart, user: AgentUser) -> Equipment:
     entrypoint = f"{_TRAIN_DIR}/entrypoint.sh"
     texts = [
         (entrypoint, _ENTRYPOINT, 0o744),
+        (f"{_TRAIN_DIR}/prepare.py", _PREPARE, 0o644),
         (f"{SSH_DIR}/sshd_config", SSHD_CONFIG, 0o600),
         (f"{SSH_DIR}/authorized_keys", start.keys.public, 0o600),
         (f"{SSH_DIR}/id_rsa", start.keys.private, 0o600),

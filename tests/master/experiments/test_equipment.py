@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -18,6 +22,7 @@ from shipway_master.tasks.config import parse_config
 from shipway_master.tasks.files import DIRECTORY_TYPE, TaskFile
 from shipway_master.tasks.launch import AgentUser, Launch, Tcd, list_service_files
 from shipway_master.tasks.ssh import make_key_pair
+from tests.lab.det import program
 from tests.lab.require import require
 
 SSH_CONFIG = "/etc/ssh/ssh_config"
@@ -70,6 +75,18 @@ def list_files(*mounts: str) -> list[TaskFile]:
     return list_service_files(launch)
 
 
+def write_files(folder: Path) -> None:
+    """Write what a trial has into a folder that stands for the root of its container."""
+    for file in list_files():
+        place = folder / file.path.lstrip("/")
+        if file.type == DIRECTORY_TYPE:
+            place.mkdir(parents=True)
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(file.content)
+            place.chmod(file.mode)
+
+
 @pytest.mark.parametrize(
     ("mount", "is_covered"),
     [
@@ -103,6 +120,73 @@ def test_ssh_reads_the_config_as_it_is_meant(tmp_path: Path) -> None:
     assert {"stricthostkeychecking false", "userknownhostsfile /dev/null"} <= set(words)
 
 
+class _Restarted(BaseHTTPRequestHandler):
+    """A master that goes away in the middle of the first request that it is posted."""
+
+    posts: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        """Answer that the caller is known."""
+        self._answer(b'{"user": {"username": "u", "admin": false, "active": true}}')
+
+    def do_POST(self) -> None:
+        """Hang up on the first one."""
+        self.posts.append(self.path)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if len(self.posts) > 1:
+            self._answer(b"{}")
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_the_start_of_a_trial_goes_on_where_the_master_is_restarted(tmp_path: Path) -> None:
+    python = program().with_name("python")
+    missing = [] if python.exists() else ["the package determined"]
+    require("the harness", missing + ([] if shutil.which("bwrap") else ["bwrap"]))
+    write_files(tmp_path)
+    (tmp_path / "run/determined/info").mkdir()
+    variables = {
+        **dict.fromkeys(("DET_CLUSTER_ID", "DET_AGENT_ID", "DET_TASK_ID", "DET_USER"), "x"),
+        "DET_SLOT_IDS": "[0]",
+        "DET_TASK_TYPE": "COMMAND",
+        "DET_SESSION_TOKEN": "t",
+        "DET_ALLOCATION_ID": "x.1",
+        "HOME": "/run",
+    }
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Restarted) as master:
+        threading.Thread(target=master.serve_forever).start()
+        variables["DET_MASTER"] = f"http://127.0.0.1:{master.server_port}"
+        try:
+            done = subprocess.run(
+                [
+                    *("bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/run"),
+                    *("--bind", str(tmp_path / "run/determined"), "/run/determined"),
+                    *(str(python), "/run/determined/train/prepare.py", "--resources"),
+                ],
+                check=False,
+                capture_output=True,
+                text=True,
+                env=variables,
+            )
+        finally:
+            master.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert "the master went away, and is asked again" in done.stderr
+    assert _Restarted.posts == ["/api/v1/allocations/x.1/acceleratorData"] * 2
+
+
+def test_an_image_without_the_harness_is_told_of(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    argv = [sys.executable, "-S", str(tmp_path / "run/determined/train/prepare.py")]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.returncode == 127
+    assert "a trial needs the Python package determined" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("met", "has_config", "is_told", "makes_folder"),
     [
@@ -117,14 +201,7 @@ def test_the_start_of_a_trial_looks_after_ssh(
     tmp_path: Path, *, met: str, has_config: bool, is_told: bool, makes_folder: bool
 ) -> None:
     require("the start of a trial", [] if shutil.which("bwrap") else ["bwrap"])
-    for file in list_files():
-        place = tmp_path / file.path.lstrip("/")
-        if file.type == DIRECTORY_TYPE:
-            place.mkdir(parents=True)
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(file.content)
-            place.chmod(file.mode)
+    write_files(tmp_path)
     run_dir = tmp_path / "run/determined"
     (run_dir / "info").mkdir()
     (run_dir / "info/rendezvous.json").write_text(met)
