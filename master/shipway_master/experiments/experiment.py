@@ -70,6 +70,11 @@ class LiveExperiment:
         """What log lines call it."""
         return f"Experiment {self.record.id}"
 
+    @property
+    def _is_ending(self) -> bool:
+        """Whether the search is over: its trials may be heard of even after the experiment's end."""
+        return self.record.state.is_stopping or self.record.state.is_final
+
     # its beginning
 
     def adopt(self, trials: Sequence[TrialRecord]) -> None:
@@ -100,7 +105,7 @@ class LiveExperiment:
         """Hear of a validation; a repeated one changes nothing."""
         async with self._lock:
             request_id = self._find_request(trial_id)
-            if self._searcher is None or request_id is None or self.record.state.is_stopping:
+            if self._searcher is None or request_id is None or self._is_ending:
                 return
             await self._apply(self._searcher.validated(request_id, metrics, steps_completed=steps))
 
@@ -108,7 +113,7 @@ class LiveExperiment:
         """Hear how much of its work a trial has done."""
         async with self._lock:
             request_id = self._find_request(trial_id)
-            if self._searcher is None or request_id is None:
+            if self._searcher is None or request_id is None or self.record.state.is_final:
                 return
             self._searcher.set_progress(request_id, fraction)
             # Thousands of trials may report each second, and storing a search costs milliseconds.
@@ -119,7 +124,7 @@ class LiveExperiment:
         """Hear that a trial cannot go on with the hyperparameters that it was given."""
         async with self._lock:
             request_id = self._find_request(trial_id)
-            if self._searcher is None or request_id is None or self.record.state.is_stopping:
+            if self._searcher is None or request_id is None or self._is_ending:
                 return
             await self._apply(self._searcher.trial_exited_early(request_id, EarlyExit.INVALID_HP))
 
@@ -153,7 +158,7 @@ class LiveExperiment:
         for trial in self._list_untold():
             self._told_of.add(trial.id)
             request_id = self._find_request(trial.id)
-            if self._searcher is None or request_id is None or self.record.state.is_stopping:
+            if self._searcher is None or request_id is None or self._is_ending:
                 continue
             if (reason := _find_reason(trial)) is not None:
                 actions += self._searcher.trial_exited_early(request_id, reason)

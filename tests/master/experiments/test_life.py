@@ -278,6 +278,21 @@ async def test_killing_the_only_trial_of_a_paused_experiment_ends_it(
     await wait_for_state(master, number, "CANCELED")
 
 
+@pytest.mark.parametrize("how", ["cancel", "kill"])
+async def test_a_search_whose_trials_all_wait_makes_no_more_when_it_is_ended(
+    master: MasterUnderTest, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """The experiment ends at once, before it hears of the end of its trial's task."""
+    caplog.set_level("INFO")
+    number = await create(master, searcher=SEARCH)
+    await send(master, "POST", f"/experiments/{number}/{how}")
+    assert await fetch_state(master, number) == "CANCELED"
+    await wait_for_complaint(caplog, "trial ended")
+    await send(master, "GET", f"/experiments/{number}")
+    assert [one["state"] for one in await fetch_trials(master, number)] == ["STATE_CANCELED"]
+    assert (await send(master, "GET", "/tasks"))["allocationIdToSummary"] == {}
+
+
 async def test_killing_a_trial_that_never_ran_lets_the_search_go_on(
     master: MasterUnderTest,
 ) -> None:
