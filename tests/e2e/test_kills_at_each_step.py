@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -101,14 +101,21 @@ class Crowd:
             limit_s=60,
         )
 
-    def check(self, step: str, *marks: str, status: str) -> None:
-        """Check that a command ran in one job, ended as it meant to, and its lines are there once."""
+    def check(self, step: str, *marks: str, status: str, may_lack: Sequence[str] = ()) -> None:
+        """Check that a command ran in one job, ended as it meant to, and its lines are there once.
+
+        Args:
+            step: The command that is there for it.
+            marks: The lines.
+            status: How it ended.
+            may_lack: Further lines, which may be there.
+        """
         site, command_id = self._site, self.ids[step]
         wait_for_end(site.api, command_id, limit_s=60)
         for mark in marks:
             wait_for_log(site.api, command_id, mark)  # the relay may bring it after the end
         found = Counter(line for line in fetch_log(site.api, command_id) if line in MARKS)
-        assert found == Counter(marks), step
+        assert Counter(marks) <= found <= Counter((*marks, *may_lack)), (step, found)
         assert status in fetch_command(site.api, command_id)["exitStatus"], step
         named = site.slurm.run(["squeue", "-h", "-t", "all", "-o", "%i %j"]).stdout.splitlines()
         assert len([line for line in named if command_id in line]) == 1, step
@@ -149,7 +156,6 @@ def test_a_daemon_is_killed_while_commands_are_at_each_step(
     crowd.preempt("preempt-late")
     crowd.let_go("preempt-late")
     daemon.start()
-    wait_for_log(slurm_site.api, crowd.ids["cancel"], "told")
     wait_for_log(slurm_site.api, crowd.ids["submit"], "before")
     crowd.let_go("run", "submit", "cancel")
     crowd.check("submit", "before", "after", status="exit code 4")
@@ -158,5 +164,6 @@ def test_a_daemon_is_killed_while_commands_are_at_each_step(
         crowd.check(step, "before", "told", "after", status="'Preempted' (exit code 4)")
         log = "\n".join(fetch_log(slurm_site.api, crowd.ids[step]))
         assert log.count("(reason: preempted by the scheduler)") == 1, "the master heard of it once"
-    crowd.check("cancel", "before", "told", "after", status="killed")
+    # Slurm ends it by force 3 s after it was told, which may be before somebody takes its lines.
+    crowd.check("cancel", "before", status="killed", may_lack=("told", "after"))
     crowd.check("end", "before", "after", status="exit code 4")
