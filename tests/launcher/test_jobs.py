@@ -157,19 +157,18 @@ def test_a_preempted_job_fails_with_that_reason(
     slurm.run(["scancel", urgent])
 
 
-def test_a_job_that_the_warning_of_its_time_limit_ends_says_so(
-    master: GoMaster, new_id: Callable[[], str]
-) -> None:
+@pytest.fixture(scope="module")
+def warned(launcher: Launcher) -> Job:
+    """A job that is warned of its time limit; Slurm looks at limits no more than twice a minute."""
     words = ["/bin/sh", "-c", "trap 'exit 138' USR1; echo ready; while :; do sleep 0.2; done"]
     options = ["--mem=50", "--time=1", "--signal=B:USR1@50"]
-    job = master.launch(make_manifest(words, slurm_arguments=options), new_id())
+    master = GoMaster(launcher.url, launcher.token_file)
+    job = master.launch(make_manifest(words, slurm_arguments=options), "warned.1")
     wait_for_output(master, job, b"ready")
-    assert master.wait(job, limit_s=90) == "FAILED"
-    assert "due to reason 'TimeLimit'" in job.task_log[-1]
-    assert "Exit Code 138" in job.task_log[-1], "the user's own signal reached the task"
-    assert "Of its time limit of 60 s it had" in job.task_log[-1]
+    return job
 
 
+@pytest.mark.usefixtures("warned")  # its time goes by during the tests from here on
 def test_a_job_started_again_by_an_administrator_does_not_run_twice(
     master: GoMaster, new_id: Callable[[], str], storage: Path, user: str
 ) -> None:
@@ -374,6 +373,15 @@ def test_a_job_that_slurm_has_forgotten_ends_by_what_it_left(
     assert "Exit Code 9" in jobs[0].task_log[-1]
     assert master.wait(jobs[1]) == "MISSING"
     assert "Slurm job is in a missing state" in jobs[1].task_log[-1]
+
+
+def test_a_job_that_the_warning_of_its_time_limit_ends_says_so(
+    master: GoMaster, warned: Job
+) -> None:
+    assert master.wait(warned, limit_s=90) == "FAILED"
+    assert "due to reason 'TimeLimit'" in warned.task_log[-1]
+    assert "Exit Code 138" in warned.task_log[-1], "the user's own signal reached the task"
+    assert "Of its time limit of 60 s it had" in warned.task_log[-1]
 
 
 def test_resources_are_as_the_master_reads_them(master: GoMaster, slurm: Slurm) -> None:
