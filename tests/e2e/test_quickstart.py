@@ -72,6 +72,7 @@ def shell(home: Path, slurm: Slurm) -> Iterator[subprocess.Popen[str]]:
     slurm.clear()
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("det")  # says so where the stock client is not there
 def test_a_distributed_trial_in_ten_commands(shell: subprocess.Popen[str]) -> None:
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
@@ -87,11 +88,11 @@ def test_a_distributed_trial_in_ten_commands(shell: subprocess.Popen[str]) -> No
             shell.stdin.write(f"sed -i '{renumber}' *.yaml\n")
         if number == 7:
             url = f"http://127.0.0.1:{ports['8080']}/info"
-            shell.stdin.write(f"curl -s --retry 30 --retry-connrefused --retry-delay 1 {url}\n")
+            shell.stdin.write(f"curl -s --retry 90 --retry-connrefused --retry-delay 1 {url}\n")
         if not command.endswith("&"):
             shell.stdin.write(f'echo "command {number} exited $?"\n')
     shell.stdin.write("kill $(jobs -p); wait; exit\n")
-    output, _ = shell.communicate(timeout=110)
+    output, _ = shell.communicate(timeout=220)
     for number in (3, 4, 5, 8, 9, 10):
         assert f"command {number} exited 0" in output, output[-6000:]
     assert "4 ranks on 2 nodes begin after step 0" in output, output[-6000:]

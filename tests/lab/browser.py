@@ -41,7 +41,7 @@ class Browser:
         """Go to *url*."""
         self._driver.get(url)
 
-    def find(self, css: str, *, text: str = "", limit_s: float = 30) -> WebElement:
+    def find(self, css: str, *, text: str = "", limit_s: float = 60) -> WebElement:
         """Wait for an element that fits *css* and holds *text*.
 
         Raises:
@@ -91,7 +91,7 @@ class Browser:
         screen = {"width": width_px, "height": height_px, "deviceScaleFactor": 0, "mobile": False}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
-    def wait_for_file(self, pattern: str, *, limit_s: float = 30) -> Path:
+    def wait_for_file(self, pattern: str, *, limit_s: float = 60) -> Path:
         """Wait for a downloaded file whose name fits *pattern*."""
 
         def look(_: webdriver.Chrome) -> Path | None:

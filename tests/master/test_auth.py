@@ -77,9 +77,9 @@ async def test_the_time_of_a_login_tells_nothing_about_who_is_there() -> None:
         await verify_password(stored, "wrong", is_hashed=False)
         times: list[float] = []
         for _ in range(3):
-            begin = time.monotonic()
+            begin = time.process_time()  # what others have the processor do does not count
             await verify_password(stored, "wrong", is_hashed=False)
-            times.append(time.monotonic() - begin)
+            times.append(time.process_time() - begin)
         return min(times)
 
     somebody = await hash_password("right", is_hashed=False)
@@ -238,7 +238,7 @@ async def test_an_expired_session_is_refused_and_swept_out(database: Database) -
 async def test_a_remembered_session_expires_too(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shipway_master.auth.SESSION_LIFETIME", timedelta(milliseconds=300))
+    monkeypatch.setattr("shipway_master.auth.SESSION_LIFETIME", timedelta(seconds=1))
     authenticator = Authenticator(database)
     token, ends_at = await authenticator.start_session(USER_ID)
     assert (await authenticator.principal(token)).user_id == USER_ID
