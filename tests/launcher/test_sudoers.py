@@ -62,8 +62,10 @@ def rule() -> Iterator[None]:
         pytest.skip("rules of sudo need root")
     require("sudo", [name for name in ("sudo", "visudo") if shutil.which(name) is None])
     file = Path(f"/etc/sudoers.d/shipway-test-{os.getpid()}")
-    file.touch(mode=0o440)
-    file.write_text(render(OTHER))
+    aside = file.with_suffix(".new")  # which sudo passes over: others may be running it
+    aside.touch(mode=0o440)
+    aside.write_text(render(OTHER))
+    aside.rename(file)
     try:
         yield
     finally:
