@@ -58,7 +58,7 @@ async def run_agent(settings: AgentSettings, environ: Mapping[str, str]) -> None
 
     Raises:
         AgentError: The agent cannot work here, or gave up reaching the master.
-        OSError: The state folder cannot be used.
+        OSError: The disk is full, or something else of the system fails.
     """
     assert settings.state_dir is not None
     service = ServiceManager(environ)

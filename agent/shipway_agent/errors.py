@@ -16,6 +16,7 @@ AgentError
 │   ├── MustRestart                it does not know this agent any more, which must begin anew
 │   └── UnreadableMessage          it sent what we cannot read
 ├── StateFolderTaken               another agent works in the state folder
+├── StateFolderUnusable            the state folder cannot be made or written
 ├── SettingsUnreadable             the settings file is not there or cannot be read
 ├── SlotsUnknown                   what devices this machine has cannot be told
 └── StartRefused                   an order to start a container cannot be carried out
@@ -125,6 +126,10 @@ class StateFolderTaken(AgentError):
     """Another agent works in the state folder; names it."""
 
     retryable = True
+
+
+class StateFolderUnusable(AgentError):
+    """The state folder cannot be made or written; names it and says why."""
 
 
 class SettingsUnreadable(AgentError):

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shipway_agent.errors import StateFolderTaken
+from shipway_agent.errors import StateFolderTaken, StateFolderUnusable
 
 _NAME = "agent.lock"
 _PATIENCE_S = 1.0  # a `check` that looks on holds the lock for an instant
@@ -22,11 +22,14 @@ def lock_state_dir(state_dir: Path) -> Generator[None]:
 
     Raises:
         StateFolderTaken: Another process has it; the text names it.
-        OSError: The folder cannot be made or written.
+        StateFolderUnusable: The folder cannot be made or written.
     """
-    # Open to pass through, not to list: a task of another user works in a folder below.
-    state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    descriptor = os.open(state_dir / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # Open to pass through, not to list: a task of another user works in a folder below.
+        state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateFolderUnusable(f"state_dir {state_dir} cannot be used: {error}") from error
     try:
         deadline = time.monotonic() + _PATIENCE_S
         while not _try(descriptor, fcntl.LOCK_EX):

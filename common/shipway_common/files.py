@@ -69,8 +69,8 @@ def fsync_folder(folder: Path) -> None:
 
 
 def find_existing(path: Path) -> Path:
-    """Return *path*, or the nearest folder above it that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    """Return *path*, or the nearest folder above it that is there, as far as this user can see."""
+    return next(folder for folder in (path, *path.parents) if os.path.exists(folder))
 
 
 def find_file_system(path: Path) -> str:

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from shipway_common.files import find_existing
 from shipway_common.findings import Finding, bad, good, warn
 from shipway_launcher.backends import make_backend
 from shipway_launcher.carriers.table import Manager
@@ -81,7 +82,11 @@ def _check_token(path: Path) -> Iterator[Finding]:
     try:
         read_token(path)
     except FileNotFoundError:
-        yield good("auth_file", f"{path} will be made at the first start")
+        above = find_existing(path.parent)
+        if os.access(above, os.W_OK | os.X_OK):
+            yield good("auth_file", f"{path} will be made at the first start")
+        else:
+            yield bad("auth_file", f"{path} cannot be made: this user cannot write into {above}")
     except SetupError as error:
         yield bad("auth_file", str(error).removeprefix("auth_file: "))
     except OSError as error:

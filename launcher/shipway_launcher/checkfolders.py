@@ -47,7 +47,7 @@ def _check_own(key: str, root: Path, *, is_for_jobs: bool) -> Iterator[Finding]:
     if not os.access(above, os.W_OK | os.X_OK):
         yield bad(key, f"this user cannot write into {above}")
         return
-    if root.exists():
+    if os.path.exists(root):
         status = root.stat()
         if status.st_uid != os.geteuid():
             yield bad(key, f"{root} does not belong to this user")
@@ -63,7 +63,7 @@ def _check_own(key: str, root: Path, *, is_for_jobs: bool) -> Iterator[Finding]:
 def _check_passage(root: Path) -> Iterator[Finding]:
     """Look whether the users of jobs can reach their folders; the launcher sees to *root* itself."""
     for folder in root.parents:
-        if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
+        if os.path.exists(folder) and not folder.stat().st_mode & stat.S_IXOTH:
             yield bad(
                 "job_storage_root",
                 f"other users cannot pass through {folder} to the folders of their jobs;"
@@ -76,7 +76,7 @@ def _check_images(settings: LauncherSettings) -> Iterator[Finding]:
     if root is None:
         return
     key = "singularity_image_root" if settings.singularity_image_root else "apptainer_image_root"
-    if root.is_dir() and os.access(root, os.R_OK | os.X_OK):
+    if os.path.isdir(root) and os.access(root, os.R_OK | os.X_OK):
         yield good(key, str(root))
     else:
         yield warn(key, f"{root} is no folder that this user can read, here at least")

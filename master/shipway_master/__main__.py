@@ -145,7 +145,10 @@ def _load(config_file: Path | None, flags: dict[str, Any]) -> MasterConfig:
 
 
 def _find_default() -> Path | None:
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    try:
+        return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    except OSError as error:  # in a folder that is closed to this user
+        raise click.ClickException(str(error)) from error
 
 
 async def _serve(config: MasterConfig, service: ServiceManager) -> None:

@@ -34,11 +34,11 @@ def back_up(url: URL, target: Path) -> int:
             "only SQLite is copied by this command; for PostgreSQL use its own pg_dump"
         )
     source = Path(url.database)
-    if not source.is_file():
-        raise BackupFailed(f"there is no database {source}: is --data or --config missing?")
-    if target.exists():
-        raise BackupFailed(f"{target} exists; give the name of a file that does not")
     try:
+        if not source.is_file():
+            raise BackupFailed(f"there is no database {source}: is --data or --config missing?")
+        if target.exists():
+            raise BackupFailed(f"{target} exists; give the name of a file that does not")
         # Beside its place, so that the rename cannot fail half-way; mkstemp makes it 0600.
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(descriptor)

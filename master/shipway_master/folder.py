@@ -19,11 +19,13 @@ def held(folder: Path) -> Generator[None]:
     stays, and means nothing by itself.
 
     Raises:
-        CannotStart: Another master has it.
-        OSError: It cannot be made or written.
+        CannotStart: Another master has it, or it cannot be made or written.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise CannotStart(f"the data folder {folder} cannot be used: {error}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

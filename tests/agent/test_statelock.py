@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway_agent.errors import StateFolderTaken
+from shipway_agent.errors import StateFolderTaken, StateFolderUnusable
 from shipway_agent.statelock import find_owner, lock_state_dir
 
 _HOLD = """
@@ -44,3 +44,13 @@ def test_another_process_is_named_until_it_ends_however(tmp_path: Path) -> None:
 def test_the_folder_lets_others_through_but_not_look(tmp_path: Path) -> None:
     with lock_state_dir(tmp_path / "a/state"):
         assert stat.S_IMODE((tmp_path / "a/state").stat().st_mode) == 0o711
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    state_dir = tmp_path / "file/state"
+    with (
+        pytest.raises(StateFolderUnusable, match=r"state_dir .*file/state"),
+        lock_state_dir(state_dir),
+    ):
+        pytest.fail("it has one")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway_common.files import remove_leftovers, write_atomic
+from shipway_common.files import find_existing, remove_leftovers, write_atomic
 
 
 def test_the_new_content_has_the_wanted_mode(tmp_path: Path) -> None:
@@ -45,3 +45,10 @@ def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path: Pat
     remove_leftovers(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"kept.json", ".hidden", ".kept.json.longer-than-that", "x.ab_cd012"}
+
+
+def test_a_path_that_cannot_be_looked_at_is_not_there(tmp_path: Path) -> None:
+    too_long = tmp_path / ("x" * 300) / "y"
+    with pytest.raises(OSError, match="too long"):  # as in a folder that is closed to this user
+        too_long.exists()
+    assert find_existing(too_long) == tmp_path

@@ -44,13 +44,14 @@ def test_files_and_folders_that_are_only_told_of(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     shown = check(
         tmp_path,
-        apptainer_image_root=str(tmp_path / "images"),
+        apptainer_image_root=str(tmp_path / ("images" * 50)),
+        auth_file=str(tmp_path / "file/token"),
         relay_dir=str(tmp_path / "file/relay"),
         state_dir=str(tmp_path / "state"),
         slurm={"bin_dir": str(tmp_path), "conf_file": str(tmp_path / "slurm.conf")},
     )
     for line in (
-        f"warn apptainer_image_root: {tmp_path}/images is no folder that this user can read",
+        f"warn apptainer_image_root: {tmp_path}/{'images' * 50} is no folder that this user can read",
         f"bad  relay_dir: this user cannot write into {tmp_path}/file",
         f"ok   state_dir: {tmp_path}/state (",
         f"job_storage_root: {tmp_path}/storage ",

@@ -65,13 +65,16 @@ def test_what_cannot_be_copied_is_named(prepared: Prepared, tmp_path: Path) -> N
     target.write_text("precious")
     taken = back_up("--data", prepared.folder, target)
     no_folder = back_up("--data", prepared.folder, tmp_path / "missing" / "copy.db")
+    too_long = back_up("--data", prepared.folder, tmp_path / ("x" * 300))
 
     assert "there is no database" in none.stderr
     assert "exists" in taken.stderr
     assert target.read_text() == "precious"
     assert "missing" in no_folder.stderr
-    assert {none.returncode, taken.returncode, no_folder.returncode} == {1}
-    assert "Traceback" not in none.stderr + taken.stderr + no_folder.stderr
+    assert "too long" in too_long.stderr
+    tries = (none, taken, no_folder, too_long)
+    assert {one.returncode for one in tries} == {1}
+    assert not [one for one in tries if "Traceback" in one.stderr]
 
 
 @pytest.mark.parametrize("place", [0, 8192], ids=["its head", "its middle"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from shipway_agent.checks.finding import Finding, error, ok, warning
 from shipway_agent.config import AgentSettings
 from shipway_agent.statelock import find_owner
+from shipway_common.files import find_existing
 
 _FREE_BYTES = 1 << 30
 _FREE_INODES = 10_000
@@ -22,7 +23,7 @@ def check_state_dir(settings: AgentSettings, place: str) -> list[Finding]:
     assert settings.state_dir is not None
     key, folder = f"{place}: state_dir", settings.state_dir
     try:
-        existing = _nearest_existing(folder)
+        existing = find_existing(folder)
         owner = find_owner(folder)
     except OSError as problem:
         return [error(key, f"{folder} cannot be used: {problem}")]
@@ -99,10 +100,6 @@ def _check_kind(existing: Path, folder: Path, key: str) -> list[Finding]:
         text = f"{folder} is on {kind}: after a restart of the machine nobody knows how tasks ended"
         return [warning(key, text)]
     return []
-
-
-def _nearest_existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _file_system(path: Path) -> str:

@@ -473,7 +473,10 @@ def _give_runtime_folder(environment: dict[str, str], state_dir: Path) -> None:
     folder = environment.get("XDG_RUNTIME_DIR")
     if not folder or not os.access(folder, os.W_OK | os.X_OK):
         own = state_dir / "podman-run"
-        own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise RuntimeUnavailable(f"podman's folder cannot be made: {error}") from error
         environment["XDG_RUNTIME_DIR"] = str(own)
 
 

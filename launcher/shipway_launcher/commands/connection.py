@@ -20,6 +20,11 @@ async def connect(settings: LauncherSettings) -> AsyncGenerator[LauncherClient]:
     """
     try:
         token = read_token(settings.token_file)
+    except FileNotFoundError as error:
+        raise CallFailed(
+            f"there is no token {settings.token_file}: has the launcher been started, and is"
+            " --config missing?"
+        ) from error
     except OSError as error:
         raise CallFailed(f"cannot read the token: {error}") from error
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104

@@ -51,8 +51,8 @@ def read_settings(
     config_file: Path | None, master_config: Path | None, **flags: Any
 ) -> LauncherSettings:
     """Read the settings files; mistakes end the program with their list."""
-    file = config_file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     try:
+        file = config_file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
         return load_settings(
             file_text=file.read_text() if file else None,
             file_name=str(file or "settings"),

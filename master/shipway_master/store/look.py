@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shipway_master.errors import CannotStart
 from shipway_master.store.database import connected
 from shipway_master.store.tasks import TaskRow
 from shipway_master.store.users import UserRow
@@ -90,8 +91,12 @@ async def looking(url: URL) -> AsyncGenerator[Look | None]:
 
 
 def _is_there(url: URL) -> bool:
-    is_file = url.get_backend_name() == "sqlite" and url.database
-    return not is_file or Path(url.database or "").exists()
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return True
+    try:
+        return Path(url.database).exists()
+    except OSError as error:  # in a folder that is closed to this user
+        raise CannotStart(f"the database {url.database} cannot be used: {error}") from error
 
 
 def _get_revision(connection: Connection) -> str | None:
