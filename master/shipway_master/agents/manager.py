@@ -89,7 +89,7 @@ class AgentManager:
                 self._add(agent)
             else:
                 log.warning("the pool of an agent is gone", extra={"agent_id": agent.id})
-                await self.records.remove(agent.id)
+                await self.records.remove(agent)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -39,10 +39,11 @@ class AgentRecords:
         async with self._database.writing() as session:
             await session.merge(row)
 
-    async def remove(self, agent_id: AgentId) -> None:
-        """Forget an agent that will not come back."""
+    async def remove(self, agent: Agent) -> None:
+        """Forget an agent that will not come back; never one that has registered anew meanwhile."""
+        is_it = AgentRow.agent_id == agent.id, AgentRow.registered_at == agent.registered_at
         async with self._database.writing() as session:
-            await session.execute(delete(AgentRow).where(AgentRow.agent_id == agent_id))
+            await session.execute(delete(AgentRow).where(*is_it))
 
     async def load_all(self) -> list[Agent]:
         """Load the agents that were known when the master stopped."""

@@ -180,7 +180,7 @@ class Worker:
         )
         containers = list(agent.containers.values())
         self._around.remove(agent)
-        await _when_stored(lambda: self._around.records.remove(agent.id))
+        await _when_stored(lambda: self._around.records.remove(agent))
         for container in containers:
             await self._ended(container, failure)
 

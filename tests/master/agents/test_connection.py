@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from tests.master.asking import (
     wait_for_line,
     wait_for_state,
 )
-from tests.master.running import MasterUnderTest, Prepared, master_running
+from tests.master.experiments.faults import FILE, heal, refuse
+from tests.master.running import MasterUnderTest, Prepared, master_running, until
 
 
 async def list_agents(master: MasterUnderTest) -> dict[str, Any]:
@@ -341,3 +344,24 @@ async def test_the_end_may_be_told_twice(master: MasterUnderTest) -> None:
         await agent.end(start, 137)
         await wait_for_end(master, task_id)
         assert (await get_task(master, task_id))["allocations"][0]["statusCode"] == 3
+
+
+async def test_an_agent_that_registers_anew_stays_known_while_the_old_one_is_still_removed(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There was no room to remove it: nothing of the new one must go with it, once there is."""
+    manager = {"type": "agent", "agent_reconnect_wait": "10ms"}
+    async with master_running(prepared, tmp_path / "data", resource_manager=manager) as master:
+        agent = StandInAgent(master.url)
+        async with agent.connected():
+            task_id = await launch(master, {"entrypoint": ["x"]})
+            await agent.next_start()
+            await asyncio.to_thread(refuse, master.data, "DELETE ON agents")
+        await until(lambda: "an agent cannot be stored; trying again" in caplog.messages)
+        async with agent.connected():
+            await launch(master, {"entrypoint": ["y"]})
+            await agent.next_start()  # it is known again
+            await asyncio.to_thread(heal, master.data)
+            await wait_for_end(master, task_id)
+            with closing(sqlite3.connect(master.data / FILE)) as database:
+                assert database.execute("SELECT agent_id FROM agents").fetchall() == [(agent.id,)]
