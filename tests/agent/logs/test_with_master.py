@@ -30,8 +30,8 @@ def newest(api: Api, task_id: str) -> int:
     return int(lines[0]["log"].split()[1]) if lines else 0
 
 
-def has_ended(master: Master, command_id: str) -> bool:
-    command = master.login().call("GET", f"/api/v1/commands/{command_id}")["command"]
+def has_ended(api: Api, command_id: str) -> bool:
+    command = api.call("GET", f"/api/v1/commands/{command_id}")["command"]
     return bool(command["state"] == "STATE_TERMINATED")
 
 
@@ -50,11 +50,13 @@ def test_no_line_is_lost_or_doubled_when_master_and_agent_are_killed(tmp_path: P
                 lambda api=api, part=part: newest(api, command_id) > part * COUNT // 5,
                 "some lines of the task",
                 limit_s=90,
+                interval_s=0.2,
             )
             killed.kill()
             killed.start()
-        wait_until(lambda: has_ended(master, command_id), "the task's end", limit_s=90)
-        assert output(master.login(), command_id) == [f"line {n}" for n in range(COUNT)]
+        api = master.login()
+        wait_until(lambda: has_ended(api, command_id), "the end", limit_s=90, interval_s=0.2)
+        assert output(api, command_id) == [f"line {n}" for n in range(COUNT)]
     finally:
         agent.stop()
         master.stop()
