@@ -178,6 +178,15 @@ async def test_all_that_is_wrong_is_found_at_once(
     assert "secret" not in str(checked)
 
 
+async def test_a_runtime_that_has_no_place_for_its_tasks_is_told(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    file = write(state_dir=f"{tmp_path}/file/state")
+    checked = await check("--config", file)
+    assert has(checked, "error", f"{file}: container_runtime", f"{tmp_path}/file/state")
+
+
 async def test_the_agent_refuses_unsafe_files_too(write: Callable[..., Path]) -> None:
     file = write()
     file.chmod(0o666)

@@ -68,7 +68,7 @@ async def check_runtime(name: RuntimeName, options: RuntimeOptions) -> list[Runt
     for candidate in _auto_order if name == "auto" else (name,):
         try:
             runtime = await _open(candidate, options)
-        except RuntimeUnavailable as error:
+        except (RuntimeUnavailable, OSError) as error:  # no folder of its own below the agent's
             found.append(RuntimeCheck(name=candidate, usable=False, detail=str(error)))
         else:
             try:
