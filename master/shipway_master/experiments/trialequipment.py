@@ -39,7 +39,7 @@ for stream in 1:stdout 2:stderr; do
     ln -sf "/proc/$$/fd/${stream%%:*}" "/run/determined/train/logs/${stream#*:}.log"
 done
 command -v "$python" >/dev/null || {
-    echo "a trial needs Python, and there is no $python in this image" >&2
+    echo "a trial needs Python, and there is no $python in PATH ($PATH)" >&2
     exit 127
 }
 prepare() {
@@ -78,6 +78,7 @@ exec "$python" -m determined.exec.launch
 # the master at that moment, which lasts long where the ranks meet, would cost the trial one of its own.
 _PREPARE: Final = """\
 import importlib.util
+import os
 import runpy
 import sys
 import time
@@ -86,6 +87,10 @@ if importlib.util.find_spec("determined") is None:
     sys.stderr.write(
         f"a trial needs the Python package determined, which {sys.executable} does not have here\\n"
     )
+    for folder in os.environ.get("PATH", "").split(":"):
+        is_ours = folder == os.environ.get("PYTHONUSERBASE", "") + "/bin"
+        if folder and not is_ours and not os.path.isdir(folder):
+            sys.stderr.write(f"there is no folder {folder} here, which PATH names\\n")
     sys.exit(127)
 for delay_s in (1, 2, 4, 8, None):
     try:

@@ -182,9 +182,12 @@ def test_the_start_of_a_trial_goes_on_where_the_master_is_restarted(tmp_path: Pa
 def test_an_image_without_the_harness_is_told_of(tmp_path: Path) -> None:
     write_files(tmp_path)
     argv = [sys.executable, "-S", str(tmp_path / "run/determined/train/prepare.py")]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    env = {"PATH": f"/base/bin:{tmp_path}:/of/the/harness/bin", "PYTHONUSERBASE": "/base"}
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 127
-    assert "a trial needs the Python package determined" in done.stderr
+    first, *others = done.stderr.splitlines()
+    assert "a trial needs the Python package determined" in first
+    assert others == ["there is no folder /of/the/harness/bin here, which PATH names"]
 
 
 @pytest.mark.parametrize(
