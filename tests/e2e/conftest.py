@@ -173,7 +173,7 @@ def open_slurm_site(
         master_url=master.url,
         user=user,
         environment=slurm.environment,
-        config=launcher,
+        config={"watch": {"interval_s": 0.5, "max_age_s": 0.3}, **(launcher or {})},
     )
     _start(stack, daemon)
     manager = {
@@ -187,6 +187,7 @@ def open_slurm_site(
         "container_run_type": runtime,
         "slot_type": slot_type,
         "user_name": user,
+        "queue_interval": 0.5,
     }
     master.rewrite_config(
         {

@@ -251,6 +251,7 @@ class Agent(Daemon):
             **({} if slots else {"slot_type": "none"}),
             "artificial_slots": slots,
             "container_runtime": runtime,
+            "agent_reconnect_backoff": 0.5,
             "state_dir": str(self.state),
             **(config or {}),
         }
