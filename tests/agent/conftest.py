@@ -101,15 +101,18 @@ async def agent(master: StandInMaster, tmp_path: Path) -> AsyncIterator[AgentPro
     agent = AgentProcess(master, tmp_path)
     try:
         yield agent
-        # A master that knows nothing of them makes the agent end its containers.
-        master.forgets = True
-        if agent.is_running:
-            await agent.end()
         if agent.records():
+            # A master that knows nothing of them makes the agent end its containers.
+            master.forgets = True
             hellos = len(master.hellos)
-            await agent.start()
+            if agent.is_running:
+                await master.drop()
+            else:
+                await agent.start()
             await master.connected(hellos + 1)
             await agent.forgot_all()
+        if agent.is_running:
+            await agent.end()
     finally:
         if agent.is_running:
             await agent.end(signal.SIGKILL)
