@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
@@ -204,6 +205,22 @@ def parse_queue(text: str) -> dict[str, QueuedJob]:
             continue
     jobs.pop("", None)
     return jobs
+
+
+_ENTRY = re.compile(r"^(?=[\w'\"])", re.MULTILINE)
+
+
+def cut_queue(text: str, job_ids: Collection[str]) -> str:
+    """Keep those entries of the log `slurm-queue-info` that are for some jobs, with what they say.
+
+    The queue has the jobs of everybody, and YAML of ten thousand takes more than a second to read,
+    in which the master does nothing else. What is not in the usual form, an entry to each line that
+    is not indented, is kept whole.
+    """
+    head, *entries = _ENTRY.split(text)
+    if head.strip() not in ("", "---"):
+        return text
+    return "".join(entry for entry in entries if entry.partition(":")[0].strip(" '\"\n") in job_ids)
 
 
 def parse_status(answer: object) -> DispatchStatus:

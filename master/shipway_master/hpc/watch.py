@@ -19,6 +19,7 @@ from shipway_master.hpc.reading import (
     DispatchStatus,
     QueuedJob,
     UnreadableAnswer,
+    cut_queue,
     parse_queue,
 )
 from shipway_master.hpc.records import DispatchRecords
@@ -46,7 +47,9 @@ class Watch:
             LauncherError: The launcher could not be asked at all.
         """
         try:
-            queue = parse_queue(await self._client.query("queue", "slurm-queue-info"))
+            text = await self._client.query("queue", "slurm-queue-info")
+            own = {one.record.job_id for one in dispatches if one.record.job_id is not None}
+            queue = parse_queue(cut_queue(text, own))
         except (UnreadableAnswer, LauncherUnreadable) as error:
             log.warning("the queue cannot be read: %s", error)
             queue = {}

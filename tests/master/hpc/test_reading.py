@@ -17,6 +17,7 @@ from shipway_master.hpc.reading import (
     DispatchState,
     QueuedJob,
     UnreadableAnswer,
+    cut_queue,
     parse_queue,
     parse_resources,
     parse_status,
@@ -225,3 +226,20 @@ def test_ids_and_names_are_taken_as_they_are_written() -> None:
         "1234": ("RUNNING", "2024-13-45", ""),
         "123_4": ("PENDING", "0x_", "007"),
     }
+
+
+def test_of_a_long_queue_only_some_jobs_are_read() -> None:
+    own = "'17':\n  state: RUNNING\n  name: a\n\n  reasonDesc: b\n    c\n"
+    more = "18_1: {state: PENDING}\n"
+    text = f"---\n16:\n  state: RUNNING\n{own}170: [\n{more}117:\n  name: '17':\n"
+    assert cut_queue(text, {"17", "18_1", "5"}) == own + more
+    assert parse_queue(own)["17"].reason_text == "b c"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"17": {"state": "RUNNING"}}', "? 17\n: {state: RUNNING}\n", "%YAML 1.1\n---\n17: {}\n"],
+)
+def test_a_queue_in_another_form_is_read_whole(text: str) -> None:
+    assert cut_queue(text, {"18"}) == text
+    assert set(parse_queue(text)) == {"17"}
