@@ -148,6 +148,8 @@ def explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         near = _nearest(problem["loc"], model)
         return f"unknown key; did you mean {near}?" if near else "unknown key"
+    if problem["type"] == "string_type":
+        return "it must be a text; what YAML takes for a number or a truth value needs quotes"
     return problem["msg"].removeprefix("Value error, ")
 
 

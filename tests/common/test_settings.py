@@ -44,6 +44,11 @@ def test_every_mistake_is_named_with_its_key() -> None:
     assert "nmae: unknown key; did you mean name?" in str(caught.value)
 
 
+def test_a_number_in_the_place_of_a_text_wants_quotes() -> None:
+    with pytest.raises(SettingsError, match=r"name: it must be a text; .* needs quotes"):
+        parse_settings(Example, file_text="name: 7\n", file_name="a.yaml")
+
+
 def test_a_mistake_is_told_at_the_place_where_it_was_made() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings(
