@@ -35,6 +35,7 @@ class Postgres:
         self._data = self._folder / "data"
         [self._port] = free_ports(1)
         self._numbers = itertools.count(1)
+        self._unused: list[str] = []
 
     def __enter__(self) -> Self:
         if os.geteuid() == 0:  # which the server refuses to be
@@ -62,11 +63,18 @@ class Postgres:
         """Make a database, empty or a copy of the one of a URL; returns its URL."""
         name = f"d{next(self._numbers)}"
         template = f" TEMPLATE {like.rpartition('/')[2]}" if like else ""
+        statements = [f"DROP DATABASE {unused} WITH (FORCE)" for unused in self._unused]
+        self._unused.clear()
+        statements.append(f"CREATE DATABASE {name}{template}")
         self._as_owner(
             *("psql", "-h", self._folder, "-p", str(self._port), "-U", "shipway"),
-            *("-d", "postgres", "-q", "-c", f"CREATE DATABASE {name}{template}"),
+            *("-d", "postgres", "-q", *(word for text in statements for word in ("-c", text))),
         )
         return f"postgresql://shipway@127.0.0.1:{self._port}/{name}"
+
+    def forget_database(self, url: str) -> None:
+        """Have a database removed when the next one is made: hundreds would fill the disk."""
+        self._unused.append(url.rpartition("/")[2])
 
     def _as_owner(self, *words: str | Path) -> None:
         become: Sequence[str] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from tests.master.running import MasterUnderTest, Prepared, master_running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def origin(request: pytest.FixtureRequest) -> tuple[Prepared, dict[str, Any]]:
+def origin(request: pytest.FixtureRequest) -> Iterator[tuple[Prepared, dict[str, Any]]]:
     """What a master is started from, and its settings: on each database in turn."""
     if request.param == "sqlite":
-        return request.getfixturevalue("prepared"), {}
+        yield request.getfixturevalue("prepared"), {}
+        return
     postgres: PreparedPostgres = request.getfixturevalue("postgres")
-    return postgres.prepared, {"db": {"url": postgres.server.make_database(like=postgres.url)}}
+    url = postgres.server.make_database(like=postgres.url)
+    yield postgres.prepared, {"db": {"url": url}}
+    postgres.server.forget_database(url)
 
 
 @pytest.fixture
