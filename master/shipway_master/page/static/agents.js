@@ -122,7 +122,8 @@ function drawQueues(section, pools, jobs) {
 }
 
 function summary(pool) {
-  return `${pool.slotsUsed} of ${pool.slotsAvailable} slots used on ${pool.numAgents} agents or nodes`;
+  const hosts = pool.numAgents === 1 ? "1 agent or node" : `${pool.numAgents} agents or nodes`;
+  return `${pool.slotsUsed} of ${pool.slotsAvailable} slots used on ${hosts}`;
 }
 
 function row(job) {
