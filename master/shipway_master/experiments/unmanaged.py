@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _SILENCE_LIMIT = timedelta(minutes=10)
 """Ten of the signs of life that the stock package sends each minute."""
-_LOOK_EVERY_S = 60.0
+_LOOK_EVERY = timedelta(minutes=1)
 _BY_WEIGHT = (
     RunState.ACTIVE,
     RunState.PAUSED,
@@ -136,13 +136,24 @@ class UnmanagedTrials:
         await self._follow(experiment)
 
     async def watch(self) -> None:
-        """Give up, again and again, the trials that have not been heard of for long."""
+        """Give up, again and again, the trials that have not been heard of for long.
+
+        Only time counts in which the master could have heard them: not what was before its start,
+        and not what the clock made up when it was set or the machine slept.
+        """
+        since = looked_at = datetime.now(UTC)
         while True:
+            await asyncio.sleep(_LOOK_EVERY.total_seconds())
+            now = datetime.now(UTC)
+            if abs(now - looked_at) > 2 * _LOOK_EVERY:
+                since = now
+            looked_at = now
+            if now - since < _SILENCE_LIMIT:
+                continue
             try:
-                await self.give_up_silent(before=datetime.now(UTC) - _SILENCE_LIMIT)
+                await self.give_up_silent(before=now - _SILENCE_LIMIT)
             except MasterError as error:
                 log.warning("cannot look for silent trials", extra={"error": str(error)})
-            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def give_up_silent(self, *, before: datetime) -> None:
         """End the trials as failed that were last heard of before a moment."""

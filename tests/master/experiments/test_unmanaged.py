@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,14 @@ from shipway_master.experiments.unmanaged import UnmanagedTrials
 from shipway_master.store.database import opened
 from tests.master.experiments.living import send
 from tests.master.experiments_in_store import add_experiment, add_trial
-from tests.master.running import MasterUnderTest
+from tests.master.running import MasterUnderTest, Prepared
+from tests.master.tasks.test_restart import Lives
+
+
+@pytest.fixture
+def lives(prepared: Prepared, tmp_path: Path) -> Lives:
+    """Get a master that can be restarted."""
+    return Lives(prepared, tmp_path)
 
 
 async def test_a_sign_of_life_does_not_undo_an_end_that_was_just_reported(
@@ -57,6 +65,18 @@ async def test_a_silent_trial_is_given_up_once(master: MasterUnderTest) -> None:
             await trials.give_up_silent(before=datetime.now(UTC) - timedelta(minutes=10))
         assert (await load(records, heard_of)).state is RunState.ACTIVE
     assert ended == ["1.a"]
+
+
+async def test_who_could_not_reach_the_master_is_not_silent(lives: Lives) -> None:
+    """It was away for an hour, and its clock is another one now: from now on it listens again."""
+    async with lives.next() as master, opened(master.database_url) as database:
+        number = await add_experiment(database, unmanaged=True)
+        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        await add_trial(database, number, task_id="1.a", last_activity_at=long_ago)
+    async with lives.next() as master:
+        for _ in range(20):
+            [trial] = (await send(master, "GET", f"/experiments/{number}/trials"))["trials"]
+            assert trial["state"] != "STATE_ERROR"
 
 
 async def test_an_experiment_that_is_being_deleted_stays_so(master: MasterUnderTest) -> None:
