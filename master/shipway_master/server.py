@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,9 +15,15 @@ from google.protobuf.message import DecodeError, Message
 
 from shipway_common.badhttp import server_log
 from shipway_common.frontdoor import FrontDoor
-from shipway_master.auth import Authenticator
+from shipway_master.auth import OPEN_RPCS, Authenticator
 from shipway_master.config import MasterConfig
-from shipway_master.errors import CannotStart, InvalidArgument, MasterError, ResourceExhausted
+from shipway_master.errors import (
+    CannotStart,
+    DeadlineExceeded,
+    InvalidArgument,
+    MasterError,
+    ResourceExhausted,
+)
 from shipway_master.gateway.body import ANONYMOUS_LIMIT_BYTES, MESSAGE_LIMIT_BYTES
 from shipway_master.gateway.depth import require_shallow
 from shipway_master.gateway.site import build_site
@@ -25,8 +32,12 @@ from shipway_master.rpc.methods import SERVICE_NAME
 from shipway_master.tls import make_tls_context
 
 _GRACE_S = 3
-_CALLS_AT_ONCE = 1 << 16
 """How long running calls may go on when the master is told to stop, in seconds."""
+_CALLS_AT_ONCE = 1 << 16
+_UNKNOWN_AT_ONCE = 8
+"""So many messages of callers who need not say who they are are received at a time."""
+_UNKNOWN_WAIT_S = 10
+"""How long one of these may take to come: the others wait for it."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -80,7 +91,13 @@ async def _grpc_server(registry: Registry, socket: Path) -> AsyncGenerator[None]
             ("grpc.server.max_pending_requests_hard_limit", _CALLS_AT_ONCE),
         ),
     )
-    handlers = {name: _handler(method, registry) for name, method in METHODS.items()}
+    gate = _Gate()
+    handlers = {
+        name: _open_handler(method, registry, gate)
+        if name in OPEN_RPCS
+        else _handler(method, registry)
+        for name, method in METHODS.items()
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
     try:
         server.add_insecure_port(f"unix:{socket}")
@@ -127,6 +144,58 @@ async def _authorize(
     return await registry.authorize(method, metadata=texts, cookie=None)
 
 
+class _Gate:
+    """Receives the messages of callers who need not say who they are, a few at a time.
+
+    How large a message may be is a setting of the whole server, not of a method, and it hands one
+    out only when all of it is there. So a large one of theirs is received before it is refused, and
+    without this they could fill the memory. What nobody asks for is not received.
+    """
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(_UNKNOWN_AT_ONCE)
+
+    async def read(self, method: Method, context: _Context) -> bytes:
+        """Read a message.
+
+        Raises:
+            DeadlineExceeded: It does not come.
+            ResourceExhausted: It is larger than it could be.
+            InvalidArgument: There is none.
+        """
+        async with self._turns:
+            try:
+                async with asyncio.timeout(_UNKNOWN_WAIT_S):
+                    data = await context.read()
+            except TimeoutError:
+                raise DeadlineExceeded(f"no message came in {_UNKNOWN_WAIT_S} s") from None
+        if not isinstance(data, bytes):
+            raise InvalidArgument("the call has no message")
+        if len(data) > ANONYMOUS_LIMIT_BYTES:
+            del data  # the traceback of the error would keep it
+            limit = f"{ANONYMOUS_LIMIT_BYTES} bytes"
+            raise ResourceExhausted(f"message too large: {method.name} takes {limit} at most")
+        return data
+
+
+def _open_handler(
+    method: Method, registry: Registry, gate: _Gate
+) -> grpc.RpcMethodHandler[Any, Any]:
+    async def answer(_: Any, context: _Context) -> AsyncGenerator[Message]:
+        try:
+            call = await _authorize(method, context.invocation_metadata(), registry)
+            data = await gate.read(method, context)
+            yield await registry.unary(_read(data, method), call)
+        except MasterError as error:
+            await context.abort(error.code, error.text)
+
+    # To the caller it is the unary call that it should be; here it is a stream, so that the message
+    # is read by us.
+    return grpc.stream_stream_rpc_method_handler(
+        answer, response_serializer=method.response.SerializeToString
+    )
+
+
 def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, Any]:
     async def authorize(context: _Context) -> Call:
         return await _authorize(method, context.invocation_metadata(), registry)
@@ -134,14 +203,14 @@ def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, A
     async def unary(data: bytes, context: _Context) -> Message:
         try:
             call = await authorize(context)
-            return await registry.unary(_read(data, method, call), call)
+            return await registry.unary(_read(data, method), call)
         except MasterError as error:
             return await context.abort(error.code, error.text)
 
     async def stream(data: bytes, context: _Context) -> AsyncGenerator[Message]:
         try:
             call = await authorize(context)
-            items = await registry.stream(_read(data, method, call), call)
+            items = await registry.stream(_read(data, method), call)
             async for item in items:
                 yield item
         except MasterError as error:
@@ -156,16 +225,8 @@ def _handler(method: Method, registry: Registry) -> grpc.RpcMethodHandler[Any, A
     )
 
 
-def _read(data: bytes, method: Method, call: Call) -> Message:
-    """Read a request. gRPC itself would answer Internal to bytes that are none, with a traceback.
-
-    How many bytes it receives is a setting of the whole server, not of a method, and it shows them
-    only when all are there. So from callers who need not say who they are, large messages are taken
-    before they are refused here; what they hold is never built.
-    """
-    if call.known_principal is None and len(data) > ANONYMOUS_LIMIT_BYTES:
-        limit = f"{ANONYMOUS_LIMIT_BYTES} bytes"
-        raise ResourceExhausted(f"message too large: {method.name} takes {limit} at most")
+def _read(data: bytes, method: Method) -> Message:
+    """Read a request. gRPC itself would answer Internal to bytes that are none, with a traceback."""
     try:
         message = method.request.FromString(data)
     except DecodeError as error:

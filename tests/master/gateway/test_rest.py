@@ -232,6 +232,15 @@ async def test_nobody_known_sends_only_little_over_grpc_too(master: MasterUnderT
     assert "Login takes 1048576 bytes at most" in (caught.value.details() or "")
 
 
+async def test_a_call_without_a_message_is_refused(master: MasterUnderTest) -> None:
+    log_in: Any = master.channel.stream_unary("/determined.api.v1.Determined/Login")
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await log_in(iter(()))
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_gzip_is_used_when_it_is_accepted_and_worth_it(master: MasterUnderTest) -> None:
     for number in range(12):
         await master.call("POST", "/users", {"user": {"username": f"user{number}"}})
