@@ -462,7 +462,10 @@ class Allocation:
 
     async def _kill_after_preemption(self) -> None:
         asked_at = self.record.preempted_at or datetime.now(UTC)
-        left_s = self._preemption_s - (datetime.now(UTC) - asked_at).total_seconds()
+        waited_s = max(
+            0.0, (datetime.now(UTC) - asked_at).total_seconds()
+        )  # clocks may be set back
+        left_s = self._preemption_s - waited_s
         try:
             async with asyncio.timeout(max(0.0, left_s)):
                 await self._ended.wait()

@@ -210,6 +210,23 @@ async def test_signals_given_before_are_still_given(lives: Lives) -> None:
             await wait_for_state(master, task_id, "QUEUED", run=2)
 
 
+async def test_a_clock_that_was_set_back_gives_nobody_more_time_to_leave(lives: Lives) -> None:
+    async with lives.next() as master:
+        agent = StandInAgent(master.url)
+        async with agent.connected():
+            task_id = await create(master, GENERIC + "preemption_timeout: 1\n")
+            start = await agent.next_start()
+            await agent.run(start)
+            await wait_for_state(master, task_id, "RUNNING")
+            await agent.drop()
+        await master.call("POST", f"/allocations/{task_id}.1/signals/pending_preemption")
+    change(lives.data, "UPDATE allocations SET preempted_at = preempted_at + 3600000000")
+    async with lives.next() as master:
+        agent.url = master.url
+        async with agent.connected(reconnect=True, acks=[ack(start, "RUNNING")]):
+            assert await agent.next_kill() == start["Container"]["id"]
+
+
 async def test_a_kill_goes_on_after_a_restart(lives: Lives) -> None:
     async with lives.next() as master:
         agent = StandInAgent(master.url)
