@@ -14,6 +14,7 @@ import yaml
 from tests.lab.processes import free_ports, wait_until
 from tests.lab.shipway import Launcher, program
 from tests.lab.slurm import Slurm
+from tests.launcher import commandline
 from tests.launcher.go_master import GoMaster
 from tests.launcher.manifests import make_manifest
 
@@ -25,14 +26,11 @@ def run(launcher: Launcher, slurm: Slurm) -> Run:
     """Run a subcommand with the settings of the running launcher."""
 
     def call(name: str, *arguments: str, text: str | None = None, status: int = 0) -> object:
-        done = subprocess.run(
-            [program("shipway-launcher"), name, "--config", str(launcher.config), *arguments],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "COLUMNS": "200", **slurm.environment},
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        path = "/usr/sbin:/usr/bin:/sbin:/bin"
+        done = commandline.call(
+            *(name, "--config", launcher.config, *arguments),
+            environment={"PATH": path, "COLUMNS": "200", **slurm.environment},
+            text=text,
         )
         assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
         return done

@@ -16,6 +16,7 @@ import pytest
 from tests.lab.processes import wait_until
 from tests.lab.shipway import Launcher, program
 from tests.lab.slurm import Slurm
+from tests.launcher import commandline
 
 Done = subprocess.CompletedProcess[str]
 
@@ -27,13 +28,7 @@ class Cli:
         self._launcher, self._slurm, self.folder = launcher, slurm, folder
 
     def _words(self, name: str, arguments: Sequence[str]) -> list[str]:
-        return [
-            program("shipway-launcher"),
-            name,
-            "--config",
-            str(self._launcher.config),
-            *arguments,
-        ]
+        return [name, "--config", str(self._launcher.config), *arguments]
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -42,21 +37,14 @@ class Cli:
 
     def __call__(self, name: str, *arguments: str) -> Done:
         """Run one to its end."""
-        return subprocess.run(
-            self._words(name, arguments),
-            env=self._environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        words = self._words(name, arguments)
+        return commandline.call(*words, environment=self._environment, folder=self.folder)
 
     @contextmanager
     def started(self, name: str, *arguments: str) -> Generator[subprocess.Popen[str]]:
-        """Start one."""
+        """Start one, as a program of its own."""
         with subprocess.Popen(
-            self._words(name, arguments),
+            [program("shipway-launcher"), *self._words(name, arguments)],
             env=self._environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,
@@ -155,6 +143,8 @@ def test_a_follower_that_leaves_lets_the_job_go_on(cli: Cli) -> None:
 def test_the_queue_shows_who_waits_and_why(cli: Cli) -> None:
     begin = "--sbatch-arg=--begin=now+1hour"
     name = cli("run", "--detach", "--name", "waiting-one", begin, "true").stdout.strip()
+    # What the launcher shows is as young as its last look at Slurm.
+    wait_until(lambda: "waiting-one" in cli("queue").stdout, "it is seen", limit_s=60)
     shown = cli("queue").stdout
     listed = json.loads(cli("queue", "--json").stdout)
     cli("cancel", "--wait", name)
