@@ -108,7 +108,11 @@ async def open_if_served(options: RuntimeOptions) -> Runtime:
     Raises:
         RuntimeUnavailable: The socket does not answer.
     """
-    runtime = await _open_socket(options)
+    try:
+        runtime = await _open_socket(options)
+    except RuntimeUnavailable as error:
+        hint = "; for its program, name it: container_runtime: podman"
+        raise RuntimeUnavailable(f"{error}{'' if options.podman_socket else hint}") from error
     if options.podman_socket:
         return runtime
     try:

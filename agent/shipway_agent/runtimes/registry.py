@@ -50,9 +50,8 @@ async def find_runtime(name: RuntimeName, options: RuntimeOptions) -> Runtime:
     if name != "auto":
         return await _open(name, options)
     refusals: list[str] = []
-    for candidate in _auto_order:
+    for candidate, opener in _list_openers(name):
         try:
-            opener = _auto_openers.get(candidate, "open_runtime")
             runtime = await _open(candidate, options, opener)
         except RuntimeUnavailable as error:
             log.debug("runtime not usable", extra={"runtime": candidate, "reason": str(error)})
@@ -65,9 +64,9 @@ async def find_runtime(name: RuntimeName, options: RuntimeOptions) -> Runtime:
 async def check_runtime(name: RuntimeName, options: RuntimeOptions) -> list[RuntimeCheck]:
     """Try the runtime *name* (each of them for `auto`) and say what came of it."""
     found: list[RuntimeCheck] = []
-    for candidate in _auto_order if name == "auto" else (name,):
+    for candidate, opener in _list_openers(name):
         try:
-            runtime = await _open(candidate, options)
+            runtime = await _open(candidate, options, opener)
         except (RuntimeUnavailable, OSError) as error:  # no folder of its own below the agent's
             found.append(RuntimeCheck(name=candidate, usable=False, detail=str(error)))
         else:
@@ -76,6 +75,13 @@ async def check_runtime(name: RuntimeName, options: RuntimeOptions) -> list[Runt
             finally:
                 await runtime.aclose()
     return found
+
+
+def _list_openers(name: RuntimeName) -> list[tuple[str, str]]:
+    """List what a name stands for, and by which functions it is opened then."""
+    if name != "auto":
+        return [(name, "open_runtime")]
+    return [(one, _auto_openers.get(one, "open_runtime")) for one in _auto_order]
 
 
 async def _open(name: str, options: RuntimeOptions, opener_name: str = "open_runtime") -> Runtime:

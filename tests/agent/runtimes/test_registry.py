@@ -54,6 +54,15 @@ async def test_auto_takes_podman_where_its_socket_answers(
     assert await found("auto", served) == "podman"
 
 
+async def test_the_check_of_auto_names_what_the_agent_takes(
+    options: RuntimeOptions, podman: Podman
+) -> None:
+    # The program of podman works, and is taken only by name.
+    unserved = replace(options, podman_socket=None, environ={**os.environ, **podman.environment})
+    checks = await check_runtime("auto", unserved)
+    assert next(one.name for one in checks if one.usable) == await found("auto", unserved)
+
+
 async def test_each_that_does_not_work_says_why(options: RuntimeOptions) -> None:
     checks = {check.name: check for check in await check_runtime("auto", options)}
     assert not checks["docker"].usable
