@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from tests.lab.require import require
-from tests.lab.shipway import program
+from tests.launcher import commandline
 
 
 def check(folder: Path, **settings: Any) -> str:
@@ -29,13 +28,7 @@ def check(folder: Path, **settings: Any) -> str:
             }
         )
     )
-    done = subprocess.run(
-        [program("shipway-launcher"), "check", "--config", config],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = commandline.call("check", "--config", config, environment=os.environ)
     assert done.returncode == 1, done.stderr
     return done.stdout
 

@@ -176,12 +176,6 @@ def test_without_a_launcher_the_commands_say_so(launcher: Launcher, tmp_path: Pa
     (settings["port"],) = free_ports(1)
     config = tmp_path / "launcher.yaml"
     config.write_text(yaml.safe_dump(settings))
-    done = subprocess.run(
-        [program("shipway-launcher"), "ps", "--config", config],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = commandline.call("ps", "--config", config, environment=os.environ)
     assert done.returncode == 1
     assert "is `shipway-launcher serve` running?" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import threading
 import time
 import uuid
@@ -23,6 +24,7 @@ from tests.lab.require import require
 from tests.lab.shipway import Launcher, program
 from tests.lab.slurm import Slurm
 from tests.lab.sshd import Sshd
+from tests.launcher import commandline
 from tests.launcher.go_master import GoMaster, Job, Refused
 from tests.launcher.manifests import make_manifest
 from tests.launcher.relay.master import TOKEN, StandInMaster
@@ -177,9 +179,8 @@ def test_check_logs_in_and_names_what_is_wrong(
     (folder / "known").write_text("")
     settings["ssh"]["known_hosts_file"] = str(folder / "known")
     (folder / "wrong.yaml").write_text(yaml.safe_dump(settings))
-    done = run(
-        [program("shipway-launcher"), "check", "--config", folder / "wrong.yaml"], check=False
-    )
+    wrong = ("check", "--config", folder / "wrong.yaml")
+    done = commandline.call(*wrong, environment=os.environ)
     assert done.returncode == 1
     assert "bad  ssh.host: the host key of 127.0.0.1 is not the one that is known" in done.stdout
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import pytest
 
 from tests.lab.pbs import Pbs
 from tests.lab.processes import wait_until
-from tests.lab.shipway import Launcher, program
+from tests.lab.shipway import Launcher
+from tests.launcher import commandline
 from tests.launcher.go_master import GoMaster, Job, Refused
 from tests.launcher.manifests import make_manifest
 
@@ -335,10 +336,9 @@ def test_resources_and_queues_are_as_the_master_reads_them(
 
 
 def test_check_names_the_release_and_what_is_missing(launcher: Launcher, pbs: Pbs) -> None:
-    words = [program("shipway-launcher"), "check", "--config", str(launcher.config)]
-
     def check() -> str:
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        words = ("check", "--config", launcher.config)
+        return commandline.call(*words, environment=os.environ).stdout
 
     said = check()
     assert "pbs: PBS 23.06.06\n" in said
