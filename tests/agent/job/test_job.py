@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from shipway_agent.job.errors import TaskFileError
 from shipway_agent.job.notices import CANCEL_MARK
+from shipway_agent.job.taskfile import parse_task_file
 from tests.agent.job.conftest import (
     ALLOCATION,
     TASK,
@@ -399,17 +402,17 @@ async def test_slurms_variables_and_the_ranks_own_are_there(start_job: StartJob)
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_a_wrong_task_file_is_refused_by_key(
-    start_job: StartJob, changes: dict[str, Any], text: str
-) -> None:
-    ended = await (await start_job("/bin/true", **changes)).end()
-    assert ended.status == 125
-    assert text in ended.stderr.decode()
-    assert b"Traceback" not in ended.stderr
+def test_a_wrong_task_file_is_refused_by_key(changes: dict[str, Any], text: str) -> None:
+    content = json.dumps(make_task("http://relay", ["/bin/true"], **changes)).encode()
+    with pytest.raises(TaskFileError) as refused:
+        parse_task_file(content, name="task.json")
+    assert text in str(refused.value)
 
 
 async def test_all_mistakes_are_told_at_once(start_job: StartJob) -> None:
     ended = await (await start_job("/bin/true", ports=[0], name=7, runtime="x")).end()
+    assert ended.status == 125
+    assert b"Traceback" not in ended.stderr
     for key in (b"ports", b"name", b"runtime"):
         assert key + b": " in ended.stderr
 
