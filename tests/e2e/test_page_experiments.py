@@ -14,6 +14,7 @@ from tests.e2e.experiments import create, wait_for_state, wait_for_trial, write_
 from tests.e2e.outside import OutsideTrial, begin_outside_trial
 from tests.e2e.pages import assert_no_complaints, enter
 from tests.lab.browser import Browser
+from tests.lab.processes import wait_until
 
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 
@@ -56,7 +57,7 @@ def test_a_trial_is_watched_from_its_first_line_to_its_checkpoint(
     window: Browser, site: Site, tmp_path: Path
 ) -> None:
     enter(window, site, "determined")
-    hparams = {"steps": 10, "pause": 0.1}
+    hparams = {"steps": 10, "pause": 0.3}
     config = write_config(
         tmp_path,
         "python ranks.py",
@@ -71,13 +72,16 @@ def test_a_trial_is_watched_from_its_first_line_to_its_checkpoint(
     window.click("td a", text=str(number))
     window.find("#metric option", text="loss")
     window.find(".curve")
-    window.click("td a", text=str(wait_for_trial(site.api, number)["id"]))
+    trial_id = wait_for_trial(site.api, number)["id"]
+    window.click("td a", text=str(trial_id))
     window.find("#log", text="1 ranks begin after step 0")
     window.find("article[data-metric=loss] .curve")
     window.find("article[data-metric=val] li", text="validation")
     window.click(".checkpoints a", text="Download")
     archive = window.wait_for_file("*-*-*-*-*.tar")
     window.find(".state", text="completed")
+    readings = f"/api/v1/trials/{trial_id}/profiler/metrics?labels.name=cpu_util_simple"
+    wait_until(lambda: list(site.api.lines(readings)), "what the agent measured", limit_s=60)
     window.click("#hardware summary")
     window.find("article[data-metric=cpu_util_simple] .curve")
 

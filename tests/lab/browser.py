@@ -113,6 +113,10 @@ class Browser:
         """What the browser itself complained of: errors of scripts, refused loads."""
         return [str(entry["message"]) for entry in self._driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
+    def forget_complaints(self) -> None:
+        """Forget what the browser complained of so far."""
+        self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+
     def save_picture(self, path: Path) -> None:
         """Take a picture of the window."""
         self._driver.save_screenshot(str(path))
