@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-import pytest
-
-from shipway_agent.runtimes.spec import Runtime
+from shipway_agent.runtimes.spec import ContainerId, Runtime
 from tests.agent.runtimes.conftest import MakeSpec, with_socket_too
 from tests.agent.runtimes.steps import (
     WAIT_FOR_EVER,
@@ -21,14 +19,16 @@ from tests.agent.runtimes.steps import (
 )
 
 
-@pytest.mark.parametrize("code", [0, 7, 127, 137, 143, 255])
-async def test_the_exit_status_is_the_programs(
-    runtime: Runtime, make_spec: MakeSpec, code: int
-) -> None:
-    outcome = await run(runtime, make_spec(argv=("sh", "-c", f"echo ran; exit {code}")))
-    assert outcome.exit.code == code
-    assert outcome.stdout == b"ran\n"
-    assert not outcome.exit.out_of_memory
+async def test_the_exit_status_is_the_programs(runtime: Runtime, make_spec: MakeSpec) -> None:
+    codes = (0, 7, 127, 137, 143, 255)
+    specs = [
+        make_spec(id=ContainerId(f"c-{code}"), argv=("sh", "-c", f"echo ran; exit {code}"))
+        for code in codes
+    ]
+    outcomes = await asyncio.gather(*(run(runtime, spec) for spec in specs))
+    assert [outcome.exit.code for outcome in outcomes] == list(codes)
+    assert {outcome.stdout for outcome in outcomes} == {b"ran\n"}
+    assert not any(outcome.exit.out_of_memory for outcome in outcomes)
 
 
 @with_socket_too
