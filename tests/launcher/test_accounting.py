@@ -66,7 +66,7 @@ def test_accounting_decides_about_forgotten_jobs_and_is_waited_for(
     cluster.stop_slurmdbd()
     site.start()
     wait_until(lambda: _KEPT in site.log.read_text(), "accounting is asked", limit_s=60)
-    for _ in range(5):  # each answer comes from a round of its own
+    for _ in range(3):  # each answer comes from a round of its own
         assert master.status(failing)["state"] == "RUNNING"
     site.stop()
     cluster.start_slurmdbd()
