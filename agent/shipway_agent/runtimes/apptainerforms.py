@@ -45,9 +45,7 @@ def resolve_image(spec: ContainerSpec, image_root: Path | None) -> str:
         ImageNotFound: It is a file that is not there.
         SpecUnsupported: The container names none.
     """
-    text = spec.image
-    if not text:
-        raise SpecUnsupported("the container names no image")
+    text = spec.require_image()
     if text.startswith("/"):
         if not os.path.exists(text):
             raise ImageNotFound(f"image {text}: there is no such file on this host")

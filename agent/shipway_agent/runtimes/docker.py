@@ -21,7 +21,6 @@ from shipway_agent.errors import (
     ContainerRuntimeError,
     RuntimeRefused,
     RuntimeUnavailable,
-    SpecUnsupported,
 )
 from shipway_agent.runtimes import containercalls, dockerlaunch
 from shipway_agent.runtimes.dockerforms import (
@@ -97,8 +96,7 @@ class DockerRuntime:
 
     async def create(self, spec: ContainerSpec, on_event: OnEvent) -> ContainerHandle:
         """Make the container; see `Runtime.create`."""
-        if not spec.image:
-            raise SpecUnsupported("the container names no image")
+        spec.require_image()
         check_strings(spec, utf8_only=True)
         return await dockerlaunch.create(self._engine, spec, on_event)
 

@@ -15,7 +15,6 @@ from shipway_agent.errors import (
     PullFailed,
     RuntimeRefused,
     RuntimeUnavailable,
-    SpecUnsupported,
 )
 from shipway_agent.runtimes.engine import Engine, read_json_lines, status_of
 from shipway_agent.runtimes.imagenames import ImageName, parse_image_name
@@ -39,9 +38,7 @@ async def pull_image(
     engine: Engine, spec: ContainerSpec, environ: Mapping[str, str], on_event: OnEvent
 ) -> None:
     """Make the image of *spec* available; see `Runtime.pull`."""
-    if not spec.image:
-        raise SpecUnsupported("the container names no image")
-    image = spec.image
+    image = spec.require_image()
     name = parse_image_name(image)
     is_here = await outlast(lambda: find_image(engine, image)) is not None
     if is_here and not spec.force_pull:

@@ -68,7 +68,7 @@ class EnrootImages:
             ImageNotFound: It is a file that is not there.
             SpecUnsupported: The container names none.
         """
-        image = _image_of(spec)
+        image = spec.require_image()
         if image.startswith("/"):
             if not os.path.isfile(image):
                 raise ImageNotFound(f"image {image}: there is no such file on this host")
@@ -136,13 +136,7 @@ def reference_of(spec: ContainerSpec) -> ImageName:
     Raises:
         SpecUnsupported: It is none.
     """
-    image = _image_of(spec)
+    image = spec.require_image()
     if image.startswith(_schemes[1:]):
         raise SpecUnsupported(f"image {image}: only images of a registry can be fetched")
     return parse_image_name(image.removeprefix(_schemes[0]).replace("#", "/", 1))
-
-
-def _image_of(spec: ContainerSpec) -> str:
-    if not spec.image:
-        raise SpecUnsupported("the container names no image")
-    return spec.image

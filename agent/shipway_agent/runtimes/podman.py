@@ -25,7 +25,6 @@ from shipway_agent.errors import (
     LaunchRefused,
     RuntimeRefused,
     RuntimeUnavailable,
-    SpecUnsupported,
 )
 from shipway_agent.runtimes import shimcontrol
 from shipway_agent.runtimes.devices import without_nvidia
@@ -150,7 +149,7 @@ class PodmanRuntime:
 
     async def pull(self, spec: ContainerSpec, on_event: OnEvent) -> None:
         """Make the image available; see `Runtime.pull`."""
-        image = _image(spec)
+        image = spec.require_image()
         if _transport.match(image):
             text = f"image is read when the container is made: {image}"
             on_event(Event(kind=EventKind.PULL_SKIPPED, text=text))
@@ -178,7 +177,7 @@ class PodmanRuntime:
 
     async def create(self, spec: ContainerSpec, on_event: OnEvent) -> ContainerHandle:
         """Make the container; see `Runtime.create`."""
-        _image(spec)
+        spec.require_image()
         check_strings(spec, utf8_only=True)
         async with self._store.making(spec) as folder:
             native_id = await self._create(spec, folder, on_event)
@@ -408,12 +407,6 @@ def _may_lack_work_dir(spec: ContainerSpec, tree: Path) -> bool:
         and not is_bound.is_dir()
         and not any(Path(path).is_relative_to(mount.target) for mount in spec.mounts)
     )
-
-
-def _image(spec: ContainerSpec) -> str:
-    if not spec.image:
-        raise SpecUnsupported("the container names no image")
-    return spec.image
 
 
 def _exit(inspected: Json | None, ended: ExitRecord | None) -> Exit:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, NewType, Protocol, runtime_checkable
 
+from shipway_agent.errors import SpecUnsupported
 from shipway_agent.runtimes.processes import ProcessIdentity
 
 ContainerId = NewType("ContainerId", str)
@@ -153,6 +154,19 @@ class ContainerSpec:
     """Ask the registry even if the image is here, and use no cache of converted images."""
     auto_remove: bool = False
     """Let the runtime remove the container when it ends; its exit may then be lost."""
+
+    def require_image(self) -> str:
+        """Return the image.
+
+        Raises:
+            SpecUnsupported: There is none.
+        """
+        if not self.image:
+            raise SpecUnsupported(
+                "the task names no image, and this container runtime needs one: set"
+                " environment.image, or a default (task_container_defaults) in the master's settings"
+            )
+        return self.image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

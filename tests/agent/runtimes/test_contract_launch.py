@@ -37,6 +37,12 @@ async def test_a_missing_image_is_named(case: Case, runtime: Runtime, make_spec:
 
 
 @with_images
+async def test_who_names_no_image_is_told_where_to(runtime: Runtime, make_spec: MakeSpec) -> None:
+    with pytest.raises(SpecUnsupported, match=r"environment\.image"):
+        await runtime.pull(make_spec(image=None), lambda event: None)
+
+
+@with_images
 async def test_an_image_that_is_here_is_not_pulled(runtime: Runtime, make_spec: MakeSpec) -> None:
     events: list[Event] = []
     await runtime.pull(make_spec(), events.append)
