@@ -28,7 +28,7 @@ def run_demo(*arguments: str, environment: Mapping[str, str] | None = None) -> s
     return done.stdout
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_the_demo_succeeds_without_any_service(tmp_path: Path) -> None:
     shown = run_demo("--no-slurm", "--folder", str(tmp_path / "demo"))
     assert "✘" not in shown

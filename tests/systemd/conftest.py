@@ -127,6 +127,7 @@ class AgentService:
         try:
             async with asyncio.timeout(limit_s):
                 while value not in seen:
+                    await asyncio.sleep(0.2)  # a look is a process in the container
                     (seen,) = await self.show(name)
         except TimeoutError:
             log = await asyncio.to_thread(self.machine.journal, UNIT, "--lines=40")

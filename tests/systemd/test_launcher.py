@@ -78,6 +78,7 @@ def test_after_a_crash_it_is_back_with_the_same_token(
         lambda: installed.show(UNIT, "NRestarts", "ActiveState") == ["1", "active"],
         "it is back",
         limit_s=60,
+        interval_s=0.3,
         logs=lambda: installed.journal(UNIT, "--lines=40"),
     )
     assert installed.run("cat", file).stdout == before

@@ -60,6 +60,7 @@ def test_it_counts_as_started_when_it_serves_and_comes_back_after_a_crash(
         lambda: installed.show(UNIT, "NRestarts", "ActiveState") == ["1", "active"],
         "it is back",
         limit_s=60,
+        interval_s=0.3,
         logs=lambda: installed.journal(UNIT, "--lines=40"),
     )
     installed.ctl("stop", UNIT)
