@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from shipway_agent.errors import ContainerRuntimeError, ImageNotFound, LaunchRefused
+from shipway_agent.errors import (
+    ContainerRuntimeError,
+    ImageNotFound,
+    LaunchRefused,
+    SpecUnsupported,
+)
 from shipway_agent.runtimes.spec import Event, EventKind, Runtime
 from tests.agent.runtimes.conftest import Case, MakeSpec, with_images, with_socket_too
 from tests.agent.runtimes.steps import ignore, start
@@ -39,7 +44,7 @@ async def test_a_missing_image_is_named(case: Case, runtime: Runtime, make_spec:
 @with_images
 async def test_who_names_no_image_is_told_where_to(runtime: Runtime, make_spec: MakeSpec) -> None:
     with pytest.raises(SpecUnsupported, match=r"environment\.image"):
-        await runtime.pull(make_spec(image=None), lambda event: None)
+        await runtime.pull(make_spec(image=None), ignore)
 
 
 @with_images
