@@ -323,12 +323,14 @@ class ExperimentChanges:
         def change(record: ExperimentRecord) -> None:
             record.config["checkpoint_storage"].update(counts)
 
-        live = self._experiments.find(record.id)
-        if live is not None:
-            await live.update(change)
-        else:
-            change(record)
-            await self._experiments.records.save(record)
+        async with self._going_on:  # it may have been continued, or be on its way out, by now
+            live = self._experiments.find(record.id)
+            if live is not None:
+                await live.update(change)
+            else:
+                record = await self._experiments.load_record(record.id)
+                change(record)
+                await self._experiments.records.save(record)
         await self._storage.collect(record.id)
 
 

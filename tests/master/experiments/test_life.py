@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.master.agents.standin import StandInAgent, ack
 from tests.master.asking import eventually, read_log, wait_for_end, wait_for_line
-from tests.master.experiments.faults import change, copy_data, heal, refusing
+from tests.master.experiments.faults import FILE, change, copy_data, heal, refusing
 from tests.master.experiments.living import (
     PlayedTrial,
     create,
@@ -332,3 +334,35 @@ async def test_what_a_trial_s_log_says_of_its_failures(master: MasterUnderTest) 
         await agent.end(trial.start, code=3)
         said = "the trial is started again: it failed once, and max_restarts is 1"
         await wait_for_line(master, trial.task_id, said)
+
+
+async def test_a_change_of_what_is_kept_does_not_end_what_is_being_continued(
+    master: MasterUnderTest,
+) -> None:
+    """Both wait for the database, which somebody else writes to."""
+    number = await create(master)
+    await send(master, "POST", f"/experiments/{number}/kill")
+    await wait_for_state(master, number, "CANCELED")
+    patch = {"name": "another", "checkpoint_storage": {"save_trial_best": 3}}
+    connection = sqlite3.connect(
+        master.data / FILE, timeout=10, isolation_level=None, check_same_thread=False
+    )
+    with closing(connection) as other:
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+        path = f"/experiments/{number}"
+        patching = asyncio.ensure_future(send(master, "PATCH", path, patch))
+        await send(master, "GET", path)
+        going_on = asyncio.ensure_future(
+            send(master, "POST", "/experiments/continue", {"id": number})
+        )
+        await send(master, "GET", path)
+        assert not patching.done()
+        assert not going_on.done()
+        other.execute("ROLLBACK")
+        await asyncio.gather(patching, going_on)
+        found = other.execute("SELECT state, is_continued, name FROM experiments").fetchall()
+    assert found == [("ACTIVE", 1, "another")]
+    async with StandInAgent(master.url).connected() as agent:
+        trial = await next_run(master, agent)
+        await agent.end(trial.start)
+        await wait_for_state(master, number, "COMPLETED")
