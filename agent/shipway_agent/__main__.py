@@ -112,7 +112,7 @@ def run(config_file: Path | None, **flags: str | None) -> None:
 @_settings_options(only=_slot_keys)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def slots(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
-    """Show the slots this machine would offer, and why a device is not among them."""
+    """Show the slots of this machine, and why a device is not one."""
     from shipway_agent.slots.detect import SlotOptions, detect_slots
     from shipway_agent.slots.table import print_table, render_json
 
@@ -134,7 +134,10 @@ def slots(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
 @_settings_options()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 def check(config_file: Path | None, as_json: bool, **flags: str | None) -> None:
-    """Name each missing or unsafe setting; exit status 1 if the agent could not run."""
+    """Name each missing or unsafe setting.
+
+    Exit status 1 if the agent could not run.
+    """
     from shipway_agent.checks.report import is_fit, print_lines, render_json
 
     setup_logging("error")

@@ -101,7 +101,10 @@ def serve(
 @_config_option
 @_data_option
 def check(config_file: Path | None, data: Path | None) -> None:
-    """Name each missing or unsafe setting; exit 1 if the master would not work."""
+    """Name each missing or unsafe setting.
+
+    Exit status 1 if the master would not work.
+    """
     config = _load(config_file, {"data": data})
     if asyncio.run(_check(config, config_file or _find_default())):
         sys.exit(1)
@@ -122,7 +125,10 @@ async def _check(config: MasterConfig, file: Path | None) -> bool:
 @_config_option
 @_data_option
 def backup(target: Path, config_file: Path | None, data: Path | None) -> None:
-    """Copy the database whole into the new file TARGET, also while the master runs."""
+    """Copy the whole database into the new file TARGET.
+
+    The master may run meanwhile.
+    """
     config = _load(config_file, {"data": data})
     try:
         size_bytes = back_up(config.db.resolve_url(config.data), target)

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
     help="What to say on stderr, beside what the task writes there.",
 )
 def job_command(task_file: Path, log_level: str) -> None:
-    """Run the task of TASK_FILE as one process of a Slurm step, started by srun on each node.
+    """Run the task of TASK_FILE as one process of a Slurm step.
 
-    Exits with the task's exit status; with 125 if the task could not be run.
+    srun starts it on each node. Exits with the task's exit status; with 125 if the task could not be run.
     """
     from shipway_agent.job.run import EXIT_NOT_STARTED, run_job  # not needed to run the daemon
 

@@ -54,9 +54,9 @@ async def submit(
     dispatch_id: str | None,
     settings: LauncherSettings,
 ) -> None:
-    """Launch MANIFEST (a JSON file, or - for standard input) and print the dispatch's id.
+    """Launch MANIFEST, and print the dispatch's id.
 
-    With --follow the exit status is the job's.
+    It is a JSON file, or - for standard input. With --follow the exit status is the job's.
     """
     body = manifest.read()
     if dry_run:
@@ -103,9 +103,9 @@ async def run(
     settings: LauncherSettings,
     **wish: Any,
 ) -> None:
-    """Run COMMAND on each node of a job, and print its output; the exit status is the job's.
+    """Run COMMAND on each node of a job, and print its output.
 
-    An interrupt (Ctrl-C) cancels the job.
+    The exit status is the job's. An interrupt (Ctrl-C) cancels the job.
     """
     body = make_manifest(JobWish(**wish), settings.workload_manager)
     if dry_run:
@@ -161,7 +161,10 @@ async def _render(
 async def logs(
     dispatch: str, log: str | None, lines: int | None, follow: bool, settings: LauncherSettings
 ) -> None:
-    """Print what the job of DISPATCH wrote: its output, and on standard error its errors."""
+    """Print what the job of DISPATCH wrote.
+
+    Its errors are printed on standard error.
+    """
     if follow and (log or lines):
         raise click.UsageError("--follow prints output and errors whole: without --log and --lines")
     async with connect(settings) as client:

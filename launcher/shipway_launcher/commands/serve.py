@@ -77,7 +77,10 @@ def _read_for_service(
 @settings_options
 @run_async
 async def check(settings: LauncherSettings) -> None:
-    """Name each missing or unsafe setting; exit 1 if the launcher would not work."""
+    """Name each missing or unsafe setting.
+
+    Exit status 1 if the launcher would not work.
+    """
     console = Console(highlight=False)
     is_bad = False
     async for finding in look_for_faults(settings):

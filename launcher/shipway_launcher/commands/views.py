@@ -59,7 +59,7 @@ async def ps(ended: bool, as_json: bool, settings: LauncherSettings) -> None:
 @settings_options
 @run_async
 async def queue(as_json: bool, settings: LauncherSettings) -> None:
-    """Show all jobs that wait or run on the cluster, whoever's they are, and why they wait."""
+    """Show everybody's jobs on the cluster, and why they wait."""
     found = await _ask(settings, Purpose.QUEUES, queues.LOG_NAME)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -87,7 +87,7 @@ async def queue(as_json: bool, settings: LauncherSettings) -> None:
 @settings_options
 @run_async
 async def resources(as_json: bool, settings: LauncherSettings) -> None:
-    """Show the cluster's partitions and nodes as the master sees them."""
+    """Show partitions and nodes as the master sees them."""
     found = await _ask(settings, Purpose.RESOURCES, resources_query.LOG_NAME)
     if as_json:
         click.echo(json.dumps(found, indent=1))
