@@ -117,7 +117,7 @@ EXTREMES: Final[Sequence[tuple[str, str, Any, int]]] = (
 async def test_much_of_one_kind(target: Target) -> None:
     for verb, path, body, expected in EXTREMES:
         status, answer = await asyncio.to_thread(
-            target.api.send, verb, f"/api/v1{path}", body, limit_s=60
+            target.api.send, verb, f"/api/v1{path}", body, limit_s=100
         )
         assert status == expected, f"{path}: {str(answer)[:300]}"
     target.require_sound()
