@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Site
 from tests.e2e.experiments import create, fetch_steps, fetch_trials, wait_for_end, write_config
 
@@ -17,6 +19,7 @@ SEARCHER = {
 }
 
 
+@pytest.mark.timeout(240)  # sixteen trials, each of which imports the harness
 def test_a_search_stops_bad_trials_and_trains_good_ones_to_the_end(
     site: Site, tmp_path: Path
 ) -> None:
@@ -29,7 +32,7 @@ def test_a_search_stops_bad_trials_and_trains_good_ones_to_the_end(
     )
 
     number = create(site, config)
-    experiment = wait_for_end(site.api, number)
+    experiment = wait_for_end(site.api, number, limit_s=200)
 
     trials = fetch_trials(site.api, number)
     assert experiment["state"] == "STATE_COMPLETED"
