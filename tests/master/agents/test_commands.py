@@ -230,7 +230,7 @@ async def test_only_the_owner_or_an_administrator_may_kill(master: MasterUnderTe
             {"entrypoint": ["x"], "resources": {"resource_pool": "nope"}},
             ["resource pool not found: nope", "agents have default"],
         ),
-        ({"entrypoint": ["x"], "resurces": {}}, ["resurces", "not permitted"]),
+        ({"entrypoint": ["x"], "resurces": {}}, ["resurces", "did you mean resources?"]),
         (
             {"entrypoint": ["x"], "environment": {"environment_variables": ["=x"]}},
             ["environment_variables", "NAME=value"],
