@@ -50,11 +50,13 @@ def kill(pid: int | None) -> None:
 def wait_until_asked(slurm: Slurm, *names: str) -> None:
     """Wait until programs of Slurm have sent their messages to a controller that is stopped."""
     port = int(re.search(r"^SlurmctldPort=(\d+)$", slurm.config.read_text(), re.MULTILINE)[1])  # type: ignore[index]
-    wait_until(
-        lambda: set(names) <= {_name_of(inode) for inode in _senders(port)},
-        f"{' and '.join(names)} wait for an answer",
-        limit_s=60,
-    )
+    for name in names:
+        wait_until(
+            lambda name=name: _has_asked(name, port),  # type: ignore[misc]
+            f"{name} waits for an answer",
+            limit_s=60,
+            interval_s=0.01,
+        )
 
 
 def _senders(port: int) -> set[str]:
@@ -69,13 +71,15 @@ def _senders(port: int) -> set[str]:
     return {line[9] for line in lines if (line[1], line[2]) in waiting}
 
 
-def _name_of(inode: str) -> str:
-    """Return the name of the program that has a socket."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+def _has_asked(name: str, port: int) -> bool:
+    """Say whether a message of a program of that name lies unread at a port."""
+    sockets = {f"socket:[{inode}]" for inode in _senders(port)}
+    for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # ended or closed meanwhile
-            if os.readlink(link) == f"socket:[{inode}]":
-                return (link.parents[1] / "comm").read_text().strip()
-    return ""
+            is_named = (folder / "comm").read_text().strip() == name
+            if is_named and not sockets.isdisjoint(map(os.readlink, folder.glob("fd/*"))):
+                return True
+    return False
 
 
 def processes(job: Job, word: str) -> list[int]:
