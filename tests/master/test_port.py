@@ -54,14 +54,15 @@ async def test_a_preface_that_goes_wrong_ends_only_its_connection(master: Master
 async def test_thousands_may_call_by_grpc_at_once(master: MasterUnderTest) -> None:
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack:
-        stubs = [
-            DeterminedStub(
-                await stack.enter_async_context(
-                    grpc.aio.insecure_channel(f"127.0.0.1:{master.port}", options=options)
-                )
+        channels = [
+            await stack.enter_async_context(
+                grpc.aio.insecure_channel(f"127.0.0.1:{master.port}", options=options)
             )
             for _ in range(8)
         ]
+        stubs = [DeterminedStub(channel) for channel in channels]
+        for channel in channels:  # each gives up by itself what takes too long to connect
+            await channel.channel_ready()
         answers = await asyncio.gather(
             *(stubs[number % 8].GetMaster(GetMasterRequest()) for number in range(2048))
         )
