@@ -1,7 +1,8 @@
 """The signals a job gets: what Slurm wants to say with them, and what becomes of them.
 
-A cancel by the launcher comes as the same SIGTERM as a preemption. The launcher leaves a mark beside
-the task file before it cancels; so the mark is looked for at each notice.
+A cancel by the launcher comes as the same SIGTERM as a preemption, and so does the end of the other
+ranks when one has failed. Who brings that about leaves a mark beside the task file before; so the
+marks are looked for at each notice.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 CANCEL_MARK = "cancelled"
 """The launcher makes a folder of this name beside the task file before it cancels the job."""
+FAILURE_MARK = "failed"
+"""A rank makes a folder of this name there before it ends with a failure, for which srun ends the others."""
 
 _NOTICES = (signal.SIGTERM, signal.SIGUSR1)
 """How Slurm announces a preemption or a time limit: by TERM, or by USR1 where it was told so."""
@@ -35,14 +38,14 @@ class Notices:
     """Takes the process's signals from `__aenter__` on."""
 
     def __init__(
-        self, mark: Path | None = None, *, clock: Callable[[], float] = time.monotonic
+        self, folder: Path | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Prepare.
 
         Args:
-            mark: What is there if the launcher cancelled the job; None: nobody leaves one.
+            folder: Where marks are; None: nobody leaves one.
         """
-        self._mark, self._clock = mark, clock
+        self._folder, self._clock = folder, clock
         self._last_s: float | None = None
         self._taken: asyncio.Queue[int] = asyncio.Queue(_WAITING)
         self._stack = AsyncExitStack()
@@ -52,7 +55,7 @@ class Notices:
         Nothing resets it, so the master is told once.
         """
         self.cancelled = asyncio.Event()
-        """Set when the launcher wants the end, which the master knows already."""
+        """Set when the launcher wants the end, which the master knows already, or a rank has failed."""
         self.for_task: asyncio.Queue[int] = asyncio.Queue(_WAITING)
         """Signals that may be passed on, in order; a cancel is a SIGTERM here."""
 
@@ -91,6 +94,17 @@ class Notices:
             for wait in waits:
                 wait.cancel()
 
+    async def tell_failure(self) -> None:
+        """Let the other ranks know that this one failed by itself, unless a notice came before."""
+        if self._folder is None or self.preempted.is_set() or self.cancelled.is_set():
+            return
+        mark = self._folder / FAILURE_MARK
+        try:
+            async with asyncio.timeout(_LOOK_LIMIT_S):
+                await asyncio.to_thread(mark.mkdir, exist_ok=True)
+        except (TimeoutError, OSError) as error:
+            log.warning("cannot let the other ranks know of this one's failure: %r", error)
+
     async def _judge_all(self) -> None:
         while True:
             number = await self._taken.get()
@@ -105,7 +119,7 @@ class Notices:
             return
         name = signal.Signals(number).name
         if is_cancel:
-            log.warning("%s: the job is cancelled", name)
+            log.warning("%s: the job is cancelled, or another rank has failed", name)
             self.cancelled.set()
         else:
             log.warning("%s: the job is to end", name)
@@ -113,13 +127,14 @@ class Notices:
         _put(self.for_task, signal.SIGTERM if is_cancel else number)
 
     async def _is_cancelled(self) -> bool:
-        if self._mark is None or self.cancelled.is_set():
+        if self._folder is None or self.cancelled.is_set():
             return self.cancelled.is_set()
+        marks = [self._folder / name for name in (CANCEL_MARK, FAILURE_MARK)]
         try:
             async with asyncio.timeout(_LOOK_LIMIT_S):
-                return await asyncio.to_thread(self._mark.exists)
+                return await asyncio.to_thread(lambda: any(mark.exists() for mark in marks))
         except (TimeoutError, OSError) as error:
-            log.warning("cannot look whether the launcher cancelled the job: %r", error)
+            log.warning("cannot look for why the job is to end: %r", error)
             return False
 
 

@@ -20,7 +20,7 @@ from shipway_agent.job.devices import number_devices
 from shipway_agent.job.errors import JobError
 from shipway_agent.job.folder import copy_tree, job_folder
 from shipway_agent.job.mps import with_mps
-from shipway_agent.job.notices import CANCEL_MARK, Notices
+from shipway_agent.job.notices import Notices
 from shipway_agent.job.proxies import proxy_variables, read_proxies
 from shipway_agent.job.rank import (
     WRAPPER,
@@ -79,18 +79,28 @@ def run_job(task_file: Path, environ: Mapping[str, str]) -> int:
 
 
 async def _run(task_file: Path, environ: Mapping[str, str]) -> int:
-    async with Notices(task_file.parent / CANCEL_MARK) as notices:
-        rank = read_rank(environ, host_name=socket.gethostname())
-        task = await asyncio.to_thread(load_task_file, task_file)
-        _raise_locked_memory()
-        parent = Path(environ.get("TMPDIR") or tempfile.gettempdir())
-        async with AsyncExitStack() as stack:
-            folder = await asyncio.to_thread(stack.enter_context, job_folder(parent))
-            proxies = await _find_proxies(task)
-            environ = {**proxies, **environ}
-            environment = {**proxies, **await _complete_environment(task, rank, environ)}
-            job = _Job(task, rank, environ, environment)
-            return await job.run(stack, folder, notices)
+    async with Notices(task_file.parent) as notices:
+        status = EXIT_NOT_STARTED
+        try:
+            status = await _run_rank(task_file, environ, notices)
+        finally:
+            if status != 0:
+                await notices.tell_failure()
+        return status
+
+
+async def _run_rank(task_file: Path, environ: Mapping[str, str], notices: Notices) -> int:
+    rank = read_rank(environ, host_name=socket.gethostname())
+    task = await asyncio.to_thread(load_task_file, task_file)
+    _raise_locked_memory()
+    parent = Path(environ.get("TMPDIR") or tempfile.gettempdir())
+    async with AsyncExitStack() as stack:
+        folder = await asyncio.to_thread(stack.enter_context, job_folder(parent))
+        proxies = await _find_proxies(task)
+        environ = {**proxies, **environ}
+        environment = {**proxies, **await _complete_environment(task, rank, environ)}
+        job = _Job(task, rank, environ, environment)
+        return await job.run(stack, folder, notices)
 
 
 class _Job:

@@ -139,6 +139,23 @@ async def test_work_that_only_the_master_may_end_goes_on_to_its_checkpoint(
     assert state in {"COMPLETED", "PREEMPTED"}
 
 
+async def test_a_rank_that_fails_ends_the_others_which_is_no_preemption(
+    relay: StandInRelay, batch: Batch, tmp_path: Path
+) -> None:
+    fails = tmp_path / "fails"
+    script = (
+        f"[ $SLURM_PROCID = 1 ] || {{ until [ -e {shlex.quote(str(fails))} ]; do sleep 0.05; done;"
+        f" exit 3; }}; echo ready; {SLEEP}"
+    )
+    mounts = [{"source": str(tmp_path), "target": str(tmp_path), "read_only": False}]
+    file = task(relay, tmp_path, script, mounts=mounts, environment={"SHIPWAY_ON_TERM": "report"})
+    job = await batch.submit(file)
+    await eventually(lambda: ranks(relay, "ready\n") == {1})
+    fails.touch()
+    assert (await batch.end(job))[0] == "FAILED"
+    assert relay.bodies("pending_preemption") == []
+
+
 @pytest.mark.parametrize(
     "signal_words",
     [["--signal=TERM"], ["--batch", "--signal=TERM"], ["--batch", "--signal=USR1"]],
