@@ -46,7 +46,6 @@ Host *
     StrictHostKeyChecking no
     UserKnownHostsFile /dev/null
     GlobalKnownHostsFile /dev/null
-    LogLevel ERROR
 """
 
 
