@@ -87,7 +87,10 @@ class LauncherClient:
         return _read_status(await self._call("GET", path, parameters={"refresh": "true"}))
 
     async def find_dispatch(self, dispatch_id: str) -> DispatchStatus | None:
-        """Look for a dispatch whose owner is not known, among those that run and those that ended."""
+        """Look for a dispatch whose owner is not known, among those that run and those that ended.
+
+        What is found has no events.
+        """
         for path in ("/running", "/terminated"):
             answer = await self._call("GET", path, parameters={"eventLimit": "0"})
             for entry in _read_list(answer):

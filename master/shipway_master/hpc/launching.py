@@ -109,6 +109,8 @@ async def look_for(
     for delay_s in backoff_delays_s(limit_s=10.0):
         try:
             found = await client.find_dispatch(dispatch.record.id)
+            if found is not None and found.state.is_final:  # how it ended is not in the lists
+                return await client.fetch_status(found.owner, found.dispatch_id)
         except LauncherError as error:
             if asyncio.get_running_loop().time() >= deadline:
                 raise _failed(f"{UNREACHABLE} {error}", may_exist=True) from error

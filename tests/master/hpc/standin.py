@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +97,8 @@ class StandInLauncher:
         """Status and body for the next launches of jobs."""
         self.lose_answers = False
         """Launch jobs, and cut the connection instead of answering."""
+        self.ends_at_once: Sequence[str] = ()
+        """State and messages with which the next jobs end before anybody looks."""
         self.drop_launches = False
         """Cut the connection and launch nothing."""
         self._queries: dict[str, str] = {}
@@ -148,7 +150,9 @@ class StandInLauncher:
             return await self._launch(request)
         parts = path.strip("/").split("/")
         if verb == "GET" and path in ("/running", "/terminated"):
-            return web.json_response({"data": [job.info() for job in self.jobs.values()]})
+            assert request.query["eventLimit"] == "0"
+            found = [{**job.info(), "events": []} for job in self.jobs.values()]
+            return web.json_response({"data": found})
         if verb == "GET" and "logs" in parts:
             return self._log(parts[3], parts[5], request.headers.get("Range"))
         job = self.jobs.get(parts[3]) if parts[1:] and parts[3:] else None
@@ -191,6 +195,8 @@ class StandInLauncher:
         number = 100 + len(self.launches)
         job = Job(id=dispatch_id, owner=user or "launcher", manifest=manifest, number=number)
         self.jobs[dispatch_id] = job
+        if self.ends_at_once:
+            job.end(*self.ends_at_once)
         if self.lose_answers:
             assert request.transport is not None
             request.transport.abort()

@@ -367,6 +367,18 @@ async def test_a_launch_whose_answer_got_lost_is_found_and_not_repeated(
     assert launcher.launches == [job.id]
 
 
+async def test_a_job_that_ended_while_the_answer_to_its_launch_was_lost_says_how(
+    site: MasterUnderTest, launcher: StandInLauncher
+) -> None:
+    launcher.lose_answers = True
+    reason = "Slurm job is in a failed state due to reason 'NonZeroExitCode':\n"
+    launcher.ends_at_once = ("FAILED", f"{reason}  Job Exited with Exit Code 4\n")
+    task_id = await launch(site, {"entrypoint": ["x"], "resources": POOL})
+    [allocation] = (await wait_for_end(site, task_id))["allocations"]
+    assert allocation["statusCode"] == 4
+    assert "NonZeroExitCode" in allocation["exitReason"]
+
+
 async def test_a_launch_that_never_arrived_fails_the_task(
     site: MasterUnderTest, launcher: StandInLauncher
 ) -> None:
