@@ -119,7 +119,7 @@ class Notices:
             return
         name = signal.Signals(number).name
         if is_cancel:
-            log.warning("%s: the job is cancelled, or another rank has failed", name)
+            log.warning("%s: the job is cancelled, or ended by another rank", name)
             self.cancelled.set()
         else:
             log.warning("%s: the job is to end", name)
