@@ -1,8 +1,8 @@
 """The signals a job gets: what Slurm wants to say with them, and what becomes of them.
 
 A cancel by the launcher comes as the same SIGTERM as a preemption, and so does the end of the other
-ranks when one has failed. Who brings that about leaves a mark beside the task file before; so the
-marks are looked for at each notice.
+ranks when one has failed. Who brings that about leaves a mark beside the task file before; so it is
+looked for at each notice.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from typing import Self
 log = logging.getLogger(__name__)
 
 CANCEL_MARK = "cancelled"
-"""The launcher makes a folder of this name beside the task file before it cancels the job."""
-FAILURE_MARK = "failed"
-"""A rank makes a folder of this name there before it ends with a failure, for which srun ends the others."""
+"""A folder of this name beside the task file. The launcher makes it before it cancels the job, and a
+rank before it ends with a failure, for which srun ends the others; the script of a PBS job does too."""
 
 _NOTICES = (signal.SIGTERM, signal.SIGUSR1)
 """How Slurm announces a preemption or a time limit: by TERM, or by USR1 where it was told so."""
@@ -43,7 +42,7 @@ class Notices:
         """Prepare.
 
         Args:
-            folder: Where marks are; None: nobody leaves one.
+            folder: Where the mark is; None: nobody leaves one.
         """
         self._folder, self._clock = folder, clock
         self._last_s: float | None = None
@@ -98,7 +97,7 @@ class Notices:
         """Let the other ranks know that this one failed by itself, unless a notice came before."""
         if self._folder is None or self.preempted.is_set() or self.cancelled.is_set():
             return
-        mark = self._folder / FAILURE_MARK
+        mark = self._folder / CANCEL_MARK
         try:
             async with asyncio.timeout(_LOOK_LIMIT_S):
                 await asyncio.to_thread(mark.mkdir, exist_ok=True)
@@ -129,10 +128,9 @@ class Notices:
     async def _is_cancelled(self) -> bool:
         if self._folder is None or self.cancelled.is_set():
             return self.cancelled.is_set()
-        marks = [self._folder / name for name in (CANCEL_MARK, FAILURE_MARK)]
         try:
             async with asyncio.timeout(_LOOK_LIMIT_S):
-                return await asyncio.to_thread(lambda: any(mark.exists() for mark in marks))
+                return await asyncio.to_thread((self._folder / CANCEL_MARK).exists)
         except (TimeoutError, OSError) as error:
             log.warning("cannot look for why the job is to end: %r", error)
             return False

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shipway_agent.job.errors import TaskFileError
-from shipway_agent.job.notices import CANCEL_MARK, FAILURE_MARK
+from shipway_agent.job.notices import CANCEL_MARK
 from shipway_agent.job.taskfile import parse_task_file
 from tests.agent.job.conftest import (
     ALLOCATION,
@@ -195,13 +195,12 @@ async def test_report_tells_the_master_and_lets_the_work_go_on(
     assert relay.lines == ["ready\n", "done\n"]
 
 
-@pytest.mark.parametrize("mark", [CANCEL_MARK, FAILURE_MARK])
-async def test_a_cancel_and_the_failure_of_another_rank_end_work_and_are_no_preemption(
-    relay: StandInRelay, start_job: StartJob, tmp_path: Path, mark: str
+async def test_a_cancel_ends_even_work_that_would_go_on_and_is_no_preemption(
+    relay: StandInRelay, start_job: StartJob, tmp_path: Path
 ) -> None:
     job = await start_job("/bin/sh", "-c", WAIT_FOR_TERM, environment={"SHIPWAY_ON_TERM": "report"})
     await eventually(lambda: "ready\n" in relay.lines)
-    (tmp_path / mark).mkdir()
+    (tmp_path / CANCEL_MARK).mkdir()
     job.send(signal.SIGTERM)
     assert (await job.end()).status == 7
     assert relay.bodies("pending_preemption") == []
@@ -227,7 +226,7 @@ async def test_a_rank_that_fails_by_itself_leaves_a_mark_for_the_others(
         await eventually(lambda: "ready\n" in relay.lines)
         job.send(signal.SIGTERM)
     await job.end()
-    assert (tmp_path / FAILURE_MARK).exists() == is_failure
+    assert (tmp_path / CANCEL_MARK).exists() == is_failure
 
 
 async def test_a_cancel_within_a_grace_period_ends_the_work(
