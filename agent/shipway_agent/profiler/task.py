@@ -88,6 +88,7 @@ class TaskProfiler:
         self._samples = Samples(limit=self._timing.keep_samples)
         self._before: Snapshot | None = None
         self._is_refused = False
+        self._ended = asyncio.Event()
         self._stack = AsyncExitStack()
         self._posting: asyncio.Task[None] | None = None
 
@@ -104,11 +105,10 @@ class TaskProfiler:
         trace: TracebackType | None,
     ) -> None:
         """Post what was read last, if the master takes it at once."""
+        self._ended.set()
         if self._posting is not None:
+            await asyncio.wait([self._posting], timeout=_LAST_POST_S)
             self._posting.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_POST_S):
-                await self._post()
         await self._stack.__aexit__(kind, error, trace)
 
     def _take(self, snapshot: Snapshot) -> None:
@@ -117,8 +117,10 @@ class TaskProfiler:
         self._samples.add(readings, snapshot.time)
 
     async def _post_loop(self) -> None:
-        while not self._is_refused:
-            await asyncio.sleep(self._timing.post_s)
+        while not (self._is_refused or self._ended.is_set()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.post_s):
+                    await self._ended.wait()
             await self._post()
 
     async def _post(self) -> None:

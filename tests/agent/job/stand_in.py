@@ -22,6 +22,10 @@ class StandInRelay:
         self.refuse: dict[str, list[int]] = defaultdict(list)
         """By path: the status codes of the next answers."""
         self.is_refused_line = lambda record: False
+        self.waiting = 0
+        """How many posts have come that are not let in."""
+        self.lets_in = asyncio.Event()
+        self.lets_in.set()
         self._runner: web.AppRunner | None = None
 
     @property
@@ -61,6 +65,11 @@ class StandInRelay:
             self._runner = None
 
     async def _serve(self, request: web.Request) -> web.Response:
+        self.waiting += 1
+        await self.lets_in.wait()
+        self.waiting -= 1
+        if request.transport is None:  # nobody waits for the answer any more
+            return web.Response()
         body = await request.json()
         statuses = self.refuse[request.path]
         if request.headers.get("Grpc-Metadata-x-allocation-token") != f"Bearer {TOKEN}":

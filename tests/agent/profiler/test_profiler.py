@@ -58,13 +58,14 @@ async def profiling(
     gpus: tuple[str, ...] = (),
     driver: Driver | None = None,
     timing: ProfilerTiming = FAST,
+    interval_s: float = 0.05,
 ) -> AsyncIterator[Looks]:
     looks = Looks()
     sampler = Sampler(
         list_running=looks.list_running,
         find_processes=find_own_process,
         gpus=GpuReader(driver.environ) if driver is not None else None,
-        interval_s=0.05,
+        interval_s=interval_s,
     )
     async with (
         TaskApi(relay.url, TOKEN) as api,
@@ -168,6 +169,14 @@ async def test_the_last_readings_are_posted_at_the_end(relay: StandInRelay) -> N
     async with profiling(relay, timing=ProfilerTiming(post_s=600)) as looks:
         await looks.come_to(2)
         assert relay.posts == []
+    assert ("memory_free", "") in series(relay)
+
+
+async def test_readings_that_are_being_posted_at_the_end_arrive(relay: StandInRelay) -> None:
+    relay.lets_in.clear()
+    async with profiling(relay, interval_s=600):
+        await eventually(lambda: relay.waiting)
+        asyncio.get_running_loop().call_later(0.2, relay.lets_in.set)
     assert ("memory_free", "") in series(relay)
 
 
