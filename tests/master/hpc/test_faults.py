@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from tests.master.asking import create, eventually, launch, wait_for_end, wait_for_state
 from tests.master.experiments.faults import change, copy_data, heal, refusing
-from tests.master.hpc.standin import StandInLauncher
-from tests.master.hpc.test_jobs import GENERIC, POOL, forgotten, has_pool, next_job
+from tests.master.hpc.jobs import GENERIC, POOL, forgotten, has_pool, next_job
+from tests.master.hpc.standin import Job, StandInLauncher
 from tests.master.running import MasterUnderTest, Prepared, master_running
-
-
-@pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncGenerator[StandInLauncher]:
-    """Run a launcher."""
-    standin = StandInLauncher(tmp_path / "token")
-    async with standin.running():
-        yield standin
-
-
-@pytest.fixture
-async def site(
-    prepared: Prepared, tmp_path: Path, launcher: StandInLauncher
-) -> AsyncGenerator[MasterUnderTest]:
-    """Run a master with the launcher."""
-    more = [{"resource_manager": launcher.config()}]
-    async with master_running(
-        prepared, tmp_path / "data", additional_resource_managers=more
-    ) as master:
-        await eventually(lambda: has_pool(master))
-        yield master
 
 
 async def wait_for_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -45,16 +23,27 @@ async def wait_for_warning(caplog: pytest.LogCaptureFixture) -> None:
     await eventually(look)
 
 
+async def run_two(
+    site: MasterUnderTest, launcher: StandInLauncher
+) -> tuple[tuple[str, str], tuple[Job, Job]]:
+    """Have two tasks run as jobs; returns their ids and the jobs."""
+
+    async def begin() -> tuple[str, Job]:
+        task_id = await launch(site, {"entrypoint": ["x"], "resources": POOL})
+        job = await next_job(launcher, task_id)
+        job.run()
+        await wait_for_state(site, task_id, "PULLING")
+        return task_id, job
+
+    (first, first_job), (second, second_job) = await begin(), await begin()
+    return (first, second), (first_job, second_job)
+
+
 async def test_the_ends_of_jobs_are_heard_once_there_is_room(
     site: MasterUnderTest, launcher: StandInLauncher, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The watch over all jobs must outlive an end that cannot be stored."""
-    first, second = [await launch(site, {"entrypoint": ["x"], "resources": POOL}) for _ in "12"]
-    jobs = [await next_job(launcher, one) for one in (first, second)]
-    for job in jobs:
-        job.run()
-    for one in (first, second):
-        await wait_for_state(site, one, "PULLING")
+    (first, second), jobs = await run_two(site, launcher)
     async with refusing(site.data, "UPDATE ON dispatches"):
         jobs[0].end()
         await wait_for_warning(caplog)
@@ -67,12 +56,7 @@ async def test_the_ends_of_jobs_are_heard_once_there_is_room(
 async def test_an_error_of_the_master_about_one_job_costs_the_others_nothing(
     site: MasterUnderTest, launcher: StandInLauncher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second = [await launch(site, {"entrypoint": ["x"], "resources": POOL}) for _ in "12"]
-    jobs = [await next_job(launcher, one) for one in (first, second)]
-    for job in jobs:
-        job.run()
-    for one in (first, second):
-        await wait_for_state(site, one, "PULLING")
+    (first, second), jobs = await run_two(site, launcher)
     await asyncio.to_thread(
         change,
         site.data,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +17,9 @@ from tests.master.asking import (
     wait_for_line,
     wait_for_state,
 )
+from tests.master.hpc.jobs import GENERIC, POOL, forgotten, has_pool, next_job
 from tests.master.hpc.standin import Job, StandInLauncher
 from tests.master.running import MasterUnderTest, Prepared, master_running
-
-POOL = {"resource_pool": "gpu", "slots": 4}
-GENERIC = "entrypoint: [x]\nresources: {resource_pool: gpu, slots: 8}\nslurm: {slots_per_node: 4}\n"
-
-
-@pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncGenerator[StandInLauncher]:
-    """Run a launcher."""
-    standin = StandInLauncher(tmp_path / "token")
-    async with standin.running():
-        yield standin
-
-
-@pytest.fixture
-async def site(
-    prepared: Prepared, tmp_path: Path, launcher: StandInLauncher
-) -> AsyncGenerator[MasterUnderTest]:
-    """Run a master with agents and, beside them, the launcher."""
-    more = [{"resource_manager": launcher.config()}]
-    async with master_running(
-        prepared, tmp_path / "data", additional_resource_managers=more
-    ) as master:
-        await eventually(lambda: has_pool(master))
-        yield master
-
-
-async def has_pool(master: MasterUnderTest) -> bool:
-    """Whether the partitions are known."""
-    pools = (await master.call("GET", "/resource-pools")).json["resourcePools"]
-    return any(pool["name"] == "gpu" for pool in pools)
-
-
-async def next_job(launcher: StandInLauncher, task_id: str, run: int = 1) -> Job:
-    """Wait until a run has been launched."""
-
-    async def look() -> Job | None:
-        return launcher.jobs.get(f"{task_id}.{run}")
-
-    return await eventually(look)
 
 
 async def notify(master: MasterUnderTest, job: Job, rank: int, peers: int, node: str) -> None:
@@ -68,11 +29,6 @@ async def notify(master: MasterUnderTest, job: Job, rank: int, peers: int, node:
     path = f"/allocations/{job.id}/notify_container_running"
     answer = await master.call("POST", path, body, token=None, headers=headers)
     assert (answer.status, answer.json) == (200, {"data": []})
-
-
-async def forgotten(launcher: StandInLauncher) -> bool:
-    """Whether the launcher keeps nothing any more."""
-    return not launcher.jobs
 
 
 async def test_a_command_as_a_job(site: MasterUnderTest, launcher: StandInLauncher) -> None:
